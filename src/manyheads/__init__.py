@@ -1,0 +1,1 @@
+"""Experiment tracking for multi-head Keras models, run as DVC stages."""

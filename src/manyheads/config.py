@@ -1,0 +1,315 @@
+"""The configuration: its schema, and the only code that composes or reads it.
+
+``conf/`` is what people edit; ``params.yaml`` is its composition, byte for byte what ``dvc exp run`` writes. Whatever
+comes in is validated once, by ``load``, into frozen models; functions receive the section they need.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from manyheads.encoders import AnyEncoder
+from manyheads.errors import ConfigError
+from manyheads.heads import AnyHead
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Which dataset, where it lies, and what its labels mean.
+
+    Attributes:
+        name: A dataset of ``manyheads.datasets``.
+        path: The archive or folder, relative to the project's root.
+        max_reject_fraction: Parse and pack fail when they reject a larger share than this.
+        heads: One head for each label of the dataset.
+    """
+
+    name: Literal["sample", "utkface"]
+    path: Annotated[str, Field(min_length=1)]
+    max_reject_fraction: Fraction
+    heads: dict[Identifier, AnyHead] = Field(min_length=1)
+
+
+class PackConfig(Section):
+    """How images are decoded.
+
+    Attributes:
+        size: Height and width in pixels of a packed image.
+        duplicate_correlation: Two images are the same photograph from this correlation of 16 x 16 greyscale on.
+    """
+
+    size: Annotated[int, Field(ge=16, le=1024)]
+    duplicate_correlation: Annotated[float, Field(gt=0, le=1)]
+
+
+class SplitConfig(Section):
+    """How samples are dealt to train, validation and test.
+
+    Attributes:
+        method: ``clean`` by duplicate group, ``article`` by image, ``listed`` by files of names.
+        train: Share of the training part (``clean`` and ``article``).
+        validation: Share of the validation part; with ``listed``, the share of the train list that is set aside
+            when no validation list is given.
+        test: Share of the test part (``clean`` and ``article``).
+        files: With ``listed``, a file of names for each part; paths are relative to the project's root.
+    """
+
+    method: Literal["clean", "article", "listed"]
+    train: Fraction
+    validation: Fraction
+    test: Fraction
+    files: dict[Literal["train", "validation", "test"], str]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.method == "listed":
+            missing = {"train", "test"} - set(self.files)
+            if missing:
+                raise ValueError(f"method 'listed' needs files for {' and '.join(sorted(missing))}")
+        elif abs(self.train + self.validation + self.test - 1) > 1e-6:
+            total = self.train + self.validation + self.test
+            raise ValueError(f"train, validation and test must add up to 1, got {total:g}")
+        return self
+
+
+class LossConfig(Section):
+    """The loss of each head and what it weighs in the sum.
+
+    Attributes:
+        name: Name of the option, for tables and tags.
+        scale: What regression labels are standardised with before their loss: ``standard`` (mean and standard
+            deviation of the training labels) or ``maximum`` (the label space's maximum, as the article does).
+        functions: Loss of each head.
+        weights: Weight of each head's loss.
+    """
+
+    name: str
+    scale: Literal["standard", "maximum"]
+    functions: dict[Identifier, str]
+    weights: dict[Identifier, NonNegative]
+
+
+class TrainConfig(Section):
+    """How the model is trained.
+
+    Attributes:
+        epochs: Passes over the training part.
+        batch_size: Images in a step.
+        optimizer: ``adam``, or ``adamw`` with ``weight_decay``.
+        learning_rate: Its highest value.
+        schedule: ``cosine`` (linear warm-up, then cosine to zero), ``inverse_time`` (the article's: divided by
+            1 + step * learning_rate / epochs) or ``constant``.
+        warmup_epochs: Epochs of the linear warm-up (``cosine``).
+        weight_decay: Decoupled weight decay (``adamw``).
+        augment: Whether training images are flipped, shifted, varied in brightness and contrast, and erased in part.
+        precision: Dtype policy of the hidden layers.
+        deterministic: Bit-equal weights from the same seed on the same machine, for some time.
+    """
+
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    optimizer: Literal["adam", "adamw"]
+    learning_rate: PositiveFloat
+    schedule: Literal["cosine", "inverse_time", "constant"]
+    warmup_epochs: NonNegative
+    weight_decay: NonNegative
+    augment: bool
+    precision: Literal["float32", "mixed_bfloat16"]
+    deterministic: bool
+
+
+class TrackingConfig(Section):
+    """Where runs are recorded.
+
+    Attributes:
+        experiment: Name of the MLflow experiment.
+    """
+
+    experiment: Annotated[str, Field(min_length=1)]
+
+
+class Config(Section):
+    """Everything that ``params.yaml`` holds.
+
+    Attributes:
+        seed: Seed of the split, the weights, the order of samples and the augmentation.
+    """
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    data: DataConfig
+    pack: PackConfig
+    split: SplitConfig
+    model: AnyEncoder
+    loss: LossConfig
+    train: TrainConfig
+    tracking: TrackingConfig
+
+    @model_validator(mode="after")
+    def _losses_fit_heads(self) -> Self:
+        heads = set(self.data.heads)
+        for key, mapping in (("loss.functions", self.loss.functions), ("loss.weights", self.loss.weights)):
+            if set(mapping) != heads:
+                raise ValueError(f"{key} names {_listed(mapping)}; the heads are {_listed(heads)}")
+        for name, function in self.loss.functions.items():
+            known = self.data.heads[name].loss_functions
+            if function not in known:
+                raise ValueError(f"loss.functions.{name} is {function!r}; this head takes {_listed(known, 'or')}")
+        if not any(self.loss.weights.values()):
+            raise ValueError("loss.weights are all 0: nothing would be learned")
+        return self
+
+
+def _listed(names: Mapping[str, Any] | Sequence[str] | set[str], word: str = "and") -> str:
+    ordered = sorted(names)
+    return f" {word} ".join(filter(None, [", ".join(ordered[:-1]), ordered[-1] if ordered else "nothing"]))
+
+
+def load(values: Any, source: str = "the configuration") -> Config:
+    """Validate a composed configuration.
+
+    Args:
+        values: An OmegaConf configuration or plain nested dictionaries.
+        source: What the values came from, for messages.
+
+    Returns:
+        The typed configuration, frozen.
+
+    Raises:
+        ConfigError: The first few things that are wrong, in one line, with the nearest known key.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        if OmegaConf.is_config(values):
+            values = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
+        return Config.model_validate(values)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{source}: {str(error).splitlines()[0]}") from error
+    except ValidationError as error:
+        problems = [_problem(dict(details), values) for details in error.errors(include_url=False)]
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise ConfigError(f"{source}: {'; '.join(problems[:3])}{more}") from None
+
+
+def _problem(details: dict[str, Any], values: Any) -> str:
+    # pydantic puts the chosen member of a union into the location; what the person wrote has no such level.
+    key = ".".join(str(part) for part in _written_location(details, values))
+    if details["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{did_you_mean(key, known_keys())}"
+    if details["type"] == "missing":
+        return f"{key!r} is missing"
+    message = details["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    shown = "" if isinstance(details["input"], dict) else f", got {details['input']!r}"
+    return f"{key!r}: {message}{shown}" if key else message
+
+
+def _written_location(details: dict[str, Any], values: Any) -> list[int | str]:
+    written: list[int | str] = []
+    for position, part in enumerate(details["loc"], start=1):
+        missing = details["type"] == "missing" and position == len(details["loc"])
+        if isinstance(values, Mapping):
+            if part not in values and not missing:
+                continue
+            values = values.get(str(part))
+        written.append(part)
+    return written
+
+
+def known_keys() -> list[str]:
+    """Return the dotted names of all settings that the schema knows, dictionaries' keys left out."""
+
+    def walk(model: type[BaseModel], prefix: str) -> list[str]:
+        keys = []
+        for name, field in model.model_fields.items():
+            keys.append(prefix + name)
+            annotation = field.annotation
+            members = getattr(annotation, "__args__", (annotation,))
+            for member in members:
+                if isinstance(member, type) and issubclass(member, BaseModel):
+                    keys += walk(member, f"{prefix}{name}.")
+        return keys
+
+    return walk(Config, "")
+
+
+def did_you_mean(key: str, known: Sequence[str]) -> str:
+    """Return `` - did you mean 'x'?`` for the known name nearest to ``key``, its siblings first, or nothing."""
+    section, _, leaf = key.rpartition(".")
+    siblings = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section}
+    near = difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.35)
+    if near:
+        return f" - did you mean {siblings[near[0]]!r}?"
+    near = difflib.get_close_matches(key, known, n=1)
+    return f" - did you mean {near[0]!r}?" if near else ""
+
+
+def compose(root: Path, overrides: Sequence[str] = ()) -> str:
+    """Compose ``conf/`` as ``dvc exp run`` does and return the text that it would write to ``params.yaml``.
+
+    Args:
+        root: The project's root folder.
+        overrides: Hydra overrides, such as ``loss=age_heavy`` or ``train.epochs=3``.
+
+    Raises:
+        ConfigError: An override or an option is unknown, or the result is not valid.
+    """
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with hydra.initialize_config_dir(str(root / "conf"), version_base="1.3"):
+            composed = hydra.compose("config", overrides=list(overrides))
+        OmegaConf.resolve(composed)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise composition_error(error) from error
+    load(composed, "conf/")
+    return str(OmegaConf.to_yaml(composed))
+
+
+def composition_error(error: Exception) -> ConfigError:
+    """Return Hydra's complaint about an override or an option as one line with the nearest known name."""
+    message = " ".join(str(error).split())
+    if unknown := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", message):
+        key = unknown[1] or unknown[2]
+        return ConfigError(f"unknown setting {key!r}{did_you_mean(key, known_keys())}")
+    if option := re.search(r"Could not find '([^']+)/([^/']+)' Available options in '[^']+': (.*?)(?: Config search path|$)", message):
+        group, name, rest = option.groups()
+        choices = [word for word in rest.split() if re.fullmatch(r"[a-z0-9_]+", word)]
+        return ConfigError(f"{group} has no option {name!r}{did_you_mean(name, choices)} ({group}={'|'.join(choices)})")
+    return ConfigError(message)
+
+
+def read_params(path: Path) -> Config:
+    """Read and validate ``params.yaml`` or another composed configuration.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or is not valid.
+    """
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    try:
+        return load(OmegaConf.load(path), path.name)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing: write it with `python -m manyheads params`") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None

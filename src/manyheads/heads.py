@@ -1,0 +1,345 @@
+"""Head kinds: what one output of the model is, from its label space to its report.
+
+Everything that differs between a regression and a classification lives in this file. The model, the loss, the
+report and the predictions loop over heads and know no kind, so a new kind is one more class here and one more member
+of ``AnyHead``. A kind's fields are its configuration: ``heads`` in ``conf/data/*.yaml``.
+
+Keras is imported inside the methods that build with it; everything else needs NumPy and scikit-learn at most.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    import keras
+
+Labels = npt.NDArray[np.int64]
+Outputs = npt.NDArray[np.float32]
+
+
+class Scale(NamedTuple):
+    """How a regression label is standardised before its loss: ``(label - center) / spread``."""
+
+    center: float
+    spread: float
+
+
+class HeadReport(NamedTuple):
+    """A head's test report as a person reads it and as a program does."""
+
+    text: str
+    data: dict[str, Any]
+
+
+class Head(BaseModel, ABC):
+    """One output of the model: a label space, the layer and losses that fit it, and its figures."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @property
+    @abstractmethod
+    def loss_functions(self) -> tuple[str, ...]:
+        """Names of the losses that this kind can be trained with."""
+
+    @property
+    @abstractmethod
+    def main_metric(self) -> str:
+        """Name of the metric that the score is made from."""
+
+    @abstractmethod
+    def refuse(self, label: int) -> str | None:
+        """Return why ``label`` is outside the label space, or None if it is inside."""
+
+    @abstractmethod
+    def strata(self, labels: Labels) -> npt.NDArray[np.int64]:
+        """Return the stratum of each label, shape (n,): what a split keeps in proportion."""
+
+    @abstractmethod
+    def scale(self, mode: Literal["standard", "maximum"], labels: Labels) -> Scale:
+        """Return the scale that the loss is computed on, from the training labels, shape (n,)."""
+
+    @abstractmethod
+    def output(self, features: keras.KerasTensor, name: str, loss: str, scale: Scale) -> keras.KerasTensor:
+        """Return the output layer's tensor, shape (batch, units), float32, in the unit of the label."""
+
+    @abstractmethod
+    def targets(self, labels: Labels) -> npt.NDArray[np.float32]:
+        """Return what the output is compared with in training, shape (n, units), float32."""
+
+    @abstractmethod
+    def loss(self, function: str, scale: Scale) -> keras.losses.Loss:
+        """Return the Keras loss of that name for this head's targets and outputs."""
+
+    @abstractmethod
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        """Return fresh Keras metrics that are followed in training; the first is ``main_metric``."""
+
+    @abstractmethod
+    def constant(self, labels: Labels) -> Outputs:
+        """Return the trivial baseline: the best constant output for training labels, shape (1, units)."""
+
+    @abstractmethod
+    def values(self, outputs: Outputs) -> npt.NDArray[np.float64] | Labels:
+        """Return the predicted label of each row, shape (n,)."""
+
+    @abstractmethod
+    def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
+        """Return the columns that a table of predictions has for this head, each of length n."""
+
+    @abstractmethod
+    def measure(self, labels: Labels, outputs: Outputs) -> dict[str, float]:
+        """Return the figures of predictions against labels; ``main_metric`` is among them."""
+
+    @abstractmethod
+    def gain(self, value: float, baseline: float) -> float:
+        """Return how far ``main_metric`` is from its trivial baseline (0) towards perfection (1)."""
+
+    @abstractmethod
+    def report(self, labels: Labels, outputs: Outputs) -> HeadReport:
+        """Return the full test report."""
+
+
+class Regression(Head):
+    """A whole-number label on a line, predicted as one real number.
+
+    Attributes:
+        unit: What the label counts, in the plural.
+        minimum: Smallest label of the label space.
+        maximum: Largest label of the label space.
+        bins: Inner edges of the bins that a split is stratified over; a label on an edge belongs to the upper bin.
+        tolerance: Half-width of the band whose share of predictions is reported.
+    """
+
+    kind: Literal["regression"] = "regression"
+    unit: str
+    minimum: int
+    maximum: int
+    bins: tuple[int, ...] = ()
+    tolerance: int = Field(default=5, gt=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        edges = (self.minimum, *self.bins, self.maximum)
+        if list(edges) != sorted(set(edges)):
+            raise ValueError(f"minimum, bins and maximum must increase, got {list(edges)}")
+        return self
+
+    @property
+    def loss_functions(self) -> tuple[str, ...]:
+        return ("mse", "mae", "huber")
+
+    @property
+    def main_metric(self) -> str:
+        return "mae"
+
+    def refuse(self, label: int) -> str | None:
+        if self.minimum <= label <= self.maximum:
+            return None
+        return f"{label} is outside {self.minimum}-{self.maximum} {self.unit}"
+
+    def strata(self, labels: Labels) -> npt.NDArray[np.int64]:
+        return np.digitize(labels, self.bins).astype(np.int64)
+
+    def scale(self, mode: Literal["standard", "maximum"], labels: Labels) -> Scale:
+        if mode == "maximum":
+            return Scale(0.0, float(self.maximum))
+        return Scale(float(np.mean(labels)), float(np.std(labels)) or 1.0)
+
+    def output(self, features: keras.KerasTensor, name: str, loss: str, scale: Scale) -> keras.KerasTensor:
+        import keras
+
+        del loss
+        standardised = keras.layers.Dense(1, dtype="float32", name=f"{name}_standardised")(features)
+        return keras.layers.Rescaling(scale.spread, scale.center, dtype="float32", name=name)(standardised)
+
+    def targets(self, labels: Labels) -> npt.NDArray[np.float32]:
+        return labels.astype(np.float32)[:, None]
+
+    def loss(self, function: str, scale: Scale) -> keras.losses.Loss:
+        import keras
+
+        losses: dict[str, keras.losses.Loss] = {
+            "mse": keras.losses.MeanSquaredError(reduction=None),
+            "mae": keras.losses.MeanAbsoluteError(reduction=None),
+            "huber": keras.losses.Huber(reduction=None),
+        }
+        unscaled = losses[function]
+
+        class Standardised(keras.losses.Loss):  # type: ignore[misc]
+            """The loss on standardised labels, while targets and outputs keep the label's unit."""
+
+            def call(self, y_true: Any, y_pred: Any) -> Any:
+                return unscaled((y_true - scale.center) / scale.spread, (y_pred - scale.center) / scale.spread)
+
+        return Standardised(name=function)
+
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        import keras
+
+        return [keras.metrics.MeanAbsoluteError(name="mae")]
+
+    def constant(self, labels: Labels) -> Outputs:
+        return np.array([[np.median(labels)]], dtype=np.float32)
+
+    def values(self, outputs: Outputs) -> npt.NDArray[np.float64]:
+        return outputs[:, 0].astype(np.float64)
+
+    def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
+        return {name: np.round(self.values(outputs), 2)}
+
+    def measure(self, labels: Labels, outputs: Outputs) -> dict[str, float]:
+        from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+        predicted = self.values(outputs)
+        return {
+            "mae": float(mean_absolute_error(labels, predicted)),
+            "rmse": float(root_mean_squared_error(labels, predicted)),
+            "r2": float(r2_score(labels, predicted)) if len(labels) > 1 else float("nan"),
+            "bias": float(np.mean(predicted - labels)),
+            f"within_{self.tolerance}": float(np.mean(np.abs(predicted - labels) <= self.tolerance)),
+        }
+
+    def gain(self, value: float, baseline: float) -> float:
+        return 1 - value / baseline if baseline else 0.0
+
+    def report(self, labels: Labels, outputs: Outputs) -> HeadReport:
+        """Return the figures overall and in each bin of the true label."""
+        edges = [self.minimum, *self.bins, self.maximum + 1]
+        strata = self.strata(labels)
+        lines = [f"{self.unit:>12} {'mae':>8} {'rmse':>8} {'bias':>8} {f'within {self.tolerance}':>9} {'support':>8}"]
+        data: dict[str, Any] = {}
+        rows = [(f"{low}-{high - 1}", strata == i) for i, (low, high) in enumerate(zip(edges, edges[1:], strict=False))]
+        for label, rows_in in [*rows, ("all", np.ones(len(labels), dtype=bool))]:
+            if not rows_in.any():
+                continue
+            figures = self.measure(labels[rows_in], outputs[rows_in]) | {"support": int(rows_in.sum())}
+            data[label] = figures
+            lines.append(
+                f"{label:>12} {figures['mae']:8.2f} {figures['rmse']:8.2f} {figures['bias']:+8.2f} "
+                f"{figures[f'within_{self.tolerance}']:9.2f} {figures['support']:8d}"
+            )
+        lines.append(f"\nR² {data['all']['r2']:.4f}; errors in {self.unit}; bias is predicted less labelled")
+        return HeadReport("\n".join(lines) + "\n", data)
+
+
+class Categorical(Head):
+    """A label that is one of a few classes, two or more, predicted as a probability for each.
+
+    Attributes:
+        classes: Names of the classes; label i is the i-th.
+    """
+
+    kind: Literal["categorical"] = "categorical"
+    classes: tuple[str, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes must differ, got {list(self.classes)}")
+        return self
+
+    @property
+    def loss_functions(self) -> tuple[str, ...]:
+        return ("categorical_crossentropy", "binary_crossentropy")
+
+    @property
+    def main_metric(self) -> str:
+        return "accuracy"
+
+    def refuse(self, label: int) -> str | None:
+        if 0 <= label < len(self.classes):
+            return None
+        return f"{label} is none of 0-{len(self.classes) - 1} ({', '.join(self.classes)})"
+
+    def strata(self, labels: Labels) -> npt.NDArray[np.int64]:
+        return labels.astype(np.int64)
+
+    def scale(self, mode: Literal["standard", "maximum"], labels: Labels) -> Scale:
+        del mode, labels
+        return Scale(0.0, 1.0)
+
+    def output(self, features: keras.KerasTensor, name: str, loss: str, scale: Scale) -> keras.KerasTensor:
+        """Return one unit a class; softmax, or sigmoids where the loss takes each class as a yes or no of its own."""
+        import keras
+
+        del scale
+        activation = "sigmoid" if loss == "binary_crossentropy" else "softmax"
+        return keras.layers.Dense(len(self.classes), activation=activation, dtype="float32", name=name)(features)
+
+    def targets(self, labels: Labels) -> npt.NDArray[np.float32]:
+        return np.eye(len(self.classes), dtype=np.float32)[labels]
+
+    def loss(self, function: str, scale: Scale) -> keras.losses.Loss:
+        import keras
+
+        del scale
+        losses: dict[str, keras.losses.Loss] = {
+            "categorical_crossentropy": keras.losses.CategoricalCrossentropy(),
+            "binary_crossentropy": keras.losses.BinaryCrossentropy(),
+        }
+        return losses[function]
+
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        import keras
+
+        return [keras.metrics.CategoricalAccuracy(name="accuracy")]
+
+    def constant(self, labels: Labels) -> Outputs:
+        counts = np.bincount(labels, minlength=len(self.classes))
+        return (np.arange(len(self.classes)) == counts.argmax()).astype(np.float32)[None]
+
+    def values(self, outputs: Outputs) -> Labels:
+        return outputs.argmax(axis=1).astype(np.int64)
+
+    def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
+        """Return the class name, and each class's probability; sigmoids are divided by their sum."""
+        probabilities = outputs / np.maximum(outputs.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return {
+            name: np.array(self.classes)[self.values(outputs)],
+            **{
+                f"{name}_{re.sub('[^0-9A-Za-z]+', '_', label)}": np.round(probabilities[:, i].astype(np.float64), 4)
+                for i, label in enumerate(self.classes)
+            },
+        }
+
+    def measure(self, labels: Labels, outputs: Outputs) -> dict[str, float]:
+        """Return the accuracy, and the means of F1 and recall over the classes that the labels hold."""
+        from sklearn.metrics import accuracy_score, f1_score, recall_score
+
+        predicted = self.values(outputs)
+        present = np.unique(labels)
+        mean = {"labels": present, "average": "macro", "zero_division": 0.0}
+        return {
+            "accuracy": float(accuracy_score(labels, predicted)),
+            "macro_f1": float(f1_score(labels, predicted, **mean)),
+            "balanced_accuracy": float(recall_score(labels, predicted, **mean)),
+        }
+
+    def gain(self, value: float, baseline: float) -> float:
+        return (value - baseline) / (1 - baseline) if baseline < 1 else 0.0
+
+    def report(self, labels: Labels, outputs: Outputs) -> HeadReport:
+        """Return scikit-learn's classification report and the confusion matrix, rows true, columns predicted."""
+        from sklearn.metrics import classification_report, confusion_matrix
+
+        predicted = self.values(outputs)
+        every = list(range(len(self.classes)))
+        options = {"labels": every, "target_names": list(self.classes), "zero_division": 0.0}
+        text = classification_report(labels, predicted, **options)
+        data = classification_report(labels, predicted, output_dict=True, **options)
+        matrix = confusion_matrix(labels, predicted, labels=every)
+        width = max(8, *(len(label) + 1 for label in self.classes))
+        header = " " * width + "".join(f"{label:>{width}}" for label in self.classes)
+        rows = [f"{label:>{width}}" + "".join(f"{n:{width}d}" for n in row) for label, row in zip(self.classes, matrix, strict=True)]
+        text += "\nconfusion matrix (rows as labelled, columns as predicted)\n" + "\n".join([header, *rows]) + "\n"
+        return HeadReport(text, {**data, "confusion": matrix.tolist(), "classes": list(self.classes)})
+
+
+AnyHead = Annotated[Regression | Categorical, Field(discriminator="kind")]

@@ -1,0 +1,99 @@
+"""Where everything lies: the one place that names the pipeline's files.
+
+``dvc.yaml`` declares the same paths as dependencies and outputs; a test holds the two together.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from manyheads.errors import MachineError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of the pipeline's files below one root folder."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        """Accepted names and their labels, written by parse."""
+        return self.root / "data/manifest.csv"
+
+    @property
+    def rejected(self) -> Path:
+        """What parse did not accept, with a code and a reason."""
+        return self.root / "data/rejected.csv"
+
+    @property
+    def images(self) -> Path:
+        """Decoded images, one memory-mapped uint8 array, written by pack."""
+        return self.root / "data/packed/images.npy"
+
+    @property
+    def samples(self) -> Path:
+        """One row for each packed image: labels, hash, duplicate group."""
+        return self.root / "data/packed/samples.csv"
+
+    @property
+    def undecodable(self) -> Path:
+        """What pack did not accept, with a code and a reason."""
+        return self.root / "data/packed/rejected.csv"
+
+    @property
+    def splits(self) -> Path:
+        """The part of every sample, written by split; fit to be published."""
+        return self.root / "data/splits.csv"
+
+    @property
+    def split_counts(self) -> Path:
+        """How many samples each part has, what was left out and why."""
+        return self.root / "reports/split.json"
+
+    @property
+    def model(self) -> Path:
+        """Folder of the trained model: ``model.keras`` and what is needed to read its outputs."""
+        return self.root / "models"
+
+    @property
+    def history(self) -> Path:
+        """Losses and metrics of each epoch, written by train."""
+        return self.root / "reports/history.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """Test figures, written by evaluate."""
+        return self.root / "reports/metrics.json"
+
+    @property
+    def predictions(self) -> Path:
+        """Labels and predictions of each test sample, written by evaluate."""
+        return self.root / "reports/predictions.csv"
+
+    @property
+    def head_reports(self) -> Path:
+        """Folder of each head's report as text and JSON, written by evaluate."""
+        return self.root / "reports/heads"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of figures, written by evaluate."""
+        return self.root / "reports/figures"
+
+    @property
+    def resume(self) -> Path:
+        """Folder of unfinished trainings: never a DVC output, which DVC deletes before a stage runs."""
+        return self.root / ".cache/resume"
+
+
+def project_root() -> Path:
+    """Return the nearest folder at or above the working directory that holds a manyheads project.
+
+    Raises:
+        MachineError: No such folder.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "dvc.yaml").is_file() and (folder / "conf/config.yaml").is_file():
+            return folder
+    raise MachineError(f"{here} is in no manyheads project (dvc.yaml and conf/config.yaml): cd into your clone")
