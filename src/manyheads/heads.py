@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
     import keras
+    from matplotlib.figure import Figure
 
 Labels = npt.NDArray[np.int64]
 Outputs = npt.NDArray[np.float32]
@@ -53,6 +54,11 @@ class Head(BaseModel, ABC):
     def main_metric(self) -> str:
         """Name of the metric that the score is made from."""
 
+    @property
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, none for a label that is no class."""
+
     @abstractmethod
     def refuse(self, label: int) -> str | None:
         """Return why ``label`` is outside the label space, or None if it is inside."""
@@ -60,6 +66,10 @@ class Head(BaseModel, ABC):
     @abstractmethod
     def strata(self, labels: Labels) -> npt.NDArray[np.int64]:
         """Return the stratum of each label, shape (n,): what a split keeps in proportion."""
+
+    @abstractmethod
+    def describe(self, labels: Labels) -> dict[str, float]:
+        """Return how labels are distributed, in a few figures."""
 
     @abstractmethod
     def scale(self, mode: Literal["standard", "maximum"], labels: Labels) -> Scale:
@@ -94,6 +104,10 @@ class Head(BaseModel, ABC):
         """Return the columns that a table of predictions has for this head, each of length n."""
 
     @abstractmethod
+    def names(self, labels: Labels) -> npt.NDArray[Any]:
+        """Return how labels are written in a table of predictions, shape (n,)."""
+
+    @abstractmethod
     def measure(self, labels: Labels, outputs: Outputs) -> dict[str, float]:
         """Return the figures of predictions against labels; ``main_metric`` is among them."""
 
@@ -104,6 +118,10 @@ class Head(BaseModel, ABC):
     @abstractmethod
     def report(self, labels: Labels, outputs: Outputs) -> HeadReport:
         """Return the full test report."""
+
+    @abstractmethod
+    def figure(self, name: str, labels: Labels, outputs: Outputs) -> Figure:
+        """Return a figure of predictions against labels."""
 
 
 class Regression(Head):
@@ -139,6 +157,10 @@ class Regression(Head):
     def main_metric(self) -> str:
         return "mae"
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return ()
+
     def refuse(self, label: int) -> str | None:
         if self.minimum <= label <= self.maximum:
             return None
@@ -146,6 +168,9 @@ class Regression(Head):
 
     def strata(self, labels: Labels) -> npt.NDArray[np.int64]:
         return np.digitize(labels, self.bins).astype(np.int64)
+
+    def describe(self, labels: Labels) -> dict[str, float]:
+        return {"mean": round(float(np.mean(labels)), 4), "median": float(np.median(labels))}
 
     def scale(self, mode: Literal["standard", "maximum"], labels: Labels) -> Scale:
         if mode == "maximum":
@@ -194,6 +219,9 @@ class Regression(Head):
     def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
         return {name: np.round(self.values(outputs), 2)}
 
+    def names(self, labels: Labels) -> npt.NDArray[Any]:
+        return labels
+
     def measure(self, labels: Labels, outputs: Outputs) -> dict[str, float]:
         from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
@@ -228,6 +256,21 @@ class Regression(Head):
         lines.append(f"\nR² {data['all']['r2']:.4f}; errors in {self.unit}; bias is predicted less labelled")
         return HeadReport("\n".join(lines) + "\n", data)
 
+    def figure(self, name: str, labels: Labels, outputs: Outputs) -> Figure:
+        """Return a map of how many samples have which label and prediction, with the line of perfect predictions."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(4.6, 4), layout="constrained")
+        axis = figure.subplots()
+        ends = [self.minimum, self.maximum]
+        edges = np.linspace(*ends, 59)
+        predicted = np.clip(self.values(outputs), *ends)
+        *_, image = axis.hist2d(labels, predicted, bins=[edges, edges], cmin=1, cmap="viridis")
+        axis.plot(ends, ends, color="grey", linestyle=":")
+        axis.set(title=f"{name}, test", xlabel=f"{self.unit}, as labelled", ylabel=f"{self.unit}, as predicted", aspect="equal")
+        figure.colorbar(image, label="samples")
+        return figure
+
 
 class Categorical(Head):
     """A label that is one of a few classes, two or more, predicted as a probability for each.
@@ -253,6 +296,10 @@ class Categorical(Head):
     def main_metric(self) -> str:
         return "accuracy"
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.classes
+
     def refuse(self, label: int) -> str | None:
         if 0 <= label < len(self.classes):
             return None
@@ -260,6 +307,9 @@ class Categorical(Head):
 
     def strata(self, labels: Labels) -> npt.NDArray[np.int64]:
         return labels.astype(np.int64)
+
+    def describe(self, labels: Labels) -> dict[str, float]:
+        return {name: int((labels == label).sum()) for label, name in enumerate(self.classes)}
 
     def scale(self, mode: Literal["standard", "maximum"], labels: Labels) -> Scale:
         del mode, labels
@@ -309,6 +359,9 @@ class Categorical(Head):
             },
         }
 
+    def names(self, labels: Labels) -> npt.NDArray[Any]:
+        return np.array(self.classes)[labels]
+
     def measure(self, labels: Labels, outputs: Outputs) -> dict[str, float]:
         """Return the accuracy, and the means of F1 and recall over the classes that the labels hold."""
         from sklearn.metrics import accuracy_score, f1_score, recall_score
@@ -340,6 +393,23 @@ class Categorical(Head):
         rows = [f"{label:>{width}}" + "".join(f"{n:{width}d}" for n in row) for label, row in zip(self.classes, matrix, strict=True)]
         text += "\nconfusion matrix (rows as labelled, columns as predicted)\n" + "\n".join([header, *rows]) + "\n"
         return HeadReport(text, {**data, "confusion": matrix.tolist(), "classes": list(self.classes)})
+
+    def figure(self, name: str, labels: Labels, outputs: Outputs) -> Figure:
+        """Return the confusion matrix: shares of each labelled class, with counts."""
+        from matplotlib.figure import Figure
+        from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+
+        figure = Figure(figsize=(1.6 + 0.8 * len(self.classes), 1 + 0.75 * len(self.classes)), layout="constrained")
+        axis = figure.subplots()
+        counts = confusion_matrix(labels, self.values(outputs), labels=list(range(len(self.classes))))
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        display = ConfusionMatrixDisplay(shares, display_labels=list(self.classes))
+        display.plot(ax=axis, cmap="Blues", values_format=".2f", colorbar=False, im_kw={"vmin": 0, "vmax": 1})
+        for (row, column), text in np.ndenumerate(display.text_):
+            text.set_text(f"{shares[row, column]:.2f}\n{counts[row, column]}")
+            text.set_fontsize("small")
+        axis.set(title=f"{name}, test", xlabel="as predicted", ylabel="as labelled")
+        return figure
 
 
 AnyHead = Annotated[Regression | Categorical, Field(discriminator="kind")]

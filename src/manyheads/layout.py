@@ -56,6 +56,11 @@ class Layout:
         return self.root / "models"
 
     @property
+    def run_record(self) -> Path:
+        """Id of the MLflow run that the model was trained in."""
+        return self.model / "run.json"
+
+    @property
     def history(self) -> Path:
         """Losses and metrics of each epoch, written by train."""
         return self.root / "reports/history.csv"

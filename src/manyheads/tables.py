@@ -61,9 +61,9 @@ def _read(path: Path, columns: dict[str, type], unique: str, made_by: str) -> pd
     import pandera.pandas as pa
 
     remedy = f"make it anew with `python -m manyheads {made_by}` or `dvc repro {made_by}`"
-    text = [name for name, kind in columns.items() if kind is str]
     try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, encoding="utf-8")
+        dtypes = {name: str if kind is str else "int64" for name, kind in columns.items()}
+        frame = pd.read_csv(path, dtype=dtypes, keep_default_na=False, encoding="utf-8")
         schema: pa.DataFrameSchema = pa.DataFrameSchema(
             {name: pa.Column(kind, unique=name == unique) for name, kind in columns.items()}, strict=True
         )

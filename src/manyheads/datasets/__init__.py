@@ -1,1 +1,14 @@
-"""Datasets: where labels come from and how the raw data comes to be there; one file for each."""
+"""Datasets: where raw data comes from and what its names say; one module for each.
+
+A dataset module has two functions: ``provide(target, shared_root)`` makes the raw data be at ``target`` or says how a
+person gets it, ``parse_name(path)`` reads the labels of one file.
+"""
+
+from importlib import import_module
+from types import ModuleType
+from typing import Literal
+
+
+def get(name: Literal["sample", "utkface"]) -> ModuleType:
+    """Return the module of a dataset by its configured name."""
+    return import_module(f"manyheads.datasets.{name}")

@@ -1,0 +1,57 @@
+# `make help` lists the targets. EXTRA=gpu takes TensorFlow's CUDA build; it is chosen when .venv is made.
+PYTHON ?= python3
+EXTRA ?= cpu
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := --universal --python-version 3.11 --quiet --upgrade --generate-hashes --custom-compile-command 'make lock' \
+	--no-emit-index-url --no-emit-find-links
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install repro params test check format ui lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+install: $(VENV)/.installed ## Make .venv from the hashed lock file
+
+$(VENV)/.installed: requirements/uv.txt requirements/$(EXTRA).txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+		|| { echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1); manyheads needs Python 3.11 to 3.13: make PYTHON=python3.12 ..." >&2; exit 5; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements/$(EXTRA).txt
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+repro: install ## Run what is out of date on params.yaml, then print the test figures
+	dvc repro
+	@python -m manyheads results
+
+params: install ## Compose conf/ into params.yaml; ARGS='experiment=utkface' for another choice
+	python -m manyheads params $(ARGS)
+
+test: install ## Run all tests
+	pytest -n 2
+
+check: install ## Lint, formatting, types, and params.yaml against conf/
+	ruff check .
+	ruff format --check .
+	mypy
+	python -m manyheads params --check
+
+format: install ## Mend formatting and what the linter can mend
+	ruff check --fix .
+	ruff format .
+
+ui: install ## Open the MLflow UI on http://127.0.0.1:5000
+	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port $(or $(PORT),5000)
+
+lock: install ## Renew the lock files from pyproject.toml
+	echo 'uv>=0.9' | uv pip compile - $(LOCK) --output-file requirements/uv.txt
+	for extra in cpu gpu; do \
+		uv pip compile pyproject.toml --extra $$extra --group dev $(LOCK) --output-file requirements/$$extra.txt; \
+	done
+
+clean: ## Remove .venv and caches; data, models and runs stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

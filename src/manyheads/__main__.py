@@ -1,0 +1,150 @@
+"""The one door: ``python -m manyheads COMMAND``."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """A command: what it does in a line, an example, and where its code is."""
+
+    summary: str
+    example: str
+    module: str
+
+
+STAGES = {
+    "source": Command("make the raw data be there: draw the sample, or find the archive", "source data=sample", "source"),
+    "parse": Command("read labels from file names", "parse data=utkface", "parse"),
+    "pack": Command("decode images into one array, and find duplicates", "pack pack.size=64", "pack"),
+    "split": Command("deal samples to train, validation and test", "split split=article", "split"),
+    "train": Command("train the model", "train loss=age_heavy train.epochs=5", "train"),
+    "evaluate": Command("judge the trained model on the test part", "evaluate", "evaluate"),
+}
+OTHERS = {
+    "params": Command("compose conf/ into params.yaml, which dvc repro reads", "params loss=age_heavy", "params"),
+    "results": Command("print the test figures", "results", "results"),
+    "predict": Command("predict every head for new images", "predict photograph.jpg", "predict"),
+}
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; errors that a person can mend are one line and an exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            print(usage(), flush=True)
+            return
+        code = _run(arguments[0], arguments[1:])
+        sys.stdout.flush()
+        sys.exit(code)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on, or starts again, from what is whole", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`): that is no error, and there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def usage() -> str:
+    """Return the text of ``--help``."""
+    lines = ["usage: python -m manyheads COMMAND ...", ""]
+    for title, commands in (("stages, in the order of `dvc repro`", STAGES), ("others", OTHERS)):
+        lines.append(f"{title}:")
+        for name, command in commands.items():
+            lines += [f"  {name:<10}{command.summary}", f"  {'':<10}  python -m manyheads {command.example}"]
+        lines.append("")
+    lines.append("`python -m manyheads COMMAND --help` tells more. A stage takes settings as `section.key=value` and")
+    lines.append("`group=option`, and with --multirun lists of them.")
+    return "\n".join(lines)
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    from manyheads.config import did_you_mean
+    from manyheads.errors import ConfigError, ManyheadsError
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    try:
+        if name in STAGES:
+            run_stage(name, arguments)
+        elif name in OTHERS:
+            importlib.import_module(f"manyheads.{OTHERS[name].module}").main(arguments)
+        else:
+            known = [*STAGES, *OTHERS]
+            raise ConfigError(f"unknown command {name!r}{did_you_mean(name, known)} (commands: {', '.join(known)})")
+    except ManyheadsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def run_stage(name: str, arguments: list[str]) -> None:
+    """Run a stage as a Hydra program.
+
+    Alone it composes ``conf/``; with ``--config-dir . --config-name params``, as in ``dvc.yaml``, it reads what
+    ``params.yaml`` holds. Hydra makes no folders, but with ``--multirun`` one for each point: its outputs go there.
+    """
+    from manyheads.layout import Layout, project_root
+
+    if {"-h", "--help"} & set(arguments):
+        print(_stage_help(name))
+        return
+    root = project_root()
+    os.chdir(root)
+
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf import DictConfig
+    from omegaconf.errors import OmegaConfBaseException
+
+    from manyheads.config import composition_error, load
+
+    def task(values: DictConfig) -> None:
+        config = load(values, "the configuration")
+        job = HydraConfig.get()
+        inputs = Layout(root)
+        outputs = Layout(Path(job.runtime.output_dir)) if job.mode == RunMode.MULTIRUN else inputs
+        importlib.import_module(f"manyheads.stages.{STAGES[name].module}").run(config, inputs, outputs)
+
+    settings = ["hydra.output_subdir=null", "hydra.run.dir=.", "hydra.sweep.dir=.cache/multirun/${now:%Y%m%d-%H%M%S}"]
+    logs = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
+    place = [] if any(argument.startswith(("--config-dir", "-cd")) for argument in arguments) else ["--config-dir", str(root / "conf")]
+    sys.argv = [f"python -m manyheads {name}", *place, *arguments, *settings, *logs]
+    # Hydra would print its own report of an error and exit; ours is one line.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        hydra.main(version_base="1.3", config_path=None, config_name="config")(task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise composition_error(error) from error
+
+
+def _stage_help(name: str) -> str:
+    command = STAGES[name]
+    lines = [f"usage: python -m manyheads {name} [--multirun] [GROUP=OPTION ...] [SECTION.KEY=VALUE ...]", ""]
+    module = importlib.import_module(f"manyheads.stages.{command.module}")
+    lines += [(module.__doc__ or "").strip(), "", "examples:", f"  python -m manyheads {command.example}"]
+    lines += [f"  python -m manyheads {name} --multirun seed=1,2", "", "groups and their options (conf/):"]
+    from manyheads.layout import project_root
+
+    for folder in sorted(path for path in (project_root() / "conf").iterdir() if path.is_dir()):
+        lines.append(f"  {folder.name:<11} {', '.join(sorted(option.stem for option in folder.glob('*.yaml')))}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,336 @@
+"""Reading raw data as it is: the files of a folder, a tar or a zip, in bounded memory, never unpacked.
+
+An archive is input from elsewhere, read whole or refused whole: a member that has an unsafe path, is no
+regular file, or is there twice condemns it, and so does a size that no set of photographs has.
+"""
+
+import gzip
+import os
+import re
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Never, Self, cast
+
+from manyheads.errors import DataError, IntegrityError
+
+MAX_MEMBERS = 2_000_000
+MAX_MEMBER_BYTES = 64 * 2**20
+MAX_TOTAL_BYTES = 16 * 2**30
+# A tar of empty files, nothing but headers, shrinks to a fiftieth; zeros shrink to a thousandth.
+MAX_COMPRESSION_RATIO = 200
+RATIO_FREE_BYTES = 16 * 2**20
+# Long names and extended attributes stand in front of a tar member; tarfile takes them into memory.
+MAX_HEADER_BYTES = 2**18
+MAX_GLOBAL_HEADERS = 100
+
+SUPPORTED = "a folder, .tar.gz, .tgz, .tar or .zip"
+_REMEDY = "get it anew from where it is published; nothing was unpacked"
+_CHUNK = 2**16
+_DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    NotImplementedError,
+)
+
+Member = tuple[str, bytes | OSError]
+
+
+def names(source: Path) -> Iterator[str]:
+    """Yield the POSIX path of each regular file of a folder or an archive, in the order of the source.
+
+    Args:
+        source: A folder, walked in sorted order, or an archive. A folder's paths start with its own name, as
+            those in an archive of the folder do.
+
+    Raises:
+        DataError: Nothing is there, it holds no file, or its kind is unknown.
+        IntegrityError: It is damaged, unsafe or not what its name says. Raised when the walk gets there: the
+            paths are good once the iterator has ended.
+    """
+    return (name for name, _ in _members(source, read=False))
+
+
+def contents(source: Path) -> Iterator[Member]:
+    """Yield the same paths as ``names``, each with the file's bytes or with the error of reading them.
+
+    One file at a time is in memory. See ``names`` for arguments and errors.
+    """
+    return _members(source, read=True)
+
+
+def _members(source: Path, read: bool) -> Iterator[Member]:
+    if not source.exists():
+        raise DataError(f"{source} is missing: put the data there or set data.path")
+    empty = True
+    for member in _reader(source, read):
+        empty = False
+        yield member
+    if empty:
+        raise DataError(f"{source} holds no files: put the data there or set data.path")
+
+
+def _reader(source: Path, read: bool) -> Iterator[Member]:
+    name = source.name.lower()
+    if source.is_dir():
+        return _folder(source, read)
+    if not source.is_file():
+        raise DataError(f"{source} is neither a file nor a folder: data.path takes {SUPPORTED}")
+    if name.endswith((".tar.gz", ".tgz")):
+        return _unique(source, _tar(source, read, compressed=True))
+    if name.endswith(".tar"):
+        return _unique(source, _tar(source, read, compressed=False))
+    if name.endswith(".zip"):
+        return _unique(source, _zip(source, read))
+    raise DataError(f"{source} is of no supported kind: data.path takes {SUPPORTED}")
+
+
+def _unique(source: Path, members: Iterator[Member]) -> Iterator[Member]:
+    seen: set[str] = set()
+    for member in members:
+        if member[0] in seen:
+            _refuse(source, member[0], "stands there twice")
+        seen.add(member[0])
+        yield member
+
+
+def _folder(source: Path, read: bool) -> Iterator[Member]:
+    # Names, not directory entries, are kept: a million entries with their paths take half a gigabyte.
+    pending = [(source.name or source.absolute().name, source)]
+    while pending:
+        prefix, folder = pending.pop()
+        files: list[str] = []
+        folders: list[str] = []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_file(follow_symlinks=False):
+                        files.append(entry.name)
+                    elif entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.name)
+                    else:
+                        kind = "a symbolic link" if entry.is_symlink() else "neither a file nor a folder"
+                        raise IntegrityError(f"{source}: {entry.path!r} is {kind}: put a regular file in its place")
+        except OSError as error:
+            raise DataError(f"{folder} cannot be read: {error.strerror or error}") from error
+        for name in sorted(files):
+            yield f"{prefix}/{name}", _read_file(source, folder / name) if read else b""
+        pending += [(f"{prefix}/{name}", folder / name) for name in sorted(folders, reverse=True)]
+
+
+def _read_file(source: Path, path: Path) -> bytes | OSError:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_MEMBER_BYTES + 1)
+    except OSError as error:
+        return error
+    if len(data) > MAX_MEMBER_BYTES:
+        _refuse(source, str(path), f"is larger than {_mebibytes(MAX_MEMBER_BYTES)}")
+    return data
+
+
+class _StrictHeader(tarfile.TarInfo):
+    """A tar header that is the end only if it is the end mark; to tarfile, any damaged header is."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        """Return the next header of ``archive``, or raise ReadError where is neither one nor the end mark."""
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"no end mark: {error}") from error
+
+
+class _Metered:
+    """A tar stream that is read no further than its reader announced, nor beyond the limits of the whole."""
+
+    def __init__(self, source: Path, file: IO[bytes], stream: IO[bytes]) -> None:
+        self.source = source
+        self.file = file
+        self.stream = stream
+        self.total = 0
+        self.allowed = 0
+        self.expect(0)
+
+    def expect(self, size: int) -> None:
+        """Allow ``size`` bytes and one more header to be read, and what tarfile reads ahead."""
+        self.allowed = self.total + size + MAX_HEADER_BYTES + 2 * _CHUNK
+
+    def read(self, size: int) -> bytes:
+        data = self.stream.read(size)
+        self.total += len(data)
+        if self.total > self.allowed:
+            raise IntegrityError(f"{self.source}: a tar header is larger than {MAX_HEADER_BYTES} bytes: {_REMEDY}")
+        _check_total(self.source, self.total, self.file.tell())
+        return data
+
+
+def _tar(source: Path, read: bool, compressed: bool) -> Iterator[Member]:
+    with _opened(source, "gzip" if compressed else "tar") as file:
+        # Not tarfile's own gzip stream, which compares no checksum.
+        stream: IO[bytes] = gzip.GzipFile(fileobj=file) if compressed else file  # type: ignore[assignment]
+        metered = _Metered(source, file, stream)
+        archive = tarfile.open(  # noqa: SIM115  (closing it would hide the error that ended the reading)
+            fileobj=cast(IO[bytes], metered),
+            mode="r|",
+            bufsize=_CHUNK,
+            tarinfo=_StrictHeader,
+            encoding="utf-8",
+            errors="surrogateescape",
+        )
+        count = 0
+        while (member := archive.next()) is not None:
+            count += 1
+            archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every header that it has read
+            path = _checked_path(source, member.name)
+            if count > MAX_MEMBERS:
+                _refuse(source, path, f"is one more than the {MAX_MEMBERS} members that are read")
+            if len(archive.pax_headers) > MAX_GLOBAL_HEADERS:
+                _refuse(source, path, f"has more than {MAX_GLOBAL_HEADERS} global headers")
+            if member.isdir():
+                metered.expect(0)
+                continue
+            if not member.isreg() or member.issparse():
+                _refuse(source, path, f"is {_tar_kind(member)}, not a regular file")
+            _check_size(source, path, member.size)
+            metered.expect(member.size)
+            data = archive.extractfile(member) if read else None
+            yield path, data.read() if data else b""
+        _check_rest(source, metered, archive)
+
+
+def _check_rest(source: Path, metered: _Metered, archive: tarfile.TarFile) -> None:
+    # Reading to the end also makes gzip compare the checksum.
+    while True:
+        metered.expect(_CHUNK)
+        rest: bytes = archive.fileobj.read(_CHUNK) if archive.fileobj else b""
+        if not rest:
+            return
+        if rest.strip(b"\0"):
+            raise IntegrityError(f"{source}: data follows the end of the archive: {_REMEDY}")
+
+
+def _tar_kind(member: tarfile.TarInfo) -> str:
+    if member.issym():
+        return "a symbolic link"
+    if member.islnk():
+        return "a hard link"
+    return "a sparse file" if member.issparse() else "a device, a pipe or another special file"
+
+
+def _zip(source: Path, read: bool) -> Iterator[Member]:
+    with _opened(source, "zip") as file, zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        announced = _zip_count(file, len(archive.comment))
+        if len(members) != announced:
+            raise zipfile.BadZipFile(f"{len(members)} members are found where {announced} are announced")
+        if len(members) > MAX_MEMBERS:
+            raise IntegrityError(f"{source} has {len(members)} members, more than {MAX_MEMBERS}: {_REMEDY}")
+        total = 0
+        for member in members:
+            _check_zip_member(source, member)
+            total += member.file_size
+        _check_total(source, total, source.stat().st_size)
+        for member in members:
+            if not member.orig_filename.endswith("/"):
+                path = _checked_path(source, member.orig_filename)
+                yield path, archive.read(member) if read else b""
+
+
+def _zip_count(file: IO[bytes], comment_size: int) -> int:
+    """Return how many members the end of a zip announces: zipfile does not compare it with what it finds."""
+    end_size, locator_size, end64_size = 22, 20, 56
+    file.seek(-end_size - comment_size, os.SEEK_END)
+    end = file.read(end_size)
+    if not end.startswith(b"PK\x05\x06"):
+        raise zipfile.BadZipFile("data follows the end of the archive")
+    (count,) = struct.unpack_from("<H", end, 10)
+    if count == 0xFFFF:
+        file.seek(-end_size - comment_size - locator_size - end64_size, os.SEEK_END)
+        signature, count = struct.unpack_from("<4s28xQ", file.read(end64_size))
+        if signature != b"PK\x06\x06":
+            return 0xFFFF
+    return int(count)
+
+
+def _check_zip_member(source: Path, member: zipfile.ZipInfo) -> None:
+    # zipfile cuts its `filename` at a NUL and translates it on Windows; the original is the same everywhere.
+    path = _checked_path(source, member.orig_filename)
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        what = "a symbolic link" if kind == stat.S_IFLNK else "a device, a pipe or another special file"
+        _refuse(source, path, f"is {what}, not a regular file")
+    if member.flag_bits & 0x1:
+        _refuse(source, path, "is encrypted")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        _refuse(source, path, "is packed by a method other than stored or deflated")
+    _check_size(source, path, member.file_size)
+
+
+@contextmanager
+def _opened(source: Path, kind: str) -> Iterator[IO[bytes]]:
+    try:
+        file = source.open("rb")
+    except OSError as error:
+        raise DataError(f"{source} cannot be read: {error.strerror or error}") from error
+    with file:
+        _sniff(source, file, kind)
+        try:
+            yield file
+        except _DAMAGE as error:
+            raise IntegrityError(f"{source} is truncated or damaged ({error}): {_REMEDY}") from error
+
+
+def _sniff(source: Path, file: IO[bytes], kind: str) -> None:
+    start = file.read(512)
+    file.seek(0)
+    if not start:
+        raise DataError(f"{source} is an empty file: put the data there or set data.path")
+    if re.match(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|\?xml|!--)", start, re.IGNORECASE):
+        raise IntegrityError(f"{source} looks like HTML, not {kind}, and starts with {start[:60]!r}: {_REMEDY}")
+    # A tar has no magic in its first bytes; its first header carries a checksum that tarfile compares.
+    magic = {"gzip": (b"\x1f\x8b",), "zip": (b"PK\x03\x04", b"PK\x05\x06"), "tar": (b"",)}[kind]
+    if not start.startswith(magic):
+        raise IntegrityError(f"{source} is not {kind}, it starts with {start[:16]!r}: {_REMEDY}")
+
+
+def _checked_path(source: Path, name: str) -> str:
+    if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", name):
+        _refuse(source, name, "has an absolute path")
+    if ".." in name and ".." in re.split(r"[/\\]", name):
+        _refuse(source, name, "has a path with '..'")
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def _check_size(source: Path, path: str, size: int) -> None:
+    if not 0 <= size <= MAX_MEMBER_BYTES:
+        _refuse(source, path, f"has {size} bytes, more than {_mebibytes(MAX_MEMBER_BYTES)}")
+
+
+def _check_total(source: Path, total: int, packed: int) -> None:
+    if total > MAX_TOTAL_BYTES:
+        raise IntegrityError(f"{source} unpacks to more than {_mebibytes(MAX_TOTAL_BYTES)}: {_REMEDY}")
+    if total > RATIO_FREE_BYTES and total > MAX_COMPRESSION_RATIO * packed:
+        raise IntegrityError(f"{source} unpacks to more than {MAX_COMPRESSION_RATIO} times its size: {_REMEDY}")
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size // 2**20} MiB"
+
+
+def _refuse(source: Path, name: str, why: str) -> Never:
+    raise IntegrityError(f"{source}: {name!r} {why}: {_REMEDY}")

@@ -1,0 +1,151 @@
+"""UTKFace: faces whose age, gender and race stand in the file's name.
+
+Zhang, Song and Qi, "Age Progression/Regression by Conditional Adversarial Autoencoder", CVPR 2017. A name is
+``<age>_<gender>_<race>_<timestamp>.jpg``, in the aligned and cropped set with ``.chip.jpg`` behind it.
+"""
+
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from manyheads.errors import DataError, MachineError
+
+ORIGIN = "https://susanqq.github.io/UTKFace/"
+LABELS = ("age", "gender", "race")
+MAX_PATH_BYTES = 255
+
+# Digits are spelled out: `\d` takes the digits of every script. Labels that are found may still be missing,
+# empty or padded; what does not match is never read as a name.
+_NAME = re.compile(
+    r"(?P<labels>(?:[0-9]*_){1,3})(?P<timestamp>[0-9]+)(?P<ending> ?\.?(?:jpe?g|pg)(?:\.chip\.jpe?g)?)",
+    re.ASCII | re.IGNORECASE,
+)
+_USUAL_ENDINGS = (".jpg", ".jpg.chip.jpg")
+_TIMESTAMP_DIGITS = 17
+# Searched in a path with a slash in front, which is several times faster than looking for its start as well.
+_JUNK = re.compile(r"/(?:__MACOSX/|(?:\._[^/]*|\.DS_Store|Thumbs\.db|desktop\.ini)\Z)", re.IGNORECASE)
+# Control, invisible and bidirectional characters, undecodable bytes, and the separator of Windows.
+_UNSAFE_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\\\\]")
+_FORMULA = re.compile(r"/[=+\-@]")
+
+
+class ParsedName(NamedTuple):
+    """The labels of an accepted name, and what was unusual about it."""
+
+    labels: dict[str, int]
+    note: str
+
+
+class Rejection(NamedTuple):
+    """Why a name was not accepted: a stable code, and a sentence for people."""
+
+    code: str
+    reason: str
+
+
+def provide(target: Path, original: Path) -> None:
+    """Make the raw data be at ``target``: it is there, or a link is made to the main project's copy.
+
+    Raw data is in no repository, so the temporary copy of a project that DVC runs an experiment in lacks it.
+
+    Args:
+        target: The archive or folder, an absolute path inside the project.
+        original: The same file in the project that was copied; equal to ``target`` outside of a copy.
+
+    Raises:
+        DataError: The data is in neither place, or it is empty; says where it is to be had.
+        MachineError: The link cannot be made.
+    """
+    if target.exists():
+        _check_filled(target)
+    elif target.is_symlink():
+        raise DataError(f"{target} is a link to {target.readlink()}, which is missing: remove or mend the link")
+    elif original != target and original.exists():
+        _check_filled(original)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(original)
+        except OSError as error:
+            raise MachineError(f"cannot link {target} to {original}: {error.strerror or error}") from error
+    else:
+        here = Path.cwd()
+        place = original.relative_to(here) if original.is_relative_to(here) else original
+        raise DataError(
+            f"{place} is missing: get UTKFace 'aligned & cropped' (UTKFace.tar.gz, about 107 MB) from "
+            f"{ORIGIN}, for non-commercial research purposes only, put it at {place}, or use data=sample"
+        )
+
+
+def _check_filled(path: Path) -> None:
+    filled = any(path.iterdir()) if path.is_dir() else path.stat().st_size > 0
+    if not filled:
+        raise DataError(f"{path} is empty: get UTKFace 'aligned & cropped' from {ORIGIN} and put it there")
+
+
+def parse_name(path: str) -> ParsedName | Rejection:
+    """Read the labels of one file from its name. Nothing is guessed or repaired, and no text makes it raise.
+
+    Slips that leave the labels plain are accepted with a note: a blank or no dot before the ending, ``.pg``,
+    other case, a timestamp of another length or without a date. Whether a label is inside its head's label
+    space is not decided here.
+
+    Args:
+        path: POSIX path of the file in its archive or folder.
+
+    Returns:
+        The labels by the names in ``LABELS``, or a rejection with one of the codes ``JUNK`` (an operating
+        system left the file), ``NAME_UNSAFE``, ``LABEL_MISSING``, ``LABEL_EMPTY`` and ``NAME_PATTERN``.
+    """
+    if _JUNK.search("/" + path):
+        return Rejection("JUNK", "An operating system left this file; it is no image.")
+    if unsafe := _unsafe(path):
+        return Rejection("NAME_UNSAFE", unsafe)
+    match = _NAME.fullmatch(path.rpartition("/")[2])
+    if match is None:
+        return Rejection(
+            "NAME_PATTERN",
+            "The name is not <age>_<gender>_<race>_<timestamp>.jpg; rename the file if the labels are known.",
+        )
+    fields = match["labels"].split("_")[:-1]
+    if len(fields) < len(LABELS):
+        return Rejection(
+            "LABEL_MISSING",
+            "One of age, gender and race is missing; which one is not known, so none is read.",
+        )
+    if "" in fields:
+        empty = [label for label, field in zip(LABELS, fields, strict=True) if not field]
+        return Rejection("LABEL_EMPTY", f"The {' and the '.join(empty)} is empty; rename the file if it is known.")
+    if any(field[0] == "0" and field != "0" for field in fields):
+        return Rejection("NAME_PATTERN", "A label has a leading zero; rename the file if the labels are known.")
+    labels = {label: int(field) for label, field in zip(LABELS, fields, strict=True)}
+    return ParsedName(labels, _note(match["timestamp"], match["ending"]))
+
+
+def _unsafe(path: str) -> str | None:
+    if character := _UNSAFE_CHARACTER.search(path):
+        return f"The path holds U+{ord(character[0]):04X}, a character that is unsafe in paths; rename it."
+    if _FORMULA.search("/" + path):
+        return "A part of the path starts with =, +, - or @, as formulas and options do; rename it."
+    if len(path.encode()) > MAX_PATH_BYTES:
+        return f"The path is longer than {MAX_PATH_BYTES} bytes, more than some systems can hold; rename it."
+    return None
+
+
+def _note(timestamp: str, ending: str) -> str:
+    notes = []
+    if ending not in _USUAL_ENDINGS:
+        notes.append(f"ending {ending!r}")
+    if len(timestamp) != _TIMESTAMP_DIGITS:
+        notes.append(f"timestamp of {len(timestamp)} digits")
+    elif not _is_date(timestamp):
+        notes.append("timestamp is no date")
+    return "; ".join(notes)
+
+
+def _is_date(timestamp: str) -> bool:
+    try:
+        datetime.fromisoformat(f"{timestamp[:8]}T{timestamp[8:14]}")
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,128 @@
+"""The one image decoder: training and prediction get the same pixels from the same bytes.
+
+Only JPEG is read. What cannot be decoded whole is refused with a stable code, never repaired: a truncated
+file would otherwise become a face with a grey chin.
+"""
+
+import io
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+Pixels = npt.NDArray[np.uint8]
+
+MAX_PIXELS = 50_000_000
+"""Pixels of the largest image that is decoded; a small file can claim billions."""
+
+FINGERPRINT_SIZE = 16
+"""Height and width of a fingerprint."""
+
+_JPEG = b"\xff\xd8\xff"
+_OTHER_FORMATS = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+}
+_CONVERTED = {"L": "greyscale", "CMYK": "CMYK"}
+
+
+class Decoded(NamedTuple):
+    """A decoded image: ``pixels`` of shape (size, size, 3), uint8, RGB; ``note`` says what was converted."""
+
+    pixels: Pixels
+    note: str
+
+
+class Undecodable(Exception):  # noqa: N818 - a finding about one image, not a failure of the program
+    """The bytes are no image that this project reads.
+
+    Attributes:
+        code: A stable code, such as ``DECODE_TRUNCATED``.
+        reason: What was found, for a person.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+
+def decode(data: bytes, size: int) -> Decoded:
+    """Decode a JPEG, turn it upright by its EXIF orientation and resize it to a square.
+
+    The aspect ratio is not kept. Reduction is antialiased (bilinear); a large image is decoded at the
+    smallest DCT scale that is not below the target, which is faster. Greyscale, CMYK and YCCK become RGB.
+
+    Args:
+        data: The file's bytes.
+        size: Height and width of the result in pixels.
+
+    Raises:
+        Undecodable: With code ``DECODE_UNIDENTIFIED`` (no image), ``FORMAT_MISMATCH`` (another image format),
+            ``FORMAT_UNSUPPORTED`` (several images in one file), ``PIXELS_LIMIT`` (over ``MAX_PIXELS``),
+            ``DECODE_TRUNCATED`` or ``DECODE_FAILED`` (damaged).
+    """
+    image = _open(data)
+    try:
+        if image.mode == "RGB":
+            image.draft("RGB", (size, size))
+        image.load()
+        notes = [_CONVERTED[image.mode]] if image.mode in _CONVERTED else []
+        if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
+            ImageOps.exif_transpose(image, in_place=True)
+            notes.append("rotated by EXIF")
+        upright = image if image.mode == "RGB" else image.convert("RGB")
+        resized = upright.resize((size, size), Image.Resampling.BILINEAR)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow lets a dozen types through from damaged data
+        raise _damaged(error) from error
+    return Decoded(np.asarray(resized), "; ".join(notes))
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=["JPEG"])
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise Undecodable("PIXELS_LIMIT", f"more than {MAX_PIXELS:,} pixels") from None
+    except UnidentifiedImageError:
+        raise _unidentified(data) from None
+    except Exception as error:  # as in decode
+        raise _damaged(error) from error
+    if image.format != "JPEG":
+        raise Undecodable("FORMAT_UNSUPPORTED", f"{image.format}: several images in one file")
+    if image.width * image.height > MAX_PIXELS:
+        raise Undecodable("PIXELS_LIMIT", f"{image.width} x {image.height}: more than {MAX_PIXELS:,} pixels")
+    return image
+
+
+def _unidentified(data: bytes) -> Undecodable:
+    if not data:
+        return Undecodable("DECODE_UNIDENTIFIED", "the file is empty")
+    if data.startswith(_JPEG):
+        return Undecodable("DECODE_FAILED", "a JPEG whose header is damaged or of a kind that is not read")
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return Undecodable("FORMAT_MISMATCH", "WebP, not JPEG")
+    for magic, name in _OTHER_FORMATS.items():
+        if data.startswith(magic):
+            return Undecodable("FORMAT_MISMATCH", f"{name}, not JPEG")
+    return Undecodable("DECODE_UNIDENTIFIED", "no image")
+
+
+def _damaged(error: Exception) -> Undecodable:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return Undecodable("DECODE_TRUNCATED" if "truncated" in reason.lower() else "DECODE_FAILED", reason)
+
+
+def fingerprint(pixels: Pixels) -> Pixels:
+    """Return a small greyscale copy of a decoded image, shape (16, 16), uint8, to find duplicates with."""
+    grey = Image.fromarray(pixels).convert("L")
+    return np.asarray(grey.resize((FINGERPRINT_SIZE, FINGERPRINT_SIZE), Image.Resampling.BOX))

@@ -1,0 +1,213 @@
+"""The model: built from an encoder and heads, compiled, folded for inference, saved and loaded.
+
+Targets, outputs, losses, weights and metrics all go by the heads' names. Outputs are in the label's own unit and
+inputs are plain uint8 images, so that whoever loads a saved model needs nothing beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+
+from manyheads.encoders.base import Encoder
+from manyheads.errors import ConfigError, IntegrityError, MachineError
+from manyheads.files import write_aside
+from manyheads.heads import AnyHead, Head, Outputs, Scale
+
+if TYPE_CHECKING:
+    import keras
+
+PREDICTION_BATCH = 256
+
+
+class ModelCard(BaseModel):
+    """What is needed to feed a saved model and to read its outputs, kept beside it as ``model.json``.
+
+    Attributes:
+        data: Name of the dataset it was trained on.
+        size: Height and width of its input images in pixels.
+        heads: Its heads.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str
+    size: PositiveInt
+    heads: dict[str, AnyHead]
+
+
+class SavedModel(NamedTuple):
+    """A loaded model and its card."""
+
+    keras_model: keras.Model
+    card: ModelCard
+
+
+def require_tensorflow() -> None:
+    """Import Keras on TensorFlow, with TensorFlow's own chatter turned down.
+
+    Raises:
+        MachineError: TensorFlow is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    try:
+        import keras  # noqa: F401
+        import tensorflow  # noqa: F401
+    except ImportError as error:
+        raise MachineError(
+            f"TensorFlow is not installed ({error}): pip install 'manyheads[cpu]' or 'manyheads[gpu]', or `make install`"
+        ) from error
+
+
+def build(
+    encoder: Encoder,
+    heads: Mapping[str, Head],
+    losses: Mapping[str, str],
+    scales: Mapping[str, Scale],
+    size: int,
+    precision: str = "float32",
+    *,
+    folded: bool = False,
+) -> keras.Model:
+    """Build a functional model from uint8 images to a dictionary with one output a head.
+
+    Args:
+        encoder: Makes each head's features.
+        heads: The heads by name.
+        losses: Name of each head's loss; a head's activation follows it.
+        scales: Scale of each head's labels.
+        size: Height and width of the images in pixels.
+        precision: Dtype policy of the hidden layers.
+        folded: Build for inference; see ``Encoder.features``.
+
+    Returns:
+        A model that is not compiled: input ``image``, shape (batch, size, size, 3), uint8; outputs by head name,
+        shape (batch, units), float32.
+
+    Raises:
+        ConfigError: The encoder cannot be built at this size.
+    """
+    import keras
+
+    image = keras.Input((size, size, 3), dtype="uint8", name="image")
+    try:
+        features = encoder.features(image, list(heads), precision, folded=folded)
+    except ValueError as error:
+        raise ConfigError(f"pack.size={size} does not fit this model: {str(error).splitlines()[0]}") from error
+    outputs = {name: head.output(features[name], name, losses[name], scales[name]) for name, head in heads.items()}
+    return keras.Model(image, outputs, name="manyheads")
+
+
+def compile_heads(
+    model: keras.Model,
+    heads: Mapping[str, Head],
+    losses: Mapping[str, str],
+    weights: Mapping[str, float],
+    scales: Mapping[str, Scale],
+    optimizer: keras.optimizers.Optimizer,
+) -> None:
+    """Compile ``model`` with one loss, weight and list of metrics for each head.
+
+    Raises:
+        ConfigError: Losses or weights name other heads than the model has. Keras would match weights by their
+            sorted position and train on without a word.
+    """
+    for what, mapping in (("losses", losses), ("weights", weights), ("outputs", model.output)):
+        if set(mapping) != set(heads):
+            raise ConfigError(f"{what} are for {', '.join(sorted(mapping))}; the heads are {', '.join(sorted(heads))}")
+    model.compile(
+        optimizer=optimizer,
+        loss={name: head.loss(losses[name], scales[name]) for name, head in heads.items()},
+        loss_weights={name: float(weights[name]) for name in heads},
+        metrics={name: head.training_metrics() for name, head in heads.items()},
+    )
+
+
+def fold(trained: keras.Model, folded: keras.Model) -> None:
+    """Copy the weights of ``trained`` into ``folded``, the same network built for inference.
+
+    A convolution ``x_conv`` of the folded model takes in the ``x_norm`` that followed it:
+    kernel * gamma / sqrt(variance + epsilon), and beta - mean * gamma / sqrt(variance + epsilon) as its bias. All
+    other layers take their weights over as they are.
+    """
+    layers = {layer.name: layer for layer in trained.layers}
+    for layer in folded.layers:
+        norm = layers.get(layer.name.removesuffix("_conv") + "_norm")
+        if len(layer.weights) == len(layers[layer.name].weights):
+            layer.set_weights(layers[layer.name].get_weights())
+        elif norm is not None:
+            from manyheads.encoders.normalisation import EPSILON
+
+            (kernel,) = layers[layer.name].get_weights()
+            gamma, beta, mean, variance = (
+                np.asarray(weight) for weight in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
+            )
+            factor = gamma / np.sqrt(variance + EPSILON)
+            layer.set_weights([kernel * factor, beta - mean * factor])
+
+
+def save(folder: Path, model: keras.Model, card: ModelCard) -> None:
+    """Write ``model.keras`` and ``model.json`` into an existing folder."""
+    model.save(folder / "model.keras")
+    (folder / "model.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def load(folder: Path) -> SavedModel:
+    """Load a saved model without running any code that it brings.
+
+    Raises:
+        IntegrityError: A file is missing or damaged, or the model holds anything but Keras's own layers.
+    """
+    path = folder / "model.keras"
+    try:
+        card = ModelCard.model_validate_json((folder / "model.json").read_text(encoding="utf-8"))
+        with zipfile.ZipFile(path) as archive:
+            _refuse_foreign_classes(json.loads(archive.read("config.json")), path)
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{error.filename} is missing: train a model first, with `make repro`") from None
+    except (ValidationError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise IntegrityError(f"{folder} holds no whole model ({str(error).splitlines()[0]}): train it anew") from error
+    import keras
+
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        raise IntegrityError(f"{path} cannot be loaded ({str(error).splitlines()[0]}): train it anew") from error
+    if set(model.output) != set(card.heads):
+        raise IntegrityError(f"{path} has outputs {sorted(model.output)}, model.json has heads {sorted(card.heads)}")
+    return SavedModel(model, card)
+
+
+def _refuse_foreign_classes(node: Any, path: Path) -> None:
+    # Keras's safe mode refuses Lambda layers; this refuses everything that would be imported from outside Keras, and
+    # the layer that runs a TensorFlow graph from a folder.
+    if isinstance(node, Mapping):
+        if "class_name" in node and "module" in node:
+            module, name = node["module"], node["class_name"]
+            foreign = module is not None and module != "keras" and not str(module).startswith("keras.")
+            if foreign or name in ("Lambda", "TFSMLayer"):
+                raise IntegrityError(f"{path} holds {module}.{name}, which is not a plain Keras layer: it is not loaded")
+        for child in node.values():
+            _refuse_foreign_classes(child, path)
+    elif isinstance(node, list):
+        for child in node:
+            _refuse_foreign_classes(child, path)
+
+
+def predict(model: keras.Model, images: npt.NDArray[np.uint8]) -> dict[str, Outputs]:
+    """Return each head's outputs, shape (n, units), float32, for images of shape (n, size, size, 3), uint8."""
+    collected: dict[str, list[Outputs]] = {name: [] for name in model.output}
+    for start in range(0, len(images), PREDICTION_BATCH):
+        batch = model.predict_on_batch(np.asarray(images[start : start + PREDICTION_BATCH]))
+        for name, outputs in batch.items():
+            collected[name].append(np.asarray(outputs, dtype=np.float32))
+    return {name: np.concatenate(parts) for name, parts in collected.items()}

@@ -1,0 +1,38 @@
+"""Results: the test figures as a short table on the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from manyheads.config import read_params
+from manyheads.errors import IntegrityError
+from manyheads.layout import Layout, project_root
+
+
+def main(arguments: list[str]) -> None:
+    """Print the figures of ``reports/metrics.json`` beside the trivial baselines, and where to look next."""
+    argparse.ArgumentParser(prog="python -m manyheads results", description=main.__doc__).parse_args(arguments)
+    from rich.console import Console
+    from rich.table import Table
+
+    layout = Layout(project_root())
+    try:
+        metrics = json.loads(layout.metrics.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError) as error:
+        raise IntegrityError(f"{layout.metrics} is missing or damaged ({error}): run `make repro`") from None
+    config = read_params(layout.root / "params.yaml")
+    table = Table(title=f"{config.data.name}, {config.model.encoder}, loss {config.loss.name}: {metrics['n']} test images")
+    for column, justify in (("head", "left"), ("figure", "left"), ("test", "right"), ("constant answer", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for name in config.data.heads:
+        for figure, value in metrics[name].items():
+            table.add_row(name, figure, f"{value:.3f}", f"{metrics['baseline'][name][figure]:.3f}")
+        table.add_section()
+    table.add_row("all", "score", f"{metrics['score']:.3f}", "0.000")
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("reports/heads/*.txt      classification reports and confusion matrices")
+    console.print("reports/figures/*.png    curves, confusion matrices, predictions against labels")
+    console.print("make ui                  all runs in MLflow, side by side")
+    console.print("dvc exp run -S loss=age_heavy    the next experiment (after `. .venv/bin/activate`)")

@@ -1,0 +1,95 @@
+"""Evaluate: the only reader of the test part, every sample of it.
+
+Reads ``models/``, the packed images and the test part (and the train part's labels, for the trivial baselines).
+Writes ``reports/metrics.json``, ``reports/predictions.csv``, a report for each head as text and JSON, and figures;
+all of it also goes into the MLflow run of the training.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from manyheads import figures, model, tracking, training
+from manyheads.config import Config
+from manyheads.errors import IntegrityError
+from manyheads.files import write_aside, write_text
+from manyheads.heads import Head, Labels, Outputs
+from manyheads.layout import Layout
+from manyheads.parts import Part, label_table, load_part
+from manyheads.tables import write_table
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: Config, inputs: Layout, outputs: Layout) -> None:
+    """Judge the trained model on the test part."""
+    model.require_tensorflow()
+    saved = model.load(inputs.model)
+    heads = config.data.heads
+    if saved.card.heads != heads or saved.card.size != config.pack.size:
+        raise IntegrityError(f"{inputs.model} was trained with other heads or another pack.size: run `dvc repro train`")
+    test, train = load_part(config, inputs, "test"), load_part(config, inputs, "train")
+    predicted = model.predict(saved.keras_model, test.images[test.rows])
+    baselines = training.trivial_baselines(heads, train.labels, test.labels)
+    measured = {name: head.measure(test.labels[name], predicted[name]) for name, head in heads.items()}
+    metrics = summary(heads, measured, baselines, len(test))
+    _write(outputs, inputs, heads, test, predicted, metrics)
+    _record(config, inputs, outputs, test, metrics)
+    logger.info("evaluated %d test images, score %.3f of %d; %s", len(test), metrics["score"], len(heads), outputs.metrics)
+
+
+def summary(
+    heads: Mapping[str, Head], measured: Mapping[str, Mapping[str, float]], baselines: Mapping[str, Mapping[str, float]], n: int
+) -> dict[str, Any]:
+    """Return the content of ``metrics.json``: each head's figures, the trivial baselines' beside them, the score."""
+    main = {name: measured[name][head.main_metric] for name, head in heads.items()}
+    trivial = {name: baselines[name][head.main_metric] for name, head in heads.items()}
+    rounded = {name: {key: round(value, 4) for key, value in figures_of.items()} for name, figures_of in measured.items()}
+    baseline = {name: {key: round(value, 4) for key, value in figures_of.items()} for name, figures_of in baselines.items()}
+    return {"n": n, "score": round(training.score(heads, main, trivial), 4), **rounded, "baseline": baseline}
+
+
+def prediction_table(heads: Mapping[str, Head], paths: list[str], labels: Mapping[str, Labels], outputs: Mapping[str, Outputs]) -> pd.DataFrame:
+    """Return one row a sample: ``path``, and for each head its label (``<head>_label``) and prediction columns."""
+    columns: dict[str, Any] = {"path": paths}
+    for name, head in heads.items():
+        columns[f"{name}_label"] = head.names(labels[name])
+        columns |= head.columns(name, outputs[name])
+    return pd.DataFrame(columns)
+
+
+def _write(outputs: Layout, inputs: Layout, heads: Mapping[str, Head], test: Part, predicted: dict[str, Outputs], metrics: dict[str, Any]) -> None:
+    table = prediction_table(heads, test.paths, test.labels, predicted)
+    if len(table) != len(test) or not all(np.isfinite(values).all() for values in predicted.values()):
+        raise IntegrityError(f"{inputs.model} gives values that are not finite: train it anew")
+    write_table(outputs.predictions, table)
+    with write_aside(outputs.head_reports) as folder:
+        folder.mkdir()
+        for name, head in heads.items():
+            report = head.report(test.labels[name], predicted[name])
+            (folder / f"{name}.txt").write_text(report.text, encoding="utf-8")
+            (folder / f"{name}.json").write_text(json.dumps(report.data, indent=2) + "\n", encoding="utf-8")
+    with write_aside(outputs.figures) as folder:
+        folder.mkdir()
+        figures.draw_all(folder, pd.read_csv(inputs.history), heads, test.labels, predicted)
+    write_text(outputs.metrics, json.dumps(metrics, indent=2) + "\n")
+
+
+def _record(config: Config, inputs: Layout, outputs: Layout, test: Part, metrics: Mapping[str, Any]) -> None:
+    run_id = json.loads(inputs.run_record.read_text(encoding="utf-8"))["run_id"]
+    flat = {f"test/{name}/{key}": value for name in config.data.heads for key, value in metrics[name].items()}
+    flat |= {f"baseline/{name}/{key}": value for name, row in metrics["baseline"].items() for key, value in row.items()}
+    with tracking.run(config.tracking, inputs.root, "evaluate", run_id, tracking.provenance(inputs.root)) as record:
+        record.metrics(flat | {"test/score": metrics["score"], "test/n": metrics["n"]})
+        digest = tracking.dvc_digest(inputs.root, config.data.path)
+        record.dataset(label_table(test), config.data.name, config.data.path, digest or "unknown", "test")
+        for path, folder in (
+            (outputs.metrics, None), (outputs.predictions, None), (outputs.head_reports, "heads"), (outputs.figures, "figures"),
+        ):  # fmt: skip
+            record.files(path, folder)

@@ -1,0 +1,108 @@
+"""What several test files share: real configurations and a tiny project on disk."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from manyheads import config
+from manyheads.config import Config
+from manyheads.layout import Layout
+from manyheads.tables import write_table
+
+ROOT = Path(__file__).parents[1]
+
+TINY = [
+    "pack.size=16",
+    "model.widths=[8,16]",
+    "model.blocks=[1,1]",
+    "model.dropout=0",
+    "train.epochs=3",
+    "train.batch_size=32",
+    "train.learning_rate=0.01",
+]
+
+
+def compose(*overrides: str) -> Config:
+    """Compose the real ``conf/`` with overrides."""
+    return config.load(OmegaConf.create(config.compose(ROOT, overrides)))
+
+
+@pytest.fixture(scope="session")
+def make_config() -> Callable[..., Config]:
+    """Return a function that composes the real ``conf/`` with overrides."""
+    return compose
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Callable[..., Config]:
+    """Return the same for images of 16 pixels and a few thousand parameters."""
+    return lambda *overrides: compose(*TINY, *overrides)
+
+
+@pytest.fixture(scope="session")
+def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an empty MLflow store: making its tables takes seconds, copying it does not."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments(max_results=1)
+    return path
+
+
+SETTINGS_OF_THE_USER = ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SETTINGS_OF_THE_USER:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def tiny_project(tmp_path: Path, migrated_store: Path) -> Layout:
+    """Return a folder with what pack and split leave behind, and an empty MLflow store."""
+    return make_tiny_project(tmp_path, migrated_store)
+
+
+def make_tiny_project(folder: Path, store: Path) -> Layout:
+    """Write 300 packed samples that a small network can tell apart, dealt 3 to 1 to 1.
+
+    Race is the colour, gender the brighter half, age the brightness.
+    """
+    for name in SETTINGS_OF_THE_USER:  # MLflow keeps its store's address there, and module fixtures come first
+        os.environ.pop(name, None)
+    shutil.copy(store, folder / "mlflow.db")
+    layout = Layout(folder)
+    generator = np.random.default_rng(0)
+    n, size = 300, 16
+    race, gender, age = (
+        generator.integers(0, 5, n),
+        generator.integers(0, 2, n),
+        generator.integers(1, 100, n),
+    )
+    colours = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1]])
+    images = colours[race][:, None, None, :] * (60 + age)[:, None, None, None] * np.ones((n, size, size, 1))
+    bright = np.arange(size)[None, :] // (size // 2) == gender[:, None]
+    images = images + 60 * bright[:, None, :, None] + generator.normal(0, 4, images.shape)
+    layout.images.parent.mkdir(parents=True)
+    np.save(layout.images, np.clip(images, 0, 255).astype(np.uint8))
+    digests = [f"{i:064x}" for i in range(n)]
+    paths = [
+        f"UTKFace/{a}_{g}_{r}_{20170000000000000 + i}.jpg"
+        for i, (a, g, r) in enumerate(zip(age, gender, race, strict=True))
+    ]
+    common = {"path": paths, "sha256": digests, "group": [digest[-16:] for digest in digests]}
+    labels = {"age": age, "race": race, "gender": gender}
+    samples = pd.DataFrame({"row": range(n), "path": paths, **labels, **common, "note": ""})
+    write_table(layout.samples, samples)
+    part = np.where(np.arange(n) % 5 == 4, "test", np.where(np.arange(n) % 5 == 3, "validation", "train"))
+    write_table(layout.splits, pd.DataFrame({**common, "part": part, "rule": ""}))
+    layout.split_counts.parent.mkdir(exist_ok=True)
+    layout.split_counts.write_text("{}\n")
+    return layout

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from manyheads.heads import Categorical, Regression, Scale
+
+AGE = Regression(unit="years", minimum=0, maximum=116, bins=(3, 10, 20))
+RACE = Categorical(classes=("white", "black", "asian"))
+
+
+def test_label_space():
+    assert AGE.refuse(0) is None
+    assert AGE.refuse(116) is None
+    assert AGE.refuse(117) == "117 is outside 0-116 years"
+    assert RACE.refuse(2) is None
+    assert RACE.refuse(3) == "3 is none of 0-2 (white, black, asian)"
+
+
+def test_edges_belong_to_the_upper_bin():
+    assert AGE.strata(np.array([0, 2, 3, 9, 10, 116])).tolist() == [0, 0, 1, 1, 2, 3]
+
+
+def test_scale_of_the_article_is_the_maximum_and_of_others_the_training_labels():
+    labels = np.array([10, 20, 30])
+    assert AGE.scale("maximum", labels) == Scale(0.0, 116.0)
+    assert AGE.scale("standard", labels) == Scale(20.0, pytest.approx(np.std(labels)))
+    assert AGE.scale("standard", np.array([7, 7])).spread == 1.0
+
+
+def test_regression_figures_are_in_the_unit_of_the_label():
+    labels, outputs = np.array([10, 20, 40]), np.array([[12.0], [14.0], [40.0]], dtype=np.float32)
+    figures = AGE.measure(labels, outputs)
+    assert figures["mae"] == pytest.approx(8 / 3)
+    assert figures["rmse"] == pytest.approx(np.sqrt(40 / 3))
+    assert figures["bias"] == pytest.approx(-4 / 3)
+    assert figures["within_5"] == pytest.approx(2 / 3)
+    assert figures["r2"] == pytest.approx(1 - 40 / np.sum((labels - labels.mean()) ** 2))
+
+
+def test_gains_are_zero_for_the_baseline_and_one_for_perfection():
+    assert AGE.gain(15.0, 15.0) == 0
+    assert AGE.gain(0.0, 15.0) == 1
+    assert RACE.gain(0.4, 0.4) == 0
+    assert RACE.gain(1.0, 0.4) == 1
+    assert RACE.gain(1.0, 1.0) == 0
+
+
+def test_constant_answers_are_the_median_and_the_majority():
+    assert AGE.constant(np.array([1, 2, 90])).tolist() == [[2.0]]
+    assert RACE.constant(np.array([1, 1, 2])).tolist() == [[0.0, 1.0, 0.0]]
+
+
+def test_predictions_of_a_classification_name_the_class_and_add_up_to_one():
+    columns = RACE.columns("race", np.array([[0.9, 0.6, 0.0], [0.0, 0.0, 0.0]], dtype=np.float32))
+    assert columns["race"].tolist() == ["white", "white"]
+    assert columns["race_white"].tolist() == [0.6, 0.0]
+    assert sum(columns[f"race_{name}"][0] for name in RACE.classes) == pytest.approx(1)
+
+
+def test_classes_that_the_labels_lack_do_not_count_against_the_mean():
+    outputs = np.eye(3, dtype=np.float32)[[0, 1]]
+    assert RACE.measure(np.array([0, 1]), outputs)["macro_f1"] == 1.0
+
+
+def test_reports_hold_every_class_and_bin():
+    outputs = np.eye(3, dtype=np.float32)[[0, 1, 1]]
+    report = RACE.report(np.array([0, 1, 2]), outputs)
+    assert report.data["confusion"] == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
+    assert report.data["asian"]["recall"] == 0.0
+    assert all(name in report.text for name in RACE.classes)
+    ages = AGE.report(np.array([1, 5, 30]), np.array([[1.0], [6.0], [20.0]], dtype=np.float32))
+    assert {name: row["support"] for name, row in ages.data.items()} == {"0-2": 1, "3-9": 1, "20-116": 1, "all": 3}
+
+
+def test_heads_that_make_no_sense_are_refused():
+    with pytest.raises(ValidationError, match="must increase"):
+        Regression(unit="years", minimum=0, maximum=116, bins=(20, 10))
+    with pytest.raises(ValidationError, match="must differ"):
+        Categorical(classes=("a", "a"))
+    with pytest.raises(ValidationError, match="at least 2"):
+        Categorical(classes=("a",))

@@ -1,0 +1,165 @@
+import json
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from manyheads import model
+from manyheads.encoders import ArticleEncoder, CompactEncoder
+from manyheads.errors import ConfigError, IntegrityError
+from manyheads.heads import Categorical, Regression, Scale
+
+HEADS = {
+    "age": Regression(unit="years", minimum=0, maximum=116),
+    "race": Categorical(classes=("white", "black", "asian", "indian", "others")),
+    "gender": Categorical(classes=("male", "female")),
+}
+LOSSES = {"age": "mse", "race": "categorical_crossentropy", "gender": "binary_crossentropy"}
+SCALES = {"age": Scale(0.0, 116.0), "race": Scale(0.0, 1.0), "gender": Scale(0.0, 1.0)}
+WEIGHTS = {"age": 4.0, "race": 1.5, "gender": 0.1}
+COMPACT = CompactEncoder(widths=(8, 16), blocks=(1, 2), dropout=0.1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _keras():
+    model.require_tensorflow()
+
+
+def build(encoder=COMPACT, size=16, **options):
+    return model.build(encoder, HEADS, LOSSES, SCALES, size, **options)
+
+
+def compiled(encoder=COMPACT, size=16, **options):
+    import keras
+
+    network = build(encoder, size, **options)
+    model.compile_heads(network, HEADS, LOSSES, WEIGHTS, SCALES, keras.optimizers.Adam(0.01))
+    return network
+
+
+def batch(n=8, size=16):
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 255, (n, size, size, 3), dtype=np.uint8)
+    labels = {"age": generator.integers(0, 116, n), "race": generator.integers(0, 5, n), "gender": generator.integers(0, 2, n)}
+    return images, labels, {name: head.targets(labels[name]) for name, head in HEADS.items()}
+
+
+def test_the_article_has_as_many_parameters_as_its_code():
+    """Counted layer by layer from the article's listing, at 198 pixels."""
+
+    def branch(units):
+        convolutions = (9 * 3 * 16 + 16) + (9 * 16 * 32 + 32) + (9 * 32 * 32 + 32)
+        normalisations = 4 * (16 + 32 + 32 + 128)
+        return convolutions + normalisations + (16 * 16 * 32 * 128 + 128) + (128 * units + units)
+
+    assert build(ArticleEncoder(), 198).count_params() == branch(1) + branch(5) + branch(2) == 3_192_648
+
+
+def test_the_compact_encoder_shares_its_trunk():
+    network = build(CompactEncoder(widths=(32, 64, 128, 256), blocks=(1, 1, 1, 1), dropout=0.2), 96)
+    assert 1_200_000 < network.count_params() < 1_300_000
+    dense = [layer for layer in network.layers if type(layer).__name__ == "Dense"]
+    assert len({id(layer.input) for layer in dense}) == 1
+    assert len(dense) == 3
+
+
+@pytest.mark.parametrize("encoder", [COMPACT, ArticleEncoder()], ids=["compact", "article"])
+def test_outputs_go_by_the_heads_names(encoder):
+    outputs = model.predict(build(encoder, 32), np.zeros((3, 32, 32, 3), dtype=np.uint8))
+    assert {name: values.shape for name, values in outputs.items()} == {"age": (3, 1), "race": (3, 5), "gender": (3, 2)}
+    assert all(values.dtype == np.float32 for values in outputs.values())
+    assert outputs["race"].sum(axis=1) == pytest.approx(1)
+
+
+def test_the_loss_is_the_weighted_sum_of_the_heads_losses():
+    import keras
+
+    network, (images, labels, targets) = compiled(), batch()
+    logs = network.evaluate(images, targets, verbose=0, return_dict=True)
+    assert logs["loss"] == pytest.approx(sum(WEIGHTS[name] * logs[f"{name}_loss"] for name in HEADS), rel=1e-5)
+    outputs = model.predict(network, images)
+    years = outputs["age"][:, 0]
+    assert logs["age_loss"] == pytest.approx(np.mean(((labels["age"] - years) / 116) ** 2), rel=1e-5)
+    assert logs["age_mae"] == pytest.approx(np.mean(np.abs(labels["age"] - years)), rel=1e-5)
+    crossentropy = keras.losses.BinaryCrossentropy()(targets["gender"], outputs["gender"])
+    assert logs["gender_loss"] == pytest.approx(float(crossentropy), rel=1e-4)
+
+
+@pytest.mark.parametrize("weights", [{"zage": 4.0, "race": 1.5, "gender": 0.1}, {"race": 1.0, "gender": 1.0}])
+def test_weights_that_name_no_head_are_refused_before_keras_takes_them_by_position(weights):
+    import keras
+
+    with pytest.raises(ConfigError, match="the heads are age, gender, race"):
+        model.compile_heads(build(), HEADS, LOSSES, weights, SCALES, keras.optimizers.Adam())
+
+
+def test_an_image_too_small_for_the_article_is_named():
+    with pytest.raises(ConfigError, match=r"pack\.size=8 does not fit"):
+        build(ArticleEncoder(), 8)
+
+
+@pytest.mark.parametrize("encoder", [COMPACT, ArticleEncoder()], ids=["compact", "article"])
+def test_folding_changes_no_prediction(encoder):
+    size = 32
+    trained, (images, _, targets) = compiled(encoder, size), batch(64, size)
+    trained.fit(images, targets, epochs=2, batch_size=16, verbose=0)
+    folded = build(encoder, size, folded=True)
+    model.fold(trained, folded)
+    before, after = trained.predict(images, verbose=0), model.predict(folded, images)
+    for name in HEADS:
+        np.testing.assert_allclose(before[name], after[name], rtol=1e-3, atol=1e-4)
+
+
+def test_the_folded_model_is_made_of_kerass_own_layers_alone():
+    folded = build(folded=True)
+    assert {type(layer).__module__.split(".")[0] for layer in folded.layers} == {"keras"}
+    assert not [layer for layer in folded.layers if "Normalization" in type(layer).__name__]
+
+
+def test_a_saved_model_predicts_the_same_elsewhere(tmp_path):
+    network, (images, _, _) = build(folded=True), batch()
+    model.save(tmp_path, network, model.ModelCard(data="utkface", size=16, heads=HEADS))
+    loaded = model.load(tmp_path)
+    assert loaded.card.heads == HEADS
+    for name, values in model.predict(loaded.keras_model, images).items():
+        np.testing.assert_array_equal(values, model.predict(network, images)[name])
+    np.save(tmp_path / "images.npy", images)
+    code = (
+        "import sys, keras, numpy as np; m = keras.saving.load_model('model.keras', compile=False);"
+        "print(sorted(m.predict(np.load('images.npy'), verbose=0)), 'manyheads' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['age', 'gender', 'race'] False"
+
+
+def _poison(path, change):
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    change(config)
+    members["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+@pytest.mark.parametrize(
+    ("module", "class_name"), [("os", "system"), ("keras.layers", "Lambda"), ("keras.layers", "TFSMLayer"), ("kerasx.y", "Dense")]
+)
+def test_a_model_with_foreign_code_is_not_loaded(module, class_name, tmp_path):
+    model.save(tmp_path, build(folded=True), model.ModelCard(data="utkface", size=16, heads=HEADS))
+    _poison(tmp_path / "model.keras", lambda config: config["config"]["layers"][1].update(module=module, class_name=class_name))
+    with pytest.raises(IntegrityError, match=class_name):
+        model.load(tmp_path)
+
+
+def test_damaged_models_are_named(tmp_path):
+    with pytest.raises(IntegrityError, match="train a model first"):
+        model.load(tmp_path)
+    model.save(tmp_path, build(folded=True), model.ModelCard(data="utkface", size=16, heads=HEADS))
+    whole = (tmp_path / "model.keras").read_bytes()
+    (tmp_path / "model.keras").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(IntegrityError, match="train it anew"):
+        model.load(tmp_path)

@@ -1,0 +1,87 @@
+import io
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from manyheads import model, predict
+from manyheads.encoders import CompactEncoder
+from manyheads.errors import DataError
+from manyheads.heads import Categorical, Regression, Scale
+
+HEADS = {"age": Regression(unit="years", minimum=0, maximum=116), "race": Categorical(classes=("a", "b", "c"))}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    model.require_tensorflow()
+    folder = tmp_path_factory.mktemp("model")
+    encoder = CompactEncoder(widths=(8,), blocks=(1,), dropout=0)
+    losses = {"age": "mae", "race": "categorical_crossentropy"}
+    network = model.build(encoder, HEADS, losses, dict.fromkeys(HEADS, Scale(30.0, 10.0)), 16, folded=True)
+    model.save(folder, network, model.ModelCard(data="sample", size=16, heads=HEADS))
+    return folder
+
+
+def jpeg(seed=0, size=(40, 30)):
+    pixels = np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG")
+    return file.getvalue()
+
+
+def test_files_folders_and_archives_give_a_row_an_image(saved, tmp_path):
+    (tmp_path / "one.jpg").write_bytes(jpeg(1))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/two.jpg").write_bytes(jpeg(2))
+    (tmp_path / "folder/broken.jpg").write_bytes(jpeg(3)[:200])
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        archive.writestr("three.jpg", jpeg(1))
+        archive.writestr("page.jpg", b"<html>")
+    output = tmp_path / "predictions.csv"
+    paths = [str(tmp_path / name) for name in ("one.jpg", "folder", "archive.zip")]
+    predict.main([*paths, "--model", str(saved), "--output", str(output)])
+    table = pd.read_csv(output, keep_default_na=False)
+    assert list(table) == ["path", "age", "race", "race_a", "race_b", "race_c", "error"]
+    assert table["path"].tolist() == [paths[0], "folder/broken.jpg", "folder/two.jpg", "three.jpg", "page.jpg"]
+    assert table["error"].map(bool).tolist() == [False, True, False, False, True]
+    assert table.loc[0, "age":"race_c"].tolist() == table.loc[3, "age":"race_c"].tolist()
+    assert table.loc[1, ["age", "race"]].tolist() == ["", ""]
+    assert table.loc[1, "error"].startswith("DECODE_TRUNCATED")
+
+
+def test_nothing_readable_is_an_error_after_the_table(saved, tmp_path):
+    (tmp_path / "page.jpg").write_bytes(b"<html>")
+    with pytest.raises(DataError, match="no image could be read"):
+        predict.main([str(tmp_path / "page.jpg"), "--model", str(saved), "--output", str(tmp_path / "out.csv")])
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 1
+
+
+def test_what_does_not_exist_is_named_before_anything_is_loaded(tmp_path):
+    with pytest.raises(DataError, match="nowhere does not exist"):
+        predict.main([str(tmp_path / "nowhere"), "--model", str(tmp_path)])
+
+
+def test_it_needs_no_mlflow_and_no_dvc(saved, tmp_path):
+    (tmp_path / "one.jpg").write_bytes(jpeg(1))
+    code = (
+        "import sys; sys.modules['mlflow'] = sys.modules['dvc'] = None\n"
+        "from manyheads.__main__ import main\n"
+        f"main(['predict', 'one.jpg', '--model', {str(saved)!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "path,age,race,race_a,race_b,race_c,error"
+    assert len(done.stdout.splitlines()) == 2
+
+
+def test_batches_do_not_change_the_answer(saved, monkeypatch):
+    loaded = model.load(saved)
+    members = [(f"{i}.jpg", jpeg(i)) for i in range(5)]
+    whole = predict.predict_all(loaded, members)
+    monkeypatch.setattr(model, "PREDICTION_BATCH", 2)
+    pd.testing.assert_frame_equal(whole, predict.predict_all(loaded, members), atol=0.011)
