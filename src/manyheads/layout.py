@@ -3,6 +3,7 @@
 ``dvc.yaml`` declares the same paths as dependencies and outputs; a test holds the two together.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,3 +103,8 @@ def project_root() -> Path:
         if (folder / "dvc.yaml").is_file() and (folder / "conf/config.yaml").is_file():
             return folder
     raise MachineError(f"{here} is in no manyheads project (dvc.yaml and conf/config.yaml): cd into your clone")
+
+
+def main_project(root: Path) -> Path:
+    """Return the project that ``root`` belongs to: DVC runs queued experiments in temporary copies of it."""
+    return Path(os.environ.get("DVC_ROOT", root)).resolve()

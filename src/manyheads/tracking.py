@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manyheads.config import TrackingConfig
+from manyheads.layout import main_project
 
 if TYPE_CHECKING:
     import keras
@@ -31,11 +32,6 @@ IMPATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
-
-
-def main_project(root: Path) -> Path:
-    """Return the project that a run belongs to: DVC runs queued experiments in temporary copies of it."""
-    return Path(os.environ.get("DVC_ROOT", root)).resolve()
 
 
 def tracking_uri(root: Path) -> str:

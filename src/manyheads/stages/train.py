@@ -22,7 +22,7 @@ from manyheads import tracking, training
 from manyheads.config import Config
 from manyheads.files import sha256_of, write_aside
 from manyheads.heads import Scale
-from manyheads.layout import Layout
+from manyheads.layout import Layout, main_project
 from manyheads.parts import Part, label_table, load_part
 from manyheads.tables import write_table
 
@@ -33,7 +33,7 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     """Train the configured model; the same command goes on with a training that was stopped."""
     models.require_tensorflow()
     train, validation = load_part(config, inputs, "train"), load_part(config, inputs, "validation")
-    state = Layout(tracking.main_project(inputs.root)).resume / f"{identity(config, inputs)}.npz"
+    state = Layout(main_project(inputs.root)).resume / f"{identity(config, inputs)}.npz"
     with training.alone(state):
         _train(config, inputs, outputs, train, validation, state)
 

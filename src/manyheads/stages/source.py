@@ -1,0 +1,27 @@
+"""Source: make the raw data be there, before anything reads it.
+
+Writes nothing but what lies at ``data.path``: the sample is drawn, an archive of photographs is found, or the error
+says where to get it and under which terms. DVC declares the raw data as this stage's output, so that it notices a
+change and yet never deletes or copies it.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from manyheads import datasets
+from manyheads.config import Config
+from manyheads.layout import Layout, main_project
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: Config, inputs: Layout, outputs: Layout) -> None:
+    """Draw or find the raw data.
+
+    DVC runs some experiments in a temporary copy of the project, where files that git ignores are absent: the raw
+    data of the main project is then used.
+    """
+    target = outputs.root / config.data.path
+    datasets.get(config.data.name).provide(target, main_project(inputs.root) / config.data.path)
+    logger.info("%s data: %s", config.data.name, config.data.path)
