@@ -20,7 +20,7 @@ $(VENV)/.installed: requirements/uv.txt requirements/$(EXTRA).txt pyproject.toml
 		|| { echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1); manyheads needs Python 3.11 to 3.13: make PYTHON=python3.12 ..." >&2; exit 5; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements/$(EXTRA).txt
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/$(EXTRA).txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from manyheads.heads import Categorical, Regression, Scale
+from manyheads.heads import Categorical, Regression, Scale, score, trivial_baselines
 
 AGE = Regression(unit="years", minimum=0, maximum=116, bins=(3, 10, 20))
 RACE = Categorical(classes=("white", "black", "asian"))
@@ -79,3 +79,17 @@ def test_heads_that_make_no_sense_are_refused():
         Categorical(classes=("a", "a"))
     with pytest.raises(ValidationError, match="at least 2"):
         Categorical(classes=("a",))
+
+
+def test_the_score_counts_gains_over_the_constant_answer():
+    metrics, baselines = {"age": 5.0, "race": 0.8}, {"age": 10.0, "race": 0.6}
+    assert score({"age": AGE, "race": RACE}, metrics, baselines) == pytest.approx(0.5 + 0.5)
+    assert score({"age": AGE, "race": RACE}, baselines, baselines) == 0
+
+
+def test_baselines_are_fitted_on_one_part_and_judged_on_another():
+    figures = trivial_baselines(
+        {"age": AGE, "race": RACE}, {"age": np.array([10, 20, 90]), "race": np.array([0, 0, 1])}, {"age": np.array([30]), "race": np.array([1])}
+    )
+    assert figures["age"]["mae"] == 10
+    assert figures["race"]["accuracy"] == 0

@@ -54,20 +54,6 @@ def fit(built, config, state, on_epoch=lambda epoch, row: None, train=TRAIN):
     return training.fit(built, HEADS, train, VALIDATION, config, 5, state, progress, on_epoch)
 
 
-def test_the_score_counts_gains_over_the_constant_answer():
-    metrics, baselines = {"age": 5.0, "race": 0.8}, {"age": 10.0, "race": 0.6}
-    assert training.score(HEADS, metrics, baselines) == pytest.approx(0.5 + 0.5)
-    assert training.score(HEADS, baselines, baselines) == 0
-
-
-def test_baselines_are_fitted_on_one_part_and_judged_on_another():
-    figures = training.trivial_baselines(
-        HEADS, {"age": np.array([10, 20, 90]), "race": np.array([0, 0, 1])}, {"age": np.array([30]), "race": np.array([1])}
-    )
-    assert figures["age"]["mae"] == 10
-    assert figures["race"]["accuracy"] == 0
-
-
 def test_what_can_be_told_apart_is_learned(train_config, tmp_path):
     progress = fit(network(train_config), train_config, tmp_path / "state.npz")
     best = progress.history[progress.best_epoch - 1]

@@ -113,13 +113,21 @@ def run_stage(name: str, arguments: list[str]) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     from manyheads.config import composition_error, load
+    from manyheads.errors import ManyheadsError
+
+    refusals: list[ManyheadsError] = []
 
     def task(values: DictConfig) -> None:
-        config = load(values, "the configuration")
         job = HydraConfig.get()
         inputs = Layout(root)
         outputs = Layout(Path(job.runtime.output_dir)) if job.mode == RunMode.MULTIRUN else inputs
-        importlib.import_module(f"manyheads.stages.{STAGES[name].module}").run(config, inputs, outputs)
+        try:
+            config = load(values, "the configuration")
+            importlib.import_module(f"manyheads.stages.{STAGES[name].module}").run(config, inputs, outputs)
+        except ManyheadsError as error:
+            if job.mode == RunMode.MULTIRUN:
+                raise  # Hydra goes on with the other points and fails at the end
+            refusals.append(error)  # raised below, past Hydra, which would add a line of its own
 
     settings = ["hydra.output_subdir=null", "hydra.run.dir=.", "hydra.sweep.dir=.cache/multirun/${now:%Y%m%d-%H%M%S}"]
     logs = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
@@ -131,6 +139,8 @@ def run_stage(name: str, arguments: list[str]) -> None:
         hydra.main(version_base="1.3", config_path=None, config_name="config")(task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise composition_error(error) from error
+    if refusals:
+        raise refusals[0]
 
 
 def _stage_help(name: str) -> str:

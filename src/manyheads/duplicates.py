@@ -12,8 +12,8 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-TILE = 1024
-"""Contents that are compared with as many others at once, in tens of megabytes."""
+TILE = 512
+"""Contents that are compared with as many others at once, in about 10 MB."""
 
 ROUNDING = 1e-6
 """How far below the threshold a correlation in float32 still counts as at it."""

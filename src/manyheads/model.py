@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,7 +55,7 @@ class SavedModel(NamedTuple):
 
 
 def require_tensorflow() -> None:
-    """Import Keras on TensorFlow, with TensorFlow's own chatter turned down.
+    """Import Keras on TensorFlow without TensorFlow's announcements.
 
     Raises:
         MachineError: TensorFlow is not installed.
@@ -60,12 +63,34 @@ def require_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
-        import keras  # noqa: F401
-        import tensorflow  # noqa: F401
+        with _hushed():
+            import keras  # noqa: F401
+            import tensorflow  # noqa: F401
     except ImportError as error:
         raise MachineError(
             f"TensorFlow is not installed ({error}): pip install 'manyheads[cpu]' or 'manyheads[gpu]', or `make install`"
         ) from error
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Hold back what is written to standard error below Python, and show it only if the body fails.
+
+    TensorFlow's libraries log to it while they are loaded, before any setting of theirs counts.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            written.seek(0)
+            os.write(kept, written.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def build(

@@ -4,6 +4,7 @@ A decoder is C code that meets files from anywhere. It runs in processes of its 
 ends or hangs one costs that image alone.
 """
 
+import errno
 import faulthandler
 import functools
 import hashlib
@@ -17,9 +18,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from io import FileIO
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -217,7 +219,7 @@ def _decode_chunk(
     path: Path, offset: int, size: int, decoder: Decoder, timeout: float, chunk: Sequence[Encoded]
 ) -> list[Packed | Refused]:
     # Written through a file and not a memory map: a full disk is then an error and not a dead process.
-    with path.open("r+b") as file, Path(os.devnull).open("w") as nowhere:
+    with path.open("r+b", buffering=0) as file, Path(os.devnull).open("w") as nowhere:
         faulthandler.dump_traceback_later(timeout, exit=True, file=nowhere)
         try:
             return [_decode_one(file, offset, size, decoder, image) for image in chunk]
@@ -225,11 +227,12 @@ def _decode_chunk(
             faulthandler.cancel_dump_traceback_later()
 
 
-def _decode_one(file: BinaryIO, offset: int, size: int, decoder: Decoder, image: Encoded) -> Packed | Refused:
+def _decode_one(file: FileIO, offset: int, size: int, decoder: Decoder, image: Encoded) -> Packed | Refused:
     try:
         pixels, note = decoder(image.data, size)
     except images.Undecodable as refusal:
         return Refused(image.row, refusal.code, refusal.reason)
     file.seek(offset + image.row * pixels.nbytes)
-    file.write(pixels.data)
+    if file.write(pixels.data) != pixels.nbytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return Packed(image.row, hashlib.sha256(image.data).hexdigest(), images.fingerprint(pixels), note)

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from manyheads.config import TrainConfig
 from manyheads.errors import IntegrityError, MachineError, ManyheadsError
 from manyheads.files import write_aside
-from manyheads.heads import Head, Labels
+from manyheads.heads import Head, score, trivial_baselines
 from manyheads.parts import Part
 
 if TYPE_CHECKING:
@@ -52,29 +52,6 @@ class Progress:
     best_epoch: int = 0
     best_weights: list[npt.NDArray[Any]] = field(default_factory=list)
     run_id: str = ""
-
-
-def score(heads: Mapping[str, Head], metrics: Mapping[str, float], baselines: Mapping[str, float]) -> float:
-    """Return the sum over the heads of the gain over the trivial baseline, each on its own scale.
-
-    0 is a constant answer, the number of heads is perfection. The score does not depend on loss functions or their
-    weights, so epochs and runs with different weights compare.
-
-    Args:
-        heads: The heads by name.
-        metrics: Value of each head's ``main_metric``.
-        baselines: The same for the best constant answer.
-    """
-    return sum(head.gain(metrics[name], baselines[name]) for name, head in heads.items())
-
-
-def trivial_baselines(heads: Mapping[str, Head], fitted_on: Mapping[str, Labels], judged_on: Mapping[str, Labels]) -> dict[str, dict[str, float]]:
-    """Return each head's figures for the best constant answer to the labels ``fitted_on``, judged on others."""
-    figures = {}
-    for name, head in heads.items():
-        constant = np.repeat(head.constant(fitted_on[name]), len(judged_on[name]), axis=0)
-        figures[name] = head.measure(judged_on[name], constant)
-    return figures
 
 
 def optimizer_for(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -145,7 +122,7 @@ class _Feed:
                 images = augment(images, seed)
             return images, dict(zip(self.targets, targets, strict=True))
 
-        dataset = tf.data.Dataset.range(self.steps).map(load, deterministic=True)
+        dataset = tf.data.Dataset.range(self.steps).map(load)
         return dataset.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(2)
 
 

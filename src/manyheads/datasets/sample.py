@@ -169,7 +169,7 @@ def _cards(shown: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.u
     ages, genders, races = shown.T
     lightness = _texture(random) + _stripes(genders, random)
     # Neighbouring classes overlap: a card's hue strays from its class on the circle of classes.
-    place = (races + random.normal(0, 0.29, CARDS)) % len(RACE_SHARES)
+    place = (races + random.normal(0, 0.31, CARDS)) % len(RACE_SHARES)
     hue = np.interp(place, range(len(HUES)), HUES) / 60
     saturation = random.uniform(0.35, 0.75, (CARDS, 1))
     pure = np.clip(np.abs((hue[:, None] + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
@@ -179,7 +179,7 @@ def _cards(shown: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.u
     marks = _marks(ages, races, random)[..., None]
     ink = np.where(random.random(CARDS) < 0.5, 0.12, 0.97)[:, None, None, None]
     drawn = ground + marks * random.uniform(0.65, 0.95, (CARDS, 1, 1, 1)) * (ink - ground)
-    grain = random.normal(0, 1, drawn.shape) * random.uniform(0.01, 0.06, (CARDS, 1, 1, 1))
+    grain = random.standard_normal(marks.shape, np.float32) * random.uniform(0.01, 0.06, (CARDS, 1, 1, 1))
     return ((drawn + grain) * 255).round().clip(0, 255).astype(np.uint8)
 
 
@@ -187,20 +187,20 @@ def _texture(random: np.random.Generator) -> NDArray[np.float64]:
     """Return a soft lightness for each card, shape (cards, 64, 64): no two cards' are alike, mirrored or not."""
     waves = 6
     vertical, horizontal = np.indices((waves, waves))
-    amplitude = 1 / (1.5 + np.hypot(vertical, horizontal))
+    amplitude = 1 / (1 + vertical**2 + horizontal**2)
     amplitude[0, 0] = 0
     coefficients = random.normal(0, amplitude, (CARDS, waves, waves))
     texture = idctn(coefficients, s=(SIZE, SIZE), axes=(1, 2), norm="ortho") * SIZE / waves
-    texture *= random.uniform(0.09, 0.13, (CARDS, 1, 1)) / texture.std(axis=(1, 2), keepdims=True)
+    texture *= random.uniform(0.11, 0.16, (CARDS, 1, 1)) / texture.std(axis=(1, 2), keepdims=True)
     return random.uniform(0.55, 0.8, (CARDS, 1, 1)) + texture
 
 
 def _stripes(genders: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.float64]:
     """Return faint waves for each card, shape (cards, 64, 64): rows for 0, columns for 1, a little askew."""
-    angle = np.radians(np.where(genders == 0, 90, 0) + random.normal(0, 9, CARDS))[:, None, None]
+    angle = np.radians(np.where(genders == 0, 90, 0) + random.normal(0, 8, CARDS))[:, None, None]
     period = random.uniform(5.5, 9, (CARDS, 1, 1))
     phase = random.uniform(0, 2 * np.pi, (CARDS, 1, 1))
-    contrast = random.uniform(0.015, 0.09, (CARDS, 1, 1))
+    contrast = random.uniform(0.045, 0.12, (CARDS, 1, 1))
     y, x = np.indices((SIZE, SIZE))
     wave = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period + phase)
     return contrast * np.tanh(2 * wave)
@@ -210,7 +210,7 @@ def _marks(ages: NDArray[np.intp], races: NDArray[np.intp], random: np.random.Ge
     """Return how much ink covers each pixel, shape (cards, 64, 64), 0 to 1: about as many marks as the age."""
     columns = 11
     cells = columns**2
-    counts = (ages * random.normal(1, 0.1, CARDS) + random.normal(0, 1.5, CARDS)).round().clip(0, cells)
+    counts = (ages * random.normal(1, 0.08, CARDS) + random.normal(0, 1.5, CARDS)).round().clip(0, cells)
     order = random.permuted(np.tile(np.arange(cells), (CARDS, 1)), axis=1)
     card, turn = np.nonzero(np.arange(cells) < counts[:, None])
     cell = order[card, turn]

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from manyheads import figures, model, tracking, training
+from manyheads import figures, model, tracking
 from manyheads.config import Config
 from manyheads.errors import IntegrityError
 from manyheads.files import write_aside, write_text
-from manyheads.heads import Head, Labels, Outputs
+from manyheads.heads import Head, Labels, Outputs, score, trivial_baselines
 from manyheads.layout import Layout
 from manyheads.parts import Part, label_table, load_part
 from manyheads.tables import write_table
@@ -36,7 +36,7 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
         raise IntegrityError(f"{inputs.model} was trained with other heads or another pack.size: run `dvc repro train`")
     test, train = load_part(config, inputs, "test"), load_part(config, inputs, "train")
     predicted = model.predict(saved.keras_model, test.images[test.rows])
-    baselines = training.trivial_baselines(heads, train.labels, test.labels)
+    baselines = trivial_baselines(heads, train.labels, test.labels)
     measured = {name: head.measure(test.labels[name], predicted[name]) for name, head in heads.items()}
     metrics = summary(heads, measured, baselines, len(test))
     _write(outputs, inputs, heads, test, predicted, metrics)
@@ -52,7 +52,7 @@ def summary(
     trivial = {name: baselines[name][head.main_metric] for name, head in heads.items()}
     rounded = {name: {key: round(value, 4) for key, value in figures_of.items()} for name, figures_of in measured.items()}
     baseline = {name: {key: round(value, 4) for key, value in figures_of.items()} for name, figures_of in baselines.items()}
-    return {"n": n, "score": round(training.score(heads, main, trivial), 4), **rounded, "baseline": baseline}
+    return {"n": n, "score": round(score(heads, main, trivial), 4), **rounded, "baseline": baseline}
 
 
 def prediction_table(heads: Mapping[str, Head], paths: list[str], labels: Mapping[str, Labels], outputs: Mapping[str, Outputs]) -> pd.DataFrame:
