@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-_PLACES = (ROOT / "data/raw/UTKFace.tar.gz", ROOT.parent / "shared/UTKFace.tar.gz")
+_PLACE = Path(__file__).parents[1] / "data/raw/UTKFace.tar.gz"
 
-ARCHIVE: Path | None = next((path for path in _PLACES if path.is_file()), None)
+ARCHIVE: Path | None = _PLACE if _PLACE.is_file() else None
 SKIP_REASON = "the UTKFace archive is not at data/raw/UTKFace.tar.gz"

@@ -85,12 +85,17 @@ def test_a_learning_rate_arrives_as_a_number(text, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("", "'seed' is missing"), ("seed: [", "is not YAML"), ("seed: 1\nseed: 2\n", "is not YAML"), ("a: 1\n", "unknown key 'a'")],
+    [
+        ("", "'seed' is missing"),
+        ("seed: [", "is not YAML"),
+        ("seed: 1\nseed: 2\n", "is not YAML"),
+        ("a: 1\n", "unknown key 'a'"),
+    ],
 )
 def test_a_broken_params_file_is_named(content, message, tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text(content)
-    with pytest.raises(ConfigError, match="params.yaml") as caught:
+    with pytest.raises(ConfigError, match=r"params\.yaml") as caught:
         config.read_params(path)
     assert message in str(caught.value)
 

@@ -4,9 +4,9 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_tiny_project
 from sklearn.metrics import accuracy_score, mean_absolute_error, r2_score
 
+from conftest import make_tiny_project
 from manyheads.errors import IntegrityError
 from manyheads.layout import Layout
 from manyheads.stages import evaluate, train
@@ -81,8 +81,13 @@ def test_it_writes_into_the_run_of_the_training(evaluated):
     assert run.info.status == "FINISHED"
     assert run.data.metrics["test/age/mae"] == metrics["age"]["mae"]
     assert run.data.metrics["test/score"] == metrics["score"]
-    assert run.data.metrics["baseline/race/accuracy"] == metrics["baseline"]["race"]["accuracy"]
-    assert {item.path for item in client.list_artifacts(run.info.run_id)} >= {"metrics.json", "predictions.csv", "heads", "figures"}
+    assert run.data.metrics["test_baseline/race/accuracy"] == metrics["baseline"]["race"]["accuracy"]
+    assert {item.path for item in client.list_artifacts(run.info.run_id)} >= {
+        "metrics.json",
+        "predictions.csv",
+        "heads",
+        "figures",
+    }
     assert {tag.value for entry in run.inputs.dataset_inputs for tag in entry.tags} == {"training", "test"}
 
 

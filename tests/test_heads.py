@@ -89,7 +89,9 @@ def test_the_score_counts_gains_over_the_constant_answer():
 
 def test_baselines_are_fitted_on_one_part_and_judged_on_another():
     figures = trivial_baselines(
-        {"age": AGE, "race": RACE}, {"age": np.array([10, 20, 90]), "race": np.array([0, 0, 1])}, {"age": np.array([30]), "race": np.array([1])}
+        {"age": AGE, "race": RACE},
+        {"age": np.array([10, 20, 90]), "race": np.array([0, 0, 1])},
+        {"age": np.array([30]), "race": np.array([1])},
     )
     assert figures["age"]["mae"] == 10
     assert figures["race"]["accuracy"] == 0

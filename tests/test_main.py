@@ -82,6 +82,8 @@ def test_multirun_gives_each_point_a_folder_of_its_own(tmp_path):
     assert run("source", cwd=tmp_path).returncode == 0
     done = run("parse", "--multirun", "seed=1,2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    written = sorted(path.relative_to(tmp_path).parts[-3:] for path in tmp_path.glob(".cache/multirun/*/*/data/manifest.csv"))
+    written = sorted(
+        path.relative_to(tmp_path).parts[-3:] for path in tmp_path.glob(".cache/multirun/*/*/data/manifest.csv")
+    )
     assert written == [("0", "data", "manifest.csv"), ("1", "data", "manifest.csv")]
     assert not (tmp_path / "data/manifest.csv").exists()

@@ -42,7 +42,11 @@ def compiled(encoder=COMPACT, size=16, **options):
 def batch(n=8, size=16):
     generator = np.random.default_rng(0)
     images = generator.integers(0, 255, (n, size, size, 3), dtype=np.uint8)
-    labels = {"age": generator.integers(0, 116, n), "race": generator.integers(0, 5, n), "gender": generator.integers(0, 2, n)}
+    labels = {
+        "age": generator.integers(0, 116, n),
+        "race": generator.integers(0, 5, n),
+        "gender": generator.integers(0, 2, n),
+    }
     return images, labels, {name: head.targets(labels[name]) for name, head in HEADS.items()}
 
 
@@ -146,11 +150,15 @@ def _poison(path, change):
 
 
 @pytest.mark.parametrize(
-    ("module", "class_name"), [("os", "system"), ("keras.layers", "Lambda"), ("keras.layers", "TFSMLayer"), ("kerasx.y", "Dense")]
+    ("module", "class_name"),
+    [("os", "system"), ("keras.layers", "Lambda"), ("keras.layers", "TFSMLayer"), ("kerasx.y", "Dense")],
 )
 def test_a_model_with_foreign_code_is_not_loaded(module, class_name, tmp_path):
     model.save(tmp_path, build(folded=True), model.ModelCard(data="utkface", size=16, heads=HEADS))
-    _poison(tmp_path / "model.keras", lambda config: config["config"]["layers"][1].update(module=module, class_name=class_name))
+    _poison(
+        tmp_path / "model.keras",
+        lambda config: config["config"]["layers"][1].update(module=module, class_name=class_name),
+    )
     with pytest.raises(IntegrityError, match=class_name):
         model.load(tmp_path)
 

@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TINY = ["train.epochs=1", "model.widths=[8,8]", "model.blocks=[1,1]", "pack.size=16", "train.batch_size=256"]
 
+NOT_OURS = ("MLFLOW_", "DVC_", "PYTHONPATH")
+
 pytestmark = pytest.mark.slow
 
 
@@ -22,13 +24,16 @@ class Clone:
     def __init__(self, folder: Path):
         self.root = folder
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_", "PYTHONPATH"))},
+            **{name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org",
             "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org",
         }  # fmt: skip
         names = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
         ).stdout.decode()
         for name in filter(None, names.split("\0")):
             if (ROOT / name).is_file():
@@ -120,7 +125,11 @@ def test_experiments_in_the_workspace_and_from_the_queue_leave_a_run_each(clone)
 def test_missing_photographs_say_where_they_come_from(clone):
     clone.run("git", "checkout", "-q", ".")
     done = subprocess.run(
-        ["dvc", "exp", "run", "-S", "experiment=utkface"], cwd=clone.root, env=clone.environment, capture_output=True, text=True
+        ["dvc", "exp", "run", "-S", "experiment=utkface"],
+        cwd=clone.root,
+        env=clone.environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode != 0
     assert "non-commercial research" in done.stderr

@@ -129,9 +129,7 @@ def test_parts_do_not_depend_on_the_order_of_rows(seed, shuffle):
 def test_clean_keeps_sizes_and_label_proportions():
     rng = np.random.default_rng(3)
     n = 6000
-    samples = single_samples(
-        list(rng.choice(5, n, p=[0.43, 0.19, 0.15, 0.16, 0.07])), list(rng.integers(0, 117, n))
-    )
+    samples = single_samples(list(rng.choice(5, n, p=[0.43, 0.19, 0.15, 0.16, 0.07])), list(rng.integers(0, 117, n)))
     part = split.clean(samples, HEADS, CLEAN, 1).part
     for name, share in (("train", 0.7), ("validation", 0.1), ("test", 0.2)):
         assert (part == name).sum() == round(n * share)
@@ -192,17 +190,13 @@ def test_any_mixture_of_labels_is_dealt_when_every_part_gets_a_group(labels, cut
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_class_with_just_enough_groups_is_in_every_part(seed):
-    samples = single_samples(
-        [0] * 55 + [1] * 15 + [2] * 10 + [3] * 10 + [4] * 10, [i % 117 for i in range(100)]
-    )
+    samples = single_samples([0] * 55 + [1] * 15 + [2] * 10 + [3] * 10 + [4] * 10, [i % 117 for i in range(100)])
     part = split.clean(samples, HEADS, CLEAN, seed).part
     assert split.check_parts(samples, HEADS, part) == []
 
 
 def test_too_small_class_is_an_error(run_split):
-    with pytest.raises(
-        DataError, match=r"race: class 'violet' has 0 samples in the validation part and 2 in all"
-    ):
+    with pytest.raises(DataError, match=r"race: class 'violet' has 0 samples in the validation part and 2 in all"):
         run_split(single_samples([i % 4 for i in range(98)] + [4, 4]))
     with pytest.raises(DataError, match=r"race: class 'violet' has 0 samples in the train part and 0 in all"):
         run_split(single_samples([i % 4 for i in range(100)]))
@@ -244,9 +238,7 @@ def test_table_and_counts_of_a_clean_split(run_split):
     assert len(everything) == 600
     for name in (*split.PARTS, "excluded"):
         assert counts["samples"][name] == (splits["part"] == name).sum()
-    assert (
-        counts["samples"]["all"] == 600 == sum(counts["samples"][name] for name in (*split.PARTS, "excluded"))
-    )
+    assert counts["samples"]["all"] == 600 == sum(counts["samples"][name] for name in (*split.PARTS, "excluded"))
     excluded = everything[everything["part"] == "excluded"]
     assert counts["excluded"] == {"conflicting_labels": len(excluded)}
     assert counts["conflicting"] == {"groups": excluded["group"].nunique(), "samples": len(excluded)}
@@ -298,14 +290,9 @@ def test_article_keeps_conflicts_and_counts_leaks(run_split, caplog):
     assert counts["conflicting"]["samples"] > 0
     part = dict(zip(splits["path"], splits["part"], strict=True))
     for column in ("sha256", "group"):
-        seen = {
-            value
-            for path, value in zip(samples["path"], samples[column], strict=True)
-            if part[path] != "test"
-        }
+        seen = {value for path, value in zip(samples["path"], samples[column], strict=True) if part[path] != "test"}
         leaked = sum(
-            part[path] == "test" and value in seen
-            for path, value in zip(samples["path"], samples[column], strict=True)
+            part[path] == "test" and value in seen for path, value in zip(samples["path"], samples[column], strict=True)
         )
         assert counts["leaked"][column] == leaked > 0
     assert f"{counts['leaked']['group']} test samples have a duplicate" in caplog.text
@@ -322,9 +309,7 @@ def test_listed_follows_the_lists(run_split, tmp_path, caplog):
     test = write_names(tmp_path / "test.txt", [*names[200:280], "absent_3.png"])
     splits, counts = run_split(samples, *listed_overrides(train=train, validation=validation, test=test))
     expected = ["train"] * 150 + ["validation"] * 50 + ["test"] * 80 + ["excluded"] * 20
-    assert dict(zip(splits["path"], splits["part"], strict=True)) == dict(
-        zip(samples["path"], expected, strict=True)
-    )
+    assert dict(zip(splits["path"], splits["part"], strict=True)) == dict(zip(samples["path"], expected, strict=True))
     assert counts["excluded"] == {"not_listed": 20}
     assert counts["missing"] == {"train": 2, "validation": 0, "test": 1}
     assert counts["leaked"]["group"] > 0
@@ -473,11 +458,7 @@ def test_coral_lists_fit_the_real_names(make_config):
 
     config = make_config("experiment=utkface", "split=coral")
     parsed = {path: utkface.parse_name(path) for path in archives.names(ARCHIVE)}
-    rows = [
-        {"path": path, "group": path, **name.labels}
-        for path, name in parsed.items()
-        if hasattr(name, "labels")
-    ]
+    rows = [{"path": path, "group": path, **name.labels} for path, name in parsed.items() if hasattr(name, "labels")]
     samples = pd.DataFrame(rows)
     lists = split.read_lists(ROOT, config.split.files)
     dealt = split.listed(samples, config.data.heads, lists, config.split.validation, config.seed)

@@ -62,7 +62,9 @@ def imports(name: str) -> frozenset[str]:
                 full = f"{base}.{alias.name}".lstrip(".")
                 found.add(full if full in MODULES else base)
         elif isinstance(node, ast.Import):
-            found |= {alias.name.removeprefix("manyheads.") for alias in node.names if alias.name.startswith("manyheads.")}
+            found |= {
+                alias.name.removeprefix("manyheads.") for alias in node.names if alias.name.startswith("manyheads.")
+            }
     return frozenset(found - {"", name})
 
 
@@ -80,7 +82,7 @@ def reach(name: str) -> set[str]:
 
 def floor(name: str) -> int:
     for level, names in enumerate(FLOORS):
-        if name in names or f"{name.split('.')[0]}.*" in names and "." in name:
+        if name in names or (f"{name.split('.')[0]}.*" in names and "." in name):
             return level
     raise AssertionError(f"{name} has no floor: say in FLOORS where it belongs")
 
@@ -110,13 +112,19 @@ def test_one_file_imports_mlflow_and_only_config_reads_yaml():
 def test_tensorflow_is_imported_within_functions_or_by_what_only_they_import():
     heavy = {"augment", "encoders.normalisation"}
     for name, path in MODULES.items():
-        top = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        top = [
+            node
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
         names = {alias.name.split(".")[0] for node in top if isinstance(node, ast.Import) for alias in node.names}
         names |= {(node.module or "").split(".")[0] for node in top if isinstance(node, ast.ImportFrom)}
         assert not names & {"mlflow", "dvc"}, name
         if names & {"tensorflow", "keras"}:
             assert name in heavy
-        inner = {f"{node.module}.{alias.name}" for node in top if isinstance(node, ast.ImportFrom) for alias in node.names}
+        inner = {
+            f"{node.module}.{alias.name}" for node in top if isinstance(node, ast.ImportFrom) for alias in node.names
+        }
         inner |= {node.module for node in top if isinstance(node, ast.ImportFrom)}
         assert not inner & {f"manyheads.{module}" for module in heavy}, name
 
@@ -152,7 +160,9 @@ def _outputs(stage):
 def test_dvc_knows_every_file_of_the_layout():
     layout = Layout(Path())
     named = {
-        str(getattr(layout, name)) for name, value in vars(Layout).items() if isinstance(value, property) and name != "resume"
+        str(getattr(layout, name))
+        for name, value in vars(Layout).items()
+        if isinstance(value, property) and name != "resume"
     }
     declared = {output for stage in PIPELINE.values() for output in _outputs(stage)} - {"${data.path}"}
     for path in named:

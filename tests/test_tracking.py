@@ -72,7 +72,7 @@ def test_artifacts_lie_in_the_main_project_whatever_the_working_directory(root, 
 
 def test_the_dataset_has_dvcs_digest(root):
     (root / "dvc.lock").write_text(
-        "schema: '2.0'\nstages:\n  source:\n    cmd: x\n    outs:\n    - path: data/raw/a.zip\n      md5: 0123abcd\n      size: 5\n"
+        "schema: '2.0'\nstages:\n  source:\n    cmd: x\n    outs:\n    - path: data/raw/a.zip\n      md5: 0123abcd\n"
     )
     assert tracking.dvc_digest(root, "data/raw/a.zip") == "0123abcd"
     assert tracking.dvc_digest(root, "data/raw/b.zip") == ""
@@ -96,7 +96,10 @@ def test_a_store_that_breaks_in_the_middle_is_one_warning(root, caplog):
 
 def test_provenance_names_commit_and_experiment(tmp_path, monkeypatch):
     assert tracking.provenance(tmp_path) == {}
-    for command in (["init", "-q"], ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "--allow-empty", "-m", "x"]):
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "--allow-empty", "-m", "x"],
+    ):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     monkeypatch.setenv("DVC_EXP_NAME", "brave-test")
     tags = tracking.provenance(tmp_path)
@@ -110,7 +113,8 @@ def test_provenance_names_commit_and_experiment(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_processes_that_open_a_fresh_store_at_once_do_not_break_it(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from manyheads import tracking; from manyheads.config import TrackingConfig\n"
+        "import sys; from pathlib import Path\n"
+        "from manyheads import tracking; from manyheads.config import TrackingConfig\n"
         "with tracking.run(TrackingConfig(experiment='faces'), Path.cwd(), sys.argv[1]) as record:\n"
         "    record.metrics({'a': 1.0})\n"
         "sys.exit(not record.run_id)"

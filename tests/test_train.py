@@ -9,8 +9,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_tiny_project
 
+from conftest import make_tiny_project
 from manyheads import training
 from manyheads.errors import IntegrityError, MachineError
 from manyheads.layout import Layout
@@ -33,7 +33,9 @@ def test_the_history_has_a_row_an_epoch(trained):
     layout, config, _ = trained
     history = pd.read_csv(layout.history)
     assert history["epoch"].tolist() == list(range(1, config.train.epochs + 1))
-    assert {"train/loss", "val/loss", "val/age/mae", "val/race/accuracy", "val/gender/accuracy", "val/score"} <= set(history)
+    assert {"train/loss", "val/loss", "val/age/mae", "val/race/accuracy", "val/gender/accuracy", "val/score"} <= set(
+        history
+    )
     assert history["val/score"].max() > 1.0
 
 

@@ -59,7 +59,14 @@ def test_what_can_be_told_apart_is_learned(train_config, tmp_path):
     best = progress.history[progress.best_epoch - 1]
     assert best["val/race/accuracy"] > 0.95
     assert best["val/score"] == max(row["val/score"] for row in progress.history)
-    assert set(best) >= {"train/loss", "val/loss", "train/age/loss", "val/age/mae", "val/race/loss", "train/learning_rate"}
+    assert set(best) >= {
+        "train/loss",
+        "val/loss",
+        "train/age/loss",
+        "val/age/mae",
+        "val/race/loss",
+        "train/learning_rate",
+    }
 
 
 def test_an_interrupted_training_goes_on_to_the_same_weights(train_config, tmp_path):

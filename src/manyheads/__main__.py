@@ -20,7 +20,9 @@ class Command(NamedTuple):
 
 
 STAGES = {
-    "source": Command("make the raw data be there: draw the sample, or find the archive", "source data=sample", "source"),
+    "source": Command(
+        "make the raw data be there: draw the sample, or find the archive", "source data=sample", "source"
+    ),
     "parse": Command("read labels from file names", "parse data=utkface", "parse"),
     "pack": Command("decode images into one array, and find duplicates", "pack pack.size=64", "pack"),
     "split": Command("deal samples to train, validation and test", "split split=article", "split"),
@@ -131,7 +133,11 @@ def run_stage(name: str, arguments: list[str]) -> None:
 
     settings = ["hydra.output_subdir=null", "hydra.run.dir=.", "hydra.sweep.dir=.cache/multirun/${now:%Y%m%d-%H%M%S}"]
     logs = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
-    place = [] if any(argument.startswith(("--config-dir", "-cd")) for argument in arguments) else ["--config-dir", str(root / "conf")]
+    place = (
+        []
+        if any(argument.startswith(("--config-dir", "-cd")) for argument in arguments)
+        else ["--config-dir", str(root / "conf")]
+    )
     sys.argv = [f"python -m manyheads {name}", *place, *arguments, *settings, *logs]
     # Hydra would print its own report of an error and exit; ours is one line.
     os.environ["HYDRA_FULL_ERROR"] = "1"

@@ -291,7 +291,9 @@ def composition_error(error: Exception) -> ConfigError:
     if unknown := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", message):
         key = unknown[1] or unknown[2]
         return ConfigError(f"unknown setting {key!r}{did_you_mean(key, known_keys())}")
-    if option := re.search(r"Could not find '([^']+)/([^/']+)' Available options in '[^']+': (.*?)(?: Config search path|$)", message):
+    if option := re.search(
+        r"Could not find '([^']+)/([^/']+)' Available options in '[^']+': (.*?)(?: Config search path|$)", message
+    ):
         group, name, rest = option.groups()
         choices = [word for word in rest.split() if re.fullmatch(r"[a-z0-9_]+", word)]
         return ConfigError(f"{group} has no option {name!r}{did_you_mean(name, choices)} ({group}={'|'.join(choices)})")

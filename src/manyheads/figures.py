@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 DOTS_PER_INCH = 110
 
 
-def draw_all(folder: Path, history: pd.DataFrame, heads: Mapping[str, Head], labels: Mapping[str, Labels], outputs: Mapping[str, Outputs]) -> None:
+def draw_all(
+    folder: Path,
+    history: pd.DataFrame,
+    heads: Mapping[str, Head],
+    labels: Mapping[str, Labels],
+    outputs: Mapping[str, Outputs],
+) -> None:
     """Write ``curves.png`` and one ``<head>.png`` a head into an existing folder.
 
     Args:
@@ -43,7 +49,7 @@ def _curves(history: pd.DataFrame, heads: Mapping[str, Head]) -> Figure:
 
     figure = Figure(figsize=(3.2 * (len(heads) + 1), 3), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(heads) + 1))
-    best = history.loc[history["val/score"].idxmax(), "epoch"]
+    best = int(history["epoch"].iloc[history["val/score"].argmax()])
     series = [(f"{name} {head.main_metric}", f"{name}/{head.main_metric}") for name, head in heads.items()]
     for axis, (title, column) in zip(axes, [*series, ("score (validation)", "score")], strict=True):
         for part, label in (("train", "train"), ("val", "validation")):

@@ -53,7 +53,7 @@ def _remove(path: Path) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 with ``\\n`` line ends, aside and renamed."""
+    """Write ``text`` as UTF-8 with Unix line ends, aside and renamed."""
     with write_aside(target) as aside:
         aside.write_text(text, encoding="utf-8", newline="\n")
 

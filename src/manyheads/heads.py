@@ -9,6 +9,7 @@ Keras is imported inside the methods that build with it; everything else needs N
 
 from __future__ import annotations
 
+import itertools
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -244,7 +245,7 @@ class Regression(Head):
         strata = self.strata(labels)
         lines = [f"{self.unit:>12} {'mae':>8} {'rmse':>8} {'bias':>8} {f'within {self.tolerance}':>9} {'support':>8}"]
         data: dict[str, Any] = {}
-        rows = [(f"{low}-{high - 1}", strata == i) for i, (low, high) in enumerate(zip(edges, edges[1:], strict=False))]
+        rows = [(f"{low}-{high - 1}", strata == i) for i, (low, high) in enumerate(itertools.pairwise(edges))]
         for label, rows_in in [*rows, ("all", np.ones(len(labels), dtype=bool))]:
             if not rows_in.any():
                 continue
@@ -263,12 +264,17 @@ class Regression(Head):
 
         figure = Figure(figsize=(4.6, 4), layout="constrained")
         axis = figure.subplots()
-        ends = [self.minimum, self.maximum]
-        edges = np.linspace(*ends, 59)
-        predicted = np.clip(self.values(outputs), *ends)
+        ends = (float(self.minimum), float(self.maximum))
+        edges = np.linspace(ends[0], ends[1], 59)
+        predicted = np.clip(self.values(outputs), ends[0], ends[1])
         *_, image = axis.hist2d(labels, predicted, bins=[edges, edges], cmin=1, cmap="viridis")
         axis.plot(ends, ends, color="grey", linestyle=":")
-        axis.set(title=f"{name}, test", xlabel=f"{self.unit}, as labelled", ylabel=f"{self.unit}, as predicted", aspect="equal")
+        axis.set(
+            title=f"{name}, test",
+            xlabel=f"{self.unit}, as labelled",
+            ylabel=f"{self.unit}, as predicted",
+            aspect="equal",
+        )
         figure.colorbar(image, label="samples")
         return figure
 
@@ -344,10 +350,10 @@ class Categorical(Head):
 
     def constant(self, labels: Labels) -> Outputs:
         counts = np.bincount(labels, minlength=len(self.classes))
-        return (np.arange(len(self.classes)) == counts.argmax()).astype(np.float32)[None]
+        return np.eye(len(self.classes), dtype=np.float32)[[counts.argmax()]]
 
     def values(self, outputs: Outputs) -> Labels:
-        return outputs.argmax(axis=1).astype(np.int64)
+        return np.asarray(outputs.argmax(axis=1), dtype=np.int64)
 
     def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
         """Return the class name, and each class's probability; sigmoids are divided by their sum."""
@@ -391,7 +397,10 @@ class Categorical(Head):
         matrix = confusion_matrix(labels, predicted, labels=every)
         width = max(8, *(len(label) + 1 for label in self.classes))
         header = " " * width + "".join(f"{label:>{width}}" for label in self.classes)
-        rows = [f"{label:>{width}}" + "".join(f"{n:{width}d}" for n in row) for label, row in zip(self.classes, matrix, strict=True)]
+        rows = [
+            f"{label:>{width}}" + "".join(f"{n:{width}d}" for n in row)
+            for label, row in zip(self.classes, matrix, strict=True)
+        ]
         text += "\nconfusion matrix (rows as labelled, columns as predicted)\n" + "\n".join([header, *rows]) + "\n"
         return HeadReport(text, {**data, "confusion": matrix.tolist(), "classes": list(self.classes)})
 
@@ -430,7 +439,9 @@ def score(heads: Mapping[str, Head], metrics: Mapping[str, float], baselines: Ma
     return sum(head.gain(metrics[name], baselines[name]) for name, head in heads.items())
 
 
-def trivial_baselines(heads: Mapping[str, Head], fitted_on: Mapping[str, Labels], judged_on: Mapping[str, Labels]) -> dict[str, dict[str, float]]:
+def trivial_baselines(
+    heads: Mapping[str, Head], fitted_on: Mapping[str, Labels], judged_on: Mapping[str, Labels]
+) -> dict[str, dict[str, float]]:
     """Return each head's figures for the best constant answer to the labels ``fitted_on``, judged on others."""
     figures = {}
     for name, head in heads.items():

@@ -22,7 +22,6 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from manyheads.encoders.base import Encoder
 from manyheads.errors import ConfigError, IntegrityError, MachineError
-from manyheads.files import write_aside
 from manyheads.heads import AnyHead, Head, Outputs, Scale
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def require_tensorflow() -> None:
             import tensorflow  # noqa: F401
     except ImportError as error:
         raise MachineError(
-            f"TensorFlow is not installed ({error}): pip install 'manyheads[cpu]' or 'manyheads[gpu]', or `make install`"
+            f"TensorFlow is not installed ({error}): `make install`, or pip install 'manyheads[cpu]' (or [gpu])"
         ) from error
 
 
@@ -220,7 +219,9 @@ def _refuse_foreign_classes(node: Any, path: Path) -> None:
             module, name = node["module"], node["class_name"]
             foreign = module is not None and module != "keras" and not str(module).startswith("keras.")
             if foreign or name in ("Lambda", "TFSMLayer"):
-                raise IntegrityError(f"{path} holds {module}.{name}, which is not a plain Keras layer: it is not loaded")
+                raise IntegrityError(
+                    f"{path} holds {module}.{name}, which is not a plain Keras layer: it is not loaded"
+                )
         for child in node.values():
             _refuse_foreign_classes(child, path)
     elif isinstance(node, list):

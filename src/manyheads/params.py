@@ -34,7 +34,9 @@ def main(arguments: list[str]) -> None:
     if composed == present:
         logger.info("%s is up to date", path.name)
     elif options.check:
-        changes = difflib.unified_diff(present.splitlines(), composed.splitlines(), "params.yaml", "conf/", lineterm="", n=0)
+        changes = difflib.unified_diff(
+            present.splitlines(), composed.splitlines(), "params.yaml", "conf/", lineterm="", n=0
+        )
         print("\n".join(changes))
         raise ConfigError(f"{path.name} is not what conf/ composes to: run `make params`")
     else:

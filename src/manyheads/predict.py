@@ -37,9 +37,13 @@ def main(arguments: list[str]) -> None:
         prog="python -m manyheads predict", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Predict every head for JPEG images.",
     )  # fmt: skip
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a JPEG file, a folder, a .tar.gz or a .zip")
+    parser.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH", help="a JPEG file, a folder, a .tar.gz or a .zip"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="CSV to write (default: standard output)")
-    parser.add_argument("--model", type=Path, metavar="FOLDER", help="a trained model (default: models/ of the project)")
+    parser.add_argument(
+        "--model", type=Path, metavar="FOLDER", help="a trained model (default: models/ of the project)"
+    )
     options = parser.parse_args(arguments)
     members = [member for path in options.paths for member in [_members(path)]]
     model.require_tensorflow()

@@ -9,6 +9,13 @@ from manyheads.config import read_params
 from manyheads.errors import IntegrityError
 from manyheads.layout import Layout, project_root
 
+NEXT = {
+    "reports/heads/*.txt": "classification reports and confusion matrices",
+    "reports/figures/*.png": "curves, confusion matrices, predictions against labels",
+    "make ui": "all runs side by side in MLflow",
+    "dvc exp run -S loss=age_heavy": "the next experiment (first: . .venv/bin/activate)",
+}
+
 
 def main(arguments: list[str]) -> None:
     """Print the figures of ``reports/metrics.json`` beside the trivial baselines, and where to look next."""
@@ -22,7 +29,9 @@ def main(arguments: list[str]) -> None:
     except (FileNotFoundError, json.JSONDecodeError) as error:
         raise IntegrityError(f"{layout.metrics} is missing or damaged ({error}): run `make repro`") from None
     config = read_params(layout.root / "params.yaml")
-    table = Table(title=f"{config.data.name}, {config.model.encoder}, loss {config.loss.name}: {metrics['n']} test images")
+    table = Table(
+        title=f"{config.data.name}, {config.model.encoder}, loss {config.loss.name}: {metrics['n']} test images"
+    )
     for column, justify in (("head", "left"), ("figure", "left"), ("test", "right"), ("constant answer", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for name in config.data.heads:
@@ -32,7 +41,5 @@ def main(arguments: list[str]) -> None:
     table.add_row("all", "score", f"{metrics['score']:.3f}", "0.000")
     console = Console(highlight=False)
     console.print(table)
-    console.print("reports/heads/*.txt      classification reports and confusion matrices")
-    console.print("reports/figures/*.png    curves, confusion matrices, predictions against labels")
-    console.print("make ui                  all runs in MLflow, side by side")
-    console.print("dvc exp run -S loss=age_heavy    the next experiment (after `. .venv/bin/activate`)")
+    for place, what in NEXT.items():
+        console.print(f"{place:<32} {what}", soft_wrap=True)

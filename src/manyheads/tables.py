@@ -5,7 +5,7 @@ Text columns hold no missing values: an empty cell is the empty text. A head's l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ REJECTED_COLUMNS = ["path", "stage", "code", "reason"]
 
 
 def write_table(target: Path, frame: pd.DataFrame) -> None:
-    """Write a table as UTF-8 CSV with ``\\n`` line ends, aside and renamed."""
+    """Write a table as UTF-8 CSV with Unix line ends, aside and renamed."""
     with write_aside(target) as aside:
         frame.to_csv(aside, index=False, lineterminator="\n", encoding="utf-8")
 
@@ -57,7 +57,7 @@ def read_splits(path: Path) -> pd.DataFrame:
     return _read(path, columns, unique="path", made_by="split")
 
 
-def _read(path: Path, columns: dict[str, type], unique: str, made_by: str) -> pd.DataFrame:
+def _read(path: Path, columns: Mapping[str, type], unique: str, made_by: str) -> pd.DataFrame:
     import pandera.pandas as pa
 
     remedy = f"make it anew with `python -m manyheads {made_by}` or `dvc repro {made_by}`"
@@ -70,5 +70,5 @@ def _read(path: Path, columns: dict[str, type], unique: str, made_by: str) -> pd
         return schema.validate(frame)
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing: {remedy}") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError, pa.errors.SchemaError) as error:
+    except (ValueError, pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
         raise IntegrityError(f"{path} is damaged ({' '.join(str(error).split())[:200]}): {remedy}") from error

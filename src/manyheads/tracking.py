@@ -34,6 +34,10 @@ IMPATIENCE = {
 }
 
 
+# Lets the MLflow UI open on training runs; it would open on those of language models.
+KIND_OF_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
+
+
 def tracking_uri(root: Path) -> str:
     """Return ``MLFLOW_TRACKING_URI``, or the SQLite store beside the main project's ``dvc.yaml``."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{main_project(root) / 'mlflow.db'}"
@@ -113,12 +117,12 @@ class Run:
             digest: The digest that DVC has for it.
             context: ``training`` or ``test``.
         """
-        import mlflow
+        import mlflow.data.pandas_dataset
 
         def action() -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # hints that whole-number columns cannot hold missing values
-                dataset = mlflow.data.from_pandas(labels, source=source, name=name, digest=digest)
+                dataset = mlflow.data.pandas_dataset.from_pandas(labels, source=source, name=name, digest=digest)
                 mlflow.log_input(dataset, context=context)
 
         self._attempt("dataset", action)
@@ -145,7 +149,9 @@ class Run:
 
 
 @contextmanager
-def run(config: TrackingConfig, root: Path, name: str, run_id: str = "", tags: Mapping[str, str] | None = None) -> Iterator[Run]:
+def run(
+    config: TrackingConfig, root: Path, name: str, run_id: str = "", tags: Mapping[str, str] | None = None
+) -> Iterator[Run]:
     """Open a run, new or known, and close it with the status that the body ends in.
 
     Args:
@@ -194,7 +200,7 @@ def _start(current: Run, config: TrackingConfig, root: Path, name: str, run_id: 
         if client.get_experiment_by_name(config.experiment) is None:
             # Absolute, for MLflow would take it from the working directory, which may be a temporary copy.
             location = (main / "mlruns").as_uri() if local else None
-            client.create_experiment(config.experiment, artifact_location=location)
+            client.create_experiment(config.experiment, location, tags=KIND_OF_EXPERIMENT)
     mlflow.set_experiment(config.experiment)
     if run_id and not _known(client, run_id):
         tags["trained_in_run"] = run_id
@@ -254,7 +260,11 @@ def provenance(root: Path) -> dict[str, str]:
     if commit is not None:
         tags["git.commit"] = commit
         tags["git.dirty"] = str(bool(_git(root, "status", "--porcelain"))).lower()
-    for tag, variable in (("dvc.experiment", "DVC_EXP_NAME"), ("dvc.baseline", "DVC_EXP_BASELINE_REV"), ("dvc.stage", "DVC_STAGE")):
+    for tag, variable in (
+        ("dvc.experiment", "DVC_EXP_NAME"),
+        ("dvc.baseline", "DVC_EXP_BASELINE_REV"),
+        ("dvc.stage", "DVC_STAGE"),
+    ):
         if value := os.environ.get(variable):
             tags[tag] = value
     return tags

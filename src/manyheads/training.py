@@ -81,7 +81,9 @@ def optimizer_for(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers
 class _Feed:
     """Batches of one part as a ``tf.data.Dataset``, gathered from the memory map as they are needed."""
 
-    def __init__(self, part: Part, heads: Mapping[str, Head], batch_size: int, seed: int, *, training: bool, augment: bool):
+    def __init__(
+        self, part: Part, heads: Mapping[str, Head], batch_size: int, seed: int, *, training: bool, augment: bool
+    ):
         self.part = part
         self.targets = {name: head.targets(part.labels[name]) for name, head in heads.items()}
         self.batch_size = batch_size
@@ -255,7 +257,9 @@ def alone(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise MachineError(f"another process trains the same model: wait for it, or stop it ({lock.lock_file})") from None
+        raise MachineError(
+            f"another process trains the same model: wait for it, or stop it ({lock.lock_file})"
+        ) from None
     try:
         yield
     finally:
@@ -273,9 +277,22 @@ class _Display:
     def __enter__(self) -> _Display:
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                Progress,
+                TaskProgressColumn,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
 
-            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=False))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(elapsed_when_finished=False),
+            )
             self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
             self.task = self.bar.add_task("epoch 1", total=self.epochs * self.steps, completed=self.done * self.steps)
             self.bar.start()
@@ -298,7 +315,9 @@ class _Display:
 
     def finish_epoch(self, epoch: int, row: Row, heads: Mapping[str, Head], best: bool) -> None:
         """Write the epoch's line; with the bar it stands above it."""
-        figures = "  ".join(f"{name} {head.main_metric} {row[f'val/{name}/{head.main_metric}']:.3f}" for name, head in heads.items())
+        figures = "  ".join(
+            f"{name} {head.main_metric} {row[f'val/{name}/{head.main_metric}']:.3f}" for name, head in heads.items()
+        )
         seconds = (time.monotonic() - self.start) / (epoch - self.done) * (self.epochs - epoch)
         left = f", {_duration(seconds)} left" if epoch < self.epochs else ""
         line = (

@@ -57,6 +57,7 @@ UNDECODABLE = {"truncated": 3, "png": 3, "empty": 2}
 CONVERTED = {"greyscale": 3, "cmyk": 3, "rotated": 3}
 COPIES = {"identical": 10, "recompressed": 8, "mirrored": 8, "cropped": 8}
 CONFLICTING_COPIES = {"identical": 4, "recompressed": 2, "mirrored": 2, "cropped": 2}
+CROPPED_BELOW_AGE = 10
 JUNK = ("__MACOSX/._sample", "sample/.DS_Store")
 
 
@@ -119,7 +120,8 @@ def _files() -> dict[str, bytes]:
         files[_path(name, label, next(stamps))] = content
     for how in COPIES:
         for copy in range(COPIES[how] + CONFLICTING_COPIES[how]):
-            card = next(picks)
+            # Shifted marks would make another picture of a card that has many.
+            card = next(pick for pick in picks if how != "cropped" or labels[pick].age < CROPPED_BELOW_AGE)
             label = labels[card] if copy < COPIES[how] else _conflicting(labels[card], copy)
             content = contents[card] if how == "identical" else _treated(cards[card], how)
             files[_path(NAME, label, next(stamps))] = content
@@ -167,20 +169,23 @@ def _with_wrong_labels(labels: list[Labels], random: np.random.Generator) -> NDA
 def _cards(shown: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.uint8]:
     """Draw the cards, shape (cards, 64, 64, 3), uint8 RGB."""
     ages, genders, races = shown.T
-    lightness = _texture(random) + _stripes(genders, random)
     # Neighbouring classes overlap: a card's hue strays from its class on the circle of classes.
     place = (races + random.normal(0, 0.31, CARDS)) % len(RACE_SHARES)
     hue = np.interp(place, range(len(HUES)), HUES) / 60
-    saturation = random.uniform(0.35, 0.75, (CARDS, 1))
     pure = np.clip(np.abs((hue[:, None] + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
-    tint = 1 - saturation * (1 - pure)
-    ground = lightness[..., None] * tint[:, None, None, :]
+    tint = 1 - random.uniform(0.35, 0.75, (CARDS, 1)) * (1 - pure)
 
-    marks = _marks(ages, races, random)[..., None]
-    ink = np.where(random.random(CARDS) < 0.5, 0.12, 0.97)[:, None, None, None]
-    drawn = ground + marks * random.uniform(0.65, 0.95, (CARDS, 1, 1, 1)) * (ink - ground)
-    grain = random.standard_normal(marks.shape, np.float32) * random.uniform(0.01, 0.06, (CARDS, 1, 1, 1))
-    return ((drawn + grain) * 255).round().clip(0, 255).astype(np.uint8)
+    each = (CARDS, 1, 1)
+    grain = random.standard_normal((CARDS, SIZE, SIZE)) * random.uniform(0.01, 0.06, each)
+    ink = np.where(random.random(each) < 0.5, 0.08, 1.0)
+    cover = _marks(ages, races, random) * random.uniform(0.8, 0.97, each)
+    ground = (_texture(random) + _stripes(genders, random)) * (1 - cover)
+    above = ink * cover + grain
+    cards = np.empty((CARDS, SIZE, SIZE, 3), np.uint8)
+    for channel in range(3):
+        value = ground * tint[:, channel, None, None] + above
+        cards[..., channel] = (value * 255).round().clip(0, 255)
+    return cards
 
 
 def _texture(random: np.random.Generator) -> NDArray[np.float64]:
@@ -190,9 +195,10 @@ def _texture(random: np.random.Generator) -> NDArray[np.float64]:
     amplitude = 1 / (1 + vertical**2 + horizontal**2)
     amplitude[0, 0] = 0
     coefficients = random.normal(0, amplitude, (CARDS, waves, waves))
-    texture = idctn(coefficients, s=(SIZE, SIZE), axes=(1, 2), norm="ortho") * SIZE / waves
+    texture: NDArray[np.float64] = idctn(coefficients, s=(SIZE, SIZE), axes=(1, 2), norm="ortho") * SIZE / waves
     texture *= random.uniform(0.11, 0.16, (CARDS, 1, 1)) / texture.std(axis=(1, 2), keepdims=True)
-    return random.uniform(0.55, 0.8, (CARDS, 1, 1)) + texture
+    texture += random.uniform(0.5, 0.72, (CARDS, 1, 1))
+    return texture
 
 
 def _stripes(genders: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.float64]:
@@ -203,7 +209,8 @@ def _stripes(genders: NDArray[np.intp], random: np.random.Generator) -> NDArray[
     contrast = random.uniform(0.045, 0.12, (CARDS, 1, 1))
     y, x = np.indices((SIZE, SIZE))
     wave = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period + phase)
-    return contrast * np.tanh(2 * wave)
+    stripes: NDArray[np.float64] = contrast * np.tanh(2 * wave)
+    return stripes
 
 
 def _marks(ages: NDArray[np.intp], races: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.float64]:
@@ -237,7 +244,7 @@ def _brushes() -> NDArray[np.float64]:
     side, fine = 5, 16
     middle = side * fine / 2
     brushes = []
-    for radius in (1.9 * fine, 2.15 * fine, 2.4 * fine):
+    for radius in (2 * fine, 2.2 * fine, 2.4 * fine):
         low, high, arm = middle - radius, middle + radius, radius / 2.5
         square = (low + radius / 8, low + radius / 8, high - radius / 8, high - radius / 8)
         sketches = [Image.new("L", (side * fine, side * fine)) for _ in RACE_SHARES]
@@ -287,6 +294,8 @@ def _treated(card: NDArray[np.uint8], how: str) -> bytes:
         case "mirrored":
             return _encoded(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
         case "cropped":
-            return _encoded(image.resize(image.size, Image.Resampling.BICUBIC, box=(1, 1, SIZE - 1, SIZE - 1)))
+            border = SIZE / 100
+            box = (border, border, SIZE - border, SIZE - border)
+            return _encoded(image.resize(image.size, Image.Resampling.BICUBIC, box=box))
         case _:
             raise ValueError(how)

@@ -43,7 +43,9 @@ class ArticleEncoder(Encoder):
 
         for i, (channels, pool) in enumerate([(16, 3), (32, 2), (32, 2)], start=1):
             name = f"{head}_{i}"
-            x = keras.layers.Conv2D(channels, 3, padding="same", activation="relu", dtype=precision, name=f"{name}_conv")(x)
+            x = keras.layers.Conv2D(
+                channels, 3, padding="same", activation="relu", dtype=precision, name=f"{name}_conv"
+            )(x)
             x = keras.layers.BatchNormalization(dtype=precision, name=f"{name}_norm")(x)
             x = keras.layers.MaxPooling2D(pool, dtype=precision, name=f"{name}_pool")(x)
             x = keras.layers.Dropout(0.25, dtype=precision, name=f"{name}_dropout")(x)

@@ -23,7 +23,12 @@ class FusedBatchNormalization(keras.layers.Layer):  # type: ignore[misc]
 
         def weight(name: str, initial: str, trainable: bool) -> keras.Variable:
             return self.add_weight(
-                shape=(input_shape[-1],), initializer=initial, trainable=trainable, dtype="float32", autocast=False, name=name
+                shape=(input_shape[-1],),
+                initializer=initial,
+                trainable=trainable,
+                dtype="float32",
+                autocast=False,
+                name=name,
             )
 
         self.gamma = weight("gamma", "ones", True)

@@ -41,21 +41,30 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     metrics = summary(heads, measured, baselines, len(test))
     _write(outputs, inputs, heads, test, predicted, metrics)
     _record(config, inputs, outputs, test, metrics)
-    logger.info("evaluated %d test images, score %.3f of %d; %s", len(test), metrics["score"], len(heads), outputs.metrics)
+    logger.info("evaluated %d test images: score %.3f of at most %d", len(test), metrics["score"], len(heads))
 
 
 def summary(
-    heads: Mapping[str, Head], measured: Mapping[str, Mapping[str, float]], baselines: Mapping[str, Mapping[str, float]], n: int
+    heads: Mapping[str, Head],
+    measured: Mapping[str, Mapping[str, float]],
+    baselines: Mapping[str, Mapping[str, float]],
+    n: int,
 ) -> dict[str, Any]:
     """Return the content of ``metrics.json``: each head's figures, the trivial baselines' beside them, the score."""
     main = {name: measured[name][head.main_metric] for name, head in heads.items()}
     trivial = {name: baselines[name][head.main_metric] for name, head in heads.items()}
-    rounded = {name: {key: round(value, 4) for key, value in figures_of.items()} for name, figures_of in measured.items()}
-    baseline = {name: {key: round(value, 4) for key, value in figures_of.items()} for name, figures_of in baselines.items()}
+    rounded = {
+        name: {key: round(value, 4) for key, value in figures_of.items()} for name, figures_of in measured.items()
+    }
+    baseline = {
+        name: {key: round(value, 4) for key, value in figures_of.items()} for name, figures_of in baselines.items()
+    }
     return {"n": n, "score": round(score(heads, main, trivial), 4), **rounded, "baseline": baseline}
 
 
-def prediction_table(heads: Mapping[str, Head], paths: list[str], labels: Mapping[str, Labels], outputs: Mapping[str, Outputs]) -> pd.DataFrame:
+def prediction_table(
+    heads: Mapping[str, Head], paths: list[str], labels: Mapping[str, Labels], outputs: Mapping[str, Outputs]
+) -> pd.DataFrame:
     """Return one row a sample: ``path``, and for each head its label (``<head>_label``) and prediction columns."""
     columns: dict[str, Any] = {"path": paths}
     for name, head in heads.items():
@@ -64,7 +73,14 @@ def prediction_table(heads: Mapping[str, Head], paths: list[str], labels: Mappin
     return pd.DataFrame(columns)
 
 
-def _write(outputs: Layout, inputs: Layout, heads: Mapping[str, Head], test: Part, predicted: dict[str, Outputs], metrics: dict[str, Any]) -> None:
+def _write(
+    outputs: Layout,
+    inputs: Layout,
+    heads: Mapping[str, Head],
+    test: Part,
+    predicted: dict[str, Outputs],
+    metrics: dict[str, Any],
+) -> None:
     table = prediction_table(heads, test.paths, test.labels, predicted)
     if len(table) != len(test) or not all(np.isfinite(values).all() for values in predicted.values()):
         raise IntegrityError(f"{inputs.model} gives values that are not finite: train it anew")
@@ -84,12 +100,14 @@ def _write(outputs: Layout, inputs: Layout, heads: Mapping[str, Head], test: Par
 def _record(config: Config, inputs: Layout, outputs: Layout, test: Part, metrics: Mapping[str, Any]) -> None:
     run_id = json.loads(inputs.run_record.read_text(encoding="utf-8"))["run_id"]
     flat = {f"test/{name}/{key}": value for name in config.data.heads for key, value in metrics[name].items()}
-    flat |= {f"baseline/{name}/{key}": value for name, row in metrics["baseline"].items() for key, value in row.items()}
+    flat |= {
+        f"test_baseline/{name}/{key}": value for name, row in metrics["baseline"].items() for key, value in row.items()
+    }
     with tracking.run(config.tracking, inputs.root, "evaluate", run_id, tracking.provenance(inputs.root)) as record:
         record.metrics(flat | {"test/score": metrics["score"], "test/n": metrics["n"]})
         digest = tracking.dvc_digest(inputs.root, config.data.path)
         record.dataset(label_table(test), config.data.name, config.data.path, digest or "unknown", "test")
-        for path, folder in (
-            (outputs.metrics, None), (outputs.predictions, None), (outputs.head_reports, "heads"), (outputs.figures, "figures"),
-        ):  # fmt: skip
-            record.files(path, folder)
+        record.files(outputs.metrics)
+        record.files(outputs.predictions)
+        record.files(outputs.head_reports, "heads")
+        record.files(outputs.figures, "figures")

@@ -8,6 +8,7 @@ change and yet never deletes or copies it.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from manyheads import datasets
 from manyheads.config import Config
@@ -24,4 +25,9 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     """
     target = outputs.root / config.data.path
     datasets.get(config.data.name).provide(target, main_project(inputs.root) / config.data.path)
-    logger.info("%s data: %s", config.data.name, config.data.path)
+    logger.info("%s data: %s, %.1f MB", config.data.name, config.data.path, _size(target) / 1e6)
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -126,9 +126,7 @@ def article(samples: pd.DataFrame, split: SplitConfig, seed: int) -> Dealt:
     return Dealt(part.astype(str), np.full(len(samples), ""))
 
 
-def listed(
-    samples: pd.DataFrame, heads: Heads, lists: Mapping[str, set[str]], validation: float, seed: int
-) -> Dealt:
+def listed(samples: pd.DataFrame, heads: Heads, lists: Mapping[str, set[str]], validation: float, seed: int) -> Dealt:
     """Deal as a published split says, by file name; what no list names is left out.
 
     The lists are taken as they are: duplicates that they spread over parts or label differently stay. Without
@@ -280,22 +278,16 @@ def read_list(path: Path, part: str) -> set[str]:
         if column:
             names = [row[column] or "" for row in reader if row.get("part", part) == part]
         elif header and path.suffix.lower() == ".csv":
-            raise DataError(
-                f"{key}: {path} has no column 'file' or 'path' ({', '.join(header)[:80]}): name one so"
-            )
+            raise DataError(f"{key}: {path} has no column 'file' or 'path' ({', '.join(header)[:80]}): name one so")
         else:
             names = text.split("\n")
     except FileNotFoundError:
         raise DataError(f"{key}: {path} is missing: paths are relative to the project's root") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{key}: {path} cannot be read as UTF-8 text ({error}): give a CSV or a name a line"
-        ) from None
+        raise DataError(f"{key}: {path} cannot be read as UTF-8 text ({error}): give a CSV or a name a line") from None
     found = {_file_name(name.strip()) for name in names} - {""}
     if not found:
-        raise DataError(
-            f"{key}: {path} names no {part} samples: give a CSV or a text file with a name a line"
-        )
+        raise DataError(f"{key}: {path} names no {part} samples: give a CSV or a text file with a name a line")
     return found
 
 
@@ -381,22 +373,16 @@ def count(
     conflicting = samples[conflicts(samples, heads)]
     return {
         "samples": {"all": len(samples), **{name: len(rows) for name, rows in parts.items()}},
-        "excluded": {
-            rule: int((splits["rule"] == rule).sum()) for rule in sorted(set(splits["rule"]) - {""})
-        },
+        "excluded": {rule: int((splits["rule"] == rule).sum()) for rule in sorted(set(splits["rule"]) - {""})},
         "groups": {
             "all": samples["group"].nunique(),
             **{name: rows["group"].nunique() for name, rows in parts.items()},
         },
         "conflicting": {"groups": conflicting["group"].nunique(), "samples": len(conflicting)},
-        "leaked": {
-            column: int(parts["test"][column].isin(seen[column]).sum()) for column in ("sha256", "group")
-        },
+        "leaked": {column: int(parts["test"][column].isin(seen[column]).sum()) for column in ("sha256", "group")},
         "missing": {name: len(names) for name, names in missing.items()},
         "labels": {
-            name: {
-                head_name: head.describe(parts[name][head_name].to_numpy()) for head_name, head in heads.items()
-            }
+            name: {head_name: head.describe(parts[name][head_name].to_numpy()) for head_name, head in heads.items()}
             for name in PARTS
         },
     }
@@ -409,9 +395,7 @@ def _log(counts: dict[str, Any], missing: Mapping[str, list[str]]) -> None:
         logger.info("excluded: %d samples by rule %s", excluded, rule)
     for part, names in missing.items():
         if names:
-            logger.warning(
-                "%d names of the %s list are not in the data: %s", len(names), part, ", ".join(names[:3])
-            )
+            logger.warning("%d names of the %s list are not in the data: %s", len(names), part, ", ".join(names[:3]))
     if counts["leaked"]["group"]:
         logger.warning(
             "%d test samples have a duplicate in train or validation, %d of them byte for byte",

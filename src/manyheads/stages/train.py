@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -25,6 +26,9 @@ from manyheads.heads import Scale
 from manyheads.layout import Layout, main_project
 from manyheads.parts import Part, label_table, load_part
 from manyheads.tables import write_table
+
+if TYPE_CHECKING:
+    import keras
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +63,15 @@ def _train(config: Config, inputs: Layout, outputs: Layout, train: Part, validat
         f"{network.count_params():,}", len(train), len(validation), config.train.epochs,
     )  # fmt: skip
     start = time.monotonic()
-    tags = {**tracking.provenance(inputs.root), "loss": loss.name, "encoder": config.model.encoder, "data": config.data.name}
-    with tracking.run(config.tracking, inputs.root, f"{config.data.name}-{config.model.encoder}-{loss.name}", progress.run_id, tags) as record:
+    tags = {
+        **tracking.provenance(inputs.root),
+        "loss": loss.name,
+        "encoder": config.model.encoder,
+        "data": config.data.name,
+    }
+    with tracking.run(
+        config.tracking, inputs.root, f"{config.data.name}-{config.model.encoder}-{loss.name}", progress.run_id, tags
+    ) as record:
         progress.run_id = record.run_id
         record.params(config.model_dump() | {"parameters": network.count_params()})
         digest = tracking.dvc_digest(inputs.root, config.data.path) or sha256_of(inputs.samples)[:32]
@@ -72,7 +83,10 @@ def _train(config: Config, inputs: Layout, outputs: Layout, train: Part, validat
         )  # fmt: skip
         best = progress.history[progress.best_epoch - 1]
         summary = {f"best/{name}": value for name, value in best.items() if name.startswith("val/")}
-        summary |= {"best/epoch": progress.best_epoch, "wall_seconds": sum(row["train/seconds"] for row in progress.history)}
+        summary |= {
+            "best/epoch": progress.best_epoch,
+            "wall_seconds": sum(row["train/seconds"] for row in progress.history),
+        }
         record.metrics(summary)
         folded = _for_inference(config, scales, network)
         _write(outputs, config, folded, progress)
@@ -86,13 +100,13 @@ def _train(config: Config, inputs: Layout, outputs: Layout, train: Part, validat
     )  # fmt: skip
 
 
-def _for_inference(config: Config, scales: Mapping[str, Scale], trained: models.keras.Model) -> models.keras.Model:
+def _for_inference(config: Config, scales: Mapping[str, Scale], trained: keras.Model) -> keras.Model:
     folded = models.build(config.model, config.data.heads, config.loss.functions, scales, config.pack.size, folded=True)
     models.fold(trained, folded)
     return folded
 
 
-def _write(outputs: Layout, config: Config, model: models.keras.Model, progress: training.Progress) -> None:
+def _write(outputs: Layout, config: Config, model: keras.Model, progress: training.Progress) -> None:
     history = pd.DataFrame(progress.history)
     history.insert(0, "epoch", range(1, len(history) + 1))
     # Seconds differ from run to run; DVC would take the file for changed. They are in MLflow.
