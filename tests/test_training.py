@@ -26,7 +26,7 @@ TRAIN, VALIDATION = part(130, 1), part(50, 2)
 
 @pytest.fixture
 def train_config(tiny_config):
-    return tiny_config("train.epochs=4", "train.augment=true", "train.deterministic=true").train
+    return tiny_config("train.epochs=3", "train.augment=true", "train.deterministic=true").train
 
 
 def network(config):

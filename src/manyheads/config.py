@@ -202,7 +202,9 @@ def load(values: Any, source: str = "the configuration") -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{source}: {str(error).splitlines()[0]}") from error
     except ValidationError as error:
-        problems = [_problem(dict(details), values) for details in error.errors(include_url=False)]
+        # What is unknown is often what is missing, misspelt, so it comes first.
+        found = sorted(error.errors(include_url=False), key=lambda details: details["type"] != "extra_forbidden")
+        problems = [_problem(dict(details), values) for details in found]
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise ConfigError(f"{source}: {'; '.join(problems[:3])}{more}") from None
 

@@ -17,6 +17,7 @@ from manyheads.files import write_aside
 if TYPE_CHECKING:
     import pandera.pandas as pa
 
+MAY_BE_EMPTY = {"note", "rule"}
 REJECTED_COLUMNS = ["path", "stage", "code", "reason"]
 
 
@@ -65,10 +66,18 @@ def _read(path: Path, columns: Mapping[str, type], unique: str, made_by: str) ->
         dtypes = {name: str if kind is str else "int64" for name, kind in columns.items()}
         frame = pd.read_csv(path, dtype=dtypes, keep_default_na=False, encoding="utf-8")
         schema: pa.DataFrameSchema = pa.DataFrameSchema(
-            {name: pa.Column(kind, unique=name == unique) for name, kind in columns.items()}, strict=True
+            {name: pa.Column(kind, _checks(name, kind), unique=name == unique) for name, kind in columns.items()},
+            strict=True,
         )
         return schema.validate(frame)
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing: {remedy}") from None
     except (ValueError, pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
         raise IntegrityError(f"{path} is damaged ({' '.join(str(error).split())[:200]}): {remedy}") from error
+
+
+def _checks(name: str, kind: type) -> list[pa.Check]:
+    import pandera.pandas as pa
+
+    # A row that was cut off reads as empty cells.
+    return [pa.Check.str_length(min_value=1)] if kind is str and name not in MAY_BE_EMPTY else []
