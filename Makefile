@@ -25,6 +25,8 @@ $(VENV)/.installed: requirements/uv.txt requirements/$(EXTRA).txt pyproject.toml
 	@touch $@
 
 repro: install ## Run what is out of date on params.yaml, then print the test figures
+	@python -m manyheads params --check >/dev/null 2>&1 || echo \
+		"note: params.yaml is not what conf/ composes to by default; if you edited conf/, run make params first" >&2
 	dvc repro
 	@python -m manyheads results
 
@@ -32,7 +34,7 @@ params: install ## Compose conf/ into params.yaml; ARGS='experiment=utkface' for
 	python -m manyheads params $(ARGS)
 
 test: install ## Run all tests
-	pytest -n 2
+	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install ## Lint, formatting, types, and params.yaml against conf/
 	ruff check .

@@ -1,16 +1,45 @@
 """Progress of long work on standard error: a bar with an ETA on a terminal, a line now and then elsewhere."""
 
+from __future__ import annotations
+
 import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Item = TypeVar("Item")
 
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_SECONDS = 30.0
+
+
+def progress_bar() -> Progress:
+    """Return a bar with counts, elapsed and remaining time; it is disabled where nobody watches."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
@@ -23,32 +52,11 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
-    if sys.stderr.isatty():
-        yield from _track_on_terminal(items, description, total)
-    else:
-        yield from _track_in_log(items, description, total)
-
-
-def _track_on_terminal(items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield from progress.track(items, total=total, description=description)
+    with progress_bar() as bar:
+        if bar.disable:
+            yield from _track_in_log(items, description, total)
+        else:
+            yield from bar.track(items, total=total, description=description)
 
 
 def _track_in_log(items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:

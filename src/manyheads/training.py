@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +26,7 @@ from manyheads.errors import IntegrityError, MachineError, ManyheadsError
 from manyheads.files import write_aside
 from manyheads.heads import Head, score, trivial_baselines
 from manyheads.parts import Part
+from manyheads.progress import progress_bar
 
 if TYPE_CHECKING:
     import keras
@@ -270,48 +270,23 @@ class _Display:
     """A bar over all epochs on a terminal; elsewhere one line an epoch."""
 
     def __init__(self, epochs: int, steps: int, done: int):
-        self.epochs, self.steps, self.done = epochs, steps, done
+        self.epochs, self.done = epochs, done
         self.start = time.monotonic()
-        self.bar: Any = None
+        self.bar = progress_bar()
+        self.task = self.bar.add_task(f"epoch {done + 1}", total=epochs * steps, completed=done * steps)
 
     def __enter__(self) -> _Display:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                Progress,
-                TaskProgressColumn,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
-
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(elapsed_when_finished=False),
-            )
-            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self.task = self.bar.add_task("epoch 1", total=self.epochs * self.steps, completed=self.done * self.steps)
-            self.bar.start()
+        self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
+        self.bar.stop()
 
     def callback(self) -> keras.callbacks.Callback:
         """Return a callback that moves the bar on by a step."""
         import keras
 
-        def advance(batch: int, logs: Any) -> None:
-            del batch, logs
-            if self.bar is not None:
-                self.bar.advance(self.task)
-
-        return keras.callbacks.LambdaCallback(on_train_batch_end=advance)
+        return keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_: self.bar.advance(self.task))
 
     def finish_epoch(self, epoch: int, row: Row, heads: Mapping[str, Head], best: bool) -> None:
         """Write the epoch's line; with the bar it stands above it."""
@@ -324,11 +299,11 @@ class _Display:
             f"epoch {epoch}/{self.epochs}  loss {row['train/loss']:.3f}  val: {figures}  score {row['val/score']:.3f}"
             f"{' *' if best else '  '}  {_duration(row['train/seconds'])}{left}"
         )
-        if self.bar is not None:
+        if self.bar.disable:
+            logger.info(line)
+        else:
             self.bar.console.print(line, highlight=False)
             self.bar.update(self.task, description=f"epoch {min(epoch + 1, self.epochs)}")
-        else:
-            logger.info(line)
 
 
 def _duration(seconds: float) -> str:
