@@ -286,7 +286,9 @@ class _Display:
         """Return a callback that moves the bar on by a step."""
         import keras
 
-        return keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_: self.bar.advance(self.task))
+        return keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: self.bar.advance(self.task)  # noqa: ARG005 - Keras names them
+        )
 
     def finish_epoch(self, epoch: int, row: Row, heads: Mapping[str, Head], best: bool) -> None:
         """Write the epoch's line; with the bar it stands above it."""
