@@ -18,7 +18,7 @@ from manyheads.tables import write_table
 ROOT = Path(__file__).parents[1]
 
 TINY = [
-    "pack.size=16",
+    "pack.image_size=16",
     "model.widths=[8,16]",
     "model.blocks=[1,1]",
     "model.dropout=0",

@@ -54,7 +54,7 @@ def test_every_option_opens_with_what_it_is(option):
         ("train.epochs=0", "'train.epochs': input should be greater than 0, got 0"),
         ("train.batch_size=0", "'train.batch_size'"),
         ("train.epochs=three", "'train.epochs': input should be a valid integer"),
-        ("pack.size=0", "'pack.size': input should be greater than or equal to 16, got 0"),
+        ("pack.image_size=0", "'pack.image_size': input should be greater than or equal to 16, got 0"),
         ("split.test=0.9", "train, validation and test must add up to 1, got 1.7"),
         ("+loss.weights.zage=1", "loss.weights names age, gender, race and zage; the heads are age, gender and race"),
         ("~loss.weights.age", "loss.weights names gender and race"),

@@ -31,7 +31,7 @@ from real import ARCHIVE, SKIP_REASON
 
 HEADS = ["age", "race", "gender"]
 SIZE = 16
-SETTINGS = (f"pack.size={SIZE}", "data.path=data/raw/faces.zip")
+SETTINGS = (f"pack.image_size={SIZE}", "data.path=data/raw/faces.zip")
 
 KILLER = b"this one ends its process"
 SLEEPER = b"this one never ends"
@@ -326,7 +326,7 @@ def test_real_photographs(tmp_path: Path, make_config: Callable[..., Config]) ->
         members = islice((member for member in archive if member.isfile()), 300)
         files = {member.name: archive.extractfile(member).read() for member in members}
     layout = project(tmp_path, files)
-    pack.run(make_config(*SETTINGS, "data=utkface", "pack.size=96"), layout, layout)
+    pack.run(make_config(*SETTINGS, "data=utkface", "pack.image_size=96"), layout, layout)
     samples = tables.read_samples(layout.samples, HEADS)
     array = packed.open_images(layout.images)
     assert len(samples) == len(files) == 300

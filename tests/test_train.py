@@ -114,7 +114,7 @@ def test_what_shapes_a_training_is_in_its_identity(tiny_project, tiny_config):
     layout = tiny_project
     identity = train.identity(tiny_config(), layout)
     assert train.identity(tiny_config("tracking.experiment=other"), layout) == identity
-    for override in ("seed=2", "loss=age_heavy", "train.epochs=4", "model.widths=[8,8]", "pack.size=32"):
+    for override in ("seed=2", "loss=age_heavy", "train.epochs=4", "model.widths=[8,8]", "pack.image_size=32"):
         assert train.identity(tiny_config(override), layout) != identity
     layout.splits.write_text(layout.splits.read_text() + "\n")
     assert train.identity(tiny_config(), layout) != identity
@@ -138,7 +138,7 @@ def test_a_split_of_another_pack_is_refused(tiny_project, tiny_config):
         train.run(tiny_config(), tiny_project, tiny_project)
     with pytest.raises(IntegrityError, match=r"pack\.size=32"):
         samples.to_csv(tiny_project.samples, index=False)
-        train.run(tiny_config("pack.size=32"), tiny_project, tiny_project)
+        train.run(tiny_config("pack.image_size=32"), tiny_project, tiny_project)
 
 
 def test_without_tensorflow_one_line_says_what_to_install(tiny_project, tiny_config, monkeypatch):

@@ -49,11 +49,11 @@ class PackConfig(Section):
     """How images are decoded.
 
     Attributes:
-        size: Height and width in pixels of a packed image.
+        image_size: Height and width in pixels of a packed image.
         duplicate_correlation: Two images are the same photograph from this correlation of 16 x 16 greyscale on.
     """
 
-    size: Annotated[int, Field(ge=16, le=1024)]
+    image_size: Annotated[int, Field(ge=16, le=1024)]
     duplicate_correlation: Annotated[float, Field(gt=0, le=1)]
 
 

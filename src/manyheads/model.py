@@ -126,7 +126,7 @@ def build(
     try:
         features = encoder.features(image, list(heads), precision, folded=folded)
     except ValueError as error:
-        raise ConfigError(f"pack.size={size} does not fit this model: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"pack.image_size={size} does not fit this model: {str(error).splitlines()[0]}") from error
     outputs = {name: head.output(features[name], name, losses[name], scales[name]) for name, head in heads.items()}
     return keras.Model(image, outputs, name="manyheads")
 

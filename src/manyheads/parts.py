@@ -49,8 +49,10 @@ def load_part(config: Config, layout: Layout, name: Literal["train", "validation
     joined = samples.merge(splits[["path", "sha256", "part"]], on=["path", "sha256"], how="inner")
     if not len(joined) == len(samples) == len(splits):
         raise IntegrityError(f"{layout.splits} was not made from {layout.samples}: run `dvc repro split`")
-    if images.shape[1] != config.pack.size or samples["row"].max() >= len(images):
-        raise IntegrityError(f"{layout.images} does not fit pack.size={config.pack.size}: run `dvc repro pack`")
+    if images.shape[1] != config.pack.image_size or samples["row"].max() >= len(images):
+        raise IntegrityError(
+            f"{layout.images} does not fit pack.image_size={config.pack.image_size}: run `dvc repro pack`"
+        )
     chosen = joined[joined["part"] == name]
     if chosen.empty:
         raise IntegrityError(f"{layout.splits} has no sample in part {name!r}: run `dvc repro split`")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 
-from manyheads.config import read_params
 from manyheads.errors import IntegrityError
 from manyheads.layout import Layout, project_root
 
@@ -34,7 +33,7 @@ def main(arguments: list[str]) -> None:
     )
     for column, justify in (("head", "left"), ("figure", "left"), ("test", "right"), ("constant answer", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    for name in config.data.heads:
+    for name in metrics["baseline"]:
         for figure, value in metrics[name].items():
             table.add_row(name, figure, f"{value:.3f}", f"{metrics['baseline'][name][figure]:.3f}")
         table.add_section()

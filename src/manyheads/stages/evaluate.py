@@ -32,8 +32,10 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     model.require_tensorflow()
     saved = model.load(inputs.model)
     heads = config.data.heads
-    if saved.card.heads != heads or saved.card.size != config.pack.size:
-        raise IntegrityError(f"{inputs.model} was trained with other heads or another pack.size: run `dvc repro train`")
+    if saved.card.heads != heads or saved.card.size != config.pack.image_size:
+        raise IntegrityError(
+            f"{inputs.model} was trained with other heads or another pack.image_size: run `dvc repro train`"
+        )
     test, train = load_part(config, inputs, "test"), load_part(config, inputs, "train")
     predicted = model.predict(saved.keras_model, test.images[test.rows])
     baselines = trivial_baselines(heads, train.labels, test.labels)

@@ -41,7 +41,7 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
         folder.mkdir()
         began = time.monotonic()
         accepted, refused = decode_manifest(
-            manifest, archives.contents(source), folder / outputs.images.name, config.pack.size, source
+            manifest, archives.contents(source), folder / outputs.images.name, config.pack.image_size, source
         )
         seconds = time.monotonic() - began
         check_share(paths, refused, config.data.max_reject_fraction)
@@ -65,8 +65,8 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     logger.info(
         "packed %d images at %d x %d (%.0f images/s), converted: %s; rejected: %s",
         len(samples),
-        config.pack.size,
-        config.pack.size,
+        config.pack.image_size,
+        config.pack.image_size,
         len(manifest) / seconds,
         _listed(converted),
         _listed(Counter(row.code for row in refused)),

@@ -51,7 +51,7 @@ def _train(config: Config, inputs: Layout, outputs: Layout, train: Part, validat
         tf.config.experimental.enable_op_determinism()
     heads, loss = config.data.heads, config.loss
     scales = {name: head.scale(loss.scale, train.labels[name]) for name, head in heads.items()}
-    network = models.build(config.model, heads, loss.functions, scales, config.pack.size, config.train.precision)
+    network = models.build(config.model, heads, loss.functions, scales, config.pack.image_size, config.train.precision)
     steps = max(1, len(train) // config.train.batch_size)
     optimizer = training.optimizer_for(config.train, steps)
     models.compile_heads(network, heads, loss.functions, loss.weights, scales, optimizer)
@@ -92,7 +92,7 @@ def _train(config: Config, inputs: Layout, outputs: Layout, train: Part, validat
         _write(outputs, config, folded, progress)
         record.files(outputs.history)
         record.files(inputs.split_counts)
-        record.model(folded, heads, config.pack.size)
+        record.model(folded, heads, config.pack.image_size)
     state.unlink(missing_ok=True)
     logger.info(
         "best epoch %d of %d, validation score %.3f; %.0f s",
@@ -101,7 +101,9 @@ def _train(config: Config, inputs: Layout, outputs: Layout, train: Part, validat
 
 
 def _for_inference(config: Config, scales: Mapping[str, Scale], trained: keras.Model) -> keras.Model:
-    folded = models.build(config.model, config.data.heads, config.loss.functions, scales, config.pack.size, folded=True)
+    folded = models.build(
+        config.model, config.data.heads, config.loss.functions, scales, config.pack.image_size, folded=True
+    )
     models.fold(trained, folded)
     return folded
 
@@ -111,7 +113,7 @@ def _write(outputs: Layout, config: Config, model: keras.Model, progress: traini
     history.insert(0, "epoch", range(1, len(history) + 1))
     # Seconds differ from run to run; DVC would take the file for changed. They are in MLflow.
     write_table(outputs.history, history.drop(columns="train/seconds"))
-    card = models.ModelCard(data=config.data.name, size=config.pack.size, heads=config.data.heads)
+    card = models.ModelCard(data=config.data.name, size=config.pack.image_size, heads=config.data.heads)
     with write_aside(outputs.model) as folder:
         folder.mkdir()
         models.save(folder, model, card)
