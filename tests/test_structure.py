@@ -180,9 +180,7 @@ def test_no_setting_has_a_name_that_dvcs_run_cache_leaves_out():
     """DVC drops these keys, at any depth, from what it knows a run by: another value would count as the same run."""
 
     def keys(values):
-        return {key for key in values} | {
-            inner for value in values.values() if isinstance(value, dict) for inner in keys(value)
-        }
+        return set(values) | {inner for value in values.values() if isinstance(value, dict) for inner in keys(value)}
 
     assert not keys(PARAMS) & {"size", "nfiles", "isexec"}
 

@@ -78,7 +78,7 @@ def test_the_dataset_has_dvcs_digest(root):
     assert tracking.dvc_digest(root, "data/raw/b.zip") == ""
     assert tracking.dvc_digest(root / "nowhere", "data/raw/a.zip") == ""
     with tracking.run(CONFIG, root, "a run") as record:
-        record.dataset(pd.DataFrame({"age": [1, 2]}), "sample", "data/raw/a.zip", "0123abcd", "training")
+        record.dataset(pd.DataFrame({"age": [1, 2]}), "sample", "data/raw/a.zip", "training")
     (entry,) = only_run(root).inputs.dataset_inputs
     assert (entry.dataset.name, entry.dataset.digest) == ("sample", "0123abcd")
 

@@ -27,10 +27,7 @@ def main(arguments: list[str]) -> None:
         metrics = json.loads(layout.metrics.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError) as error:
         raise IntegrityError(f"{layout.metrics} is missing or damaged ({error}): run `make repro`") from None
-    config = read_params(layout.root / "params.yaml")
-    table = Table(
-        title=f"{config.data.name}, {config.model.encoder}, loss {config.loss.name}: {metrics['n']} test images"
-    )
+    table = Table(title=f"{metrics['n']} test images")
     for column, justify in (("head", "left"), ("figure", "left"), ("test", "right"), ("constant answer", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for name in metrics["baseline"]:

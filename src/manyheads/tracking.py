@@ -50,7 +50,8 @@ class Run:
         run_id: The run's id; an empty text if there is no record.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        self.root = root
         self.run_id = ""
 
     def _attempt(self, what: str, action: Callable[[], Any]) -> Any:
@@ -107,17 +108,18 @@ class Run:
         action = mlflow.log_artifacts if path.is_dir() else mlflow.log_artifact
         self._attempt(f"artifact {path.name}", lambda: action(str(path), folder))
 
-    def dataset(self, labels: pd.DataFrame, name: str, source: str, digest: str, context: str) -> None:
-        """Log which data the run used.
+    def dataset(self, labels: pd.DataFrame, name: str, source: str, context: str) -> None:
+        """Log which data the run used, under the digest that DVC has for it.
 
         Args:
             labels: The labels of the part that was used.
             name: Name of the dataset.
-            source: Path of the raw data.
-            digest: The digest that DVC has for it.
+            source: Path of the raw data, relative to the project's root.
             context: ``training`` or ``test``.
         """
         import mlflow.data.pandas_dataset
+
+        digest = dvc_digest(self.root, source) or "not in dvc.lock"
 
         def action() -> None:
             with warnings.catch_warnings():
@@ -164,7 +166,7 @@ def run(
     Yields:
         The run; it accepts everything and records nothing if the store cannot be reached.
     """
-    current = Run()
+    current = Run(root)
     try:
         _start(current, config, root, name, run_id, dict(tags or {}))
     except Exception as error:

@@ -74,8 +74,7 @@ def _train(config: Config, inputs: Layout, outputs: Layout, train: Part, validat
     ) as record:
         progress.run_id = record.run_id
         record.params(config.model_dump() | {"parameters": network.count_params()})
-        digest = tracking.dvc_digest(inputs.root, config.data.path) or sha256_of(inputs.samples)[:32]
-        record.dataset(label_table(train), config.data.name, config.data.path, digest, "training")
+        record.dataset(label_table(train), config.data.name, config.data.path, "training")
         record.missing_epochs(progress.history)
         training.fit(
             network, heads, train, validation, config.train, config.seed, state, progress,

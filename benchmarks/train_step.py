@@ -1,0 +1,68 @@
+"""How many images a second a training step takes, for each encoder and precision, side by side.
+
+    python benchmarks/train_step.py --size 96
+
+The compact encoder is also built with Keras's own batch normalisation, to show what the fused kernel is for. Images
+and labels are random numbers: forward pass, backward pass and optimiser are timed, not the reading of data.
+"""
+
+import argparse
+import time
+
+import numpy as np
+
+from manyheads import model
+from manyheads.encoders import ArticleEncoder, CompactEncoder
+from manyheads.heads import Categorical, Regression, Scale
+
+HEADS = {
+    "age": Regression(unit="years", minimum=0, maximum=116),
+    "race": Categorical(classes=("white", "black", "asian", "indian", "others")),
+    "gender": Categorical(classes=("male", "female")),
+}
+LOSSES = {"age": "mae", "race": "categorical_crossentropy", "gender": "categorical_crossentropy"}
+SCALES = {"age": Scale(33.0, 20.0), "race": Scale(0.0, 1.0), "gender": Scale(0.0, 1.0)}
+COMPACT = CompactEncoder(widths=(32, 64, 128, 256), blocks=(1, 1, 1, 1), dropout=0.2)
+
+
+def images_per_second(encoder, size, precision, batch_size, steps):
+    import keras
+
+    network = model.build(encoder, HEADS, LOSSES, SCALES, size, precision)
+    weights = dict.fromkeys(HEADS, 1.0)
+    model.compile_heads(network, HEADS, LOSSES, weights, SCALES, keras.optimizers.AdamW(1e-3))
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (batch_size * steps, size, size, 3), dtype=np.uint8)
+    labels = {"age": (0, 117), "race": (0, 5), "gender": (0, 2)}
+    targets = {name: HEADS[name].targets(generator.integers(*ends, len(images))) for name, ends in labels.items()}
+    network.fit(images, targets, batch_size=batch_size, epochs=1, verbose=0)  # traces and warms up
+    began = time.perf_counter()
+    network.fit(images, targets, batch_size=batch_size, epochs=1, verbose=0)
+    return len(images) / (time.perf_counter() - began)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=96, help="image size of the compact encoder (default: 96)")
+    parser.add_argument("--steps", type=int, default=15, help="steps that are timed (default: 15)")
+    options = parser.parse_args()
+    model.require_tensorflow()
+    import keras
+
+    from manyheads.encoders import normalisation
+
+    fused = normalisation.FusedBatchNormalization
+    for name, layer in (("fused", fused), ("Keras's own", keras.layers.BatchNormalization)):
+        normalisation.FusedBatchNormalization = layer
+        for precision in ("mixed_bfloat16", "float32"):
+            speed = images_per_second(COMPACT, options.size, precision, 64, options.steps)
+            print(
+                f"compact, {options.size} px, {precision:<14}, {name:<11} normalisation: {speed:6.0f} images/s",
+                flush=True,
+            )
+    speed = images_per_second(ArticleEncoder(), 198, "float32", 32, max(4, options.steps // 4))
+    print(f"article, 198 px, float32: {speed:6.0f} images/s")
+
+
+if __name__ == "__main__":
+    main()
