@@ -46,9 +46,11 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
         DataError: There is no usable name, or too large a share is rejected; nothing is written.
         IntegrityError: The archive is damaged or unsafe; nothing is written.
     """
-    source = inputs.root / config.data.path
+    dataset, source = datasets.get(config.data.name), inputs.root / config.data.path
+    if not source.exists():  # alone, without the stage before it
+        dataset.provide(source, source)
     paths = sorted(track(archives.names(source), f"reading names of {source.name}"))
-    parse_name: NameParser = datasets.get(config.data.name).parse_name
+    parse_name: NameParser = dataset.parse_name
     manifest, rejected = parse(track(paths, "parsing names"), parse_name, config.data.heads)
     accepted = len(manifest["path"])
     if accepted + len(rejected) != len(paths):
