@@ -100,7 +100,7 @@ def test_weights_that_name_no_head_are_refused_before_keras_takes_them_by_positi
 
 
 def test_an_image_too_small_for_the_article_is_named():
-    with pytest.raises(ConfigError, match=r"pack\.size=8 does not fit"):
+    with pytest.raises(ConfigError, match=r"pack\.image_size=8 does not fit"):
         build(ArticleEncoder(), 8)
 
 

@@ -48,7 +48,7 @@ def test_the_run_is_finished_and_tied_to_code_and_data(trained):
     assert run.data.params["train.learning_rate"] == str(config.train.learning_rate)
     assert run.data.params["model.widths"] == "8,16"
     assert len(run.inputs.dataset_inputs) == 1
-    assert run.inputs.dataset_inputs[0].dataset.name == "sample"
+    assert run.inputs.dataset_inputs[0].dataset.name == "sample-train"
 
 
 def test_the_run_has_every_epoch_and_the_best(trained):
@@ -136,7 +136,7 @@ def test_a_split_of_another_pack_is_refused(tiny_project, tiny_config):
     samples.iloc[:-1].to_csv(tiny_project.samples, index=False)
     with pytest.raises(IntegrityError, match="dvc repro split"):
         train.run(tiny_config(), tiny_project, tiny_project)
-    with pytest.raises(IntegrityError, match=r"pack\.size=32"):
+    with pytest.raises(IntegrityError, match=r"pack\.image_size=32"):
         samples.to_csv(tiny_project.samples, index=False)
         train.run(tiny_config("pack.image_size=32"), tiny_project, tiny_project)
 

@@ -113,7 +113,7 @@ class Run:
 
         Args:
             labels: The labels of the part that was used.
-            name: Name of the dataset.
+            name: Name of the dataset and its part; a run keeps one entry for each name.
             source: Path of the raw data, relative to the project's root.
             context: ``training`` or ``test``.
         """

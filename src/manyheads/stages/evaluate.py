@@ -107,7 +107,7 @@ def _record(config: Config, inputs: Layout, outputs: Layout, test: Part, metrics
     }
     with tracking.run(config.tracking, inputs.root, "evaluate", run_id, tracking.provenance(inputs.root)) as record:
         record.metrics(flat | {"test/score": metrics["score"], "test/n": metrics["n"]})
-        record.dataset(label_table(test), config.data.name, config.data.path, "test")
+        record.dataset(label_table(test), f"{config.data.name}-test", config.data.path, "test")
         record.files(outputs.metrics)
         record.files(outputs.predictions)
         record.files(outputs.head_reports, "heads")

@@ -74,7 +74,7 @@ def _train(config: Config, inputs: Layout, outputs: Layout, train: Part, validat
     ) as record:
         progress.run_id = record.run_id
         record.params(config.model_dump() | {"parameters": network.count_params()})
-        record.dataset(label_table(train), config.data.name, config.data.path, "training")
+        record.dataset(label_table(train), f"{config.data.name}-train", config.data.path, "training")
         record.missing_epochs(progress.history)
         training.fit(
             network, heads, train, validation, config.train, config.seed, state, progress,
