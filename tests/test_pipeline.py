@@ -100,6 +100,7 @@ def test_results_print_the_figures(clone):
     assert f"{metrics['score']:.3f}" in printed
 
 
+@pytest.mark.timeout(600)
 def test_experiments_in_the_workspace_and_from_the_queue_leave_a_run_each(clone):
     clone.commit("lock")
     overrides = [part for setting in TINY for part in ("-S", setting)]
@@ -109,7 +110,7 @@ def test_experiments_in_the_workspace_and_from_the_queue_leave_a_run_each(clone)
     clone.run("git", "checkout", "-q", ".")
     clone.run("dvc", "exp", "run", "--queue", *overrides, "-S", "loss=race_heavy,gender_heavy")
     clone.run("dvc", "queue", "start")
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     while time.monotonic() < deadline:
         status = clone.run("dvc", "queue", "status")
         if status.count("Success") + status.count("Failed") == 2:
