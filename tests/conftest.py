@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
-from manyheads import config
+from manyheads import config, pipeline
 from manyheads.config import Config
 from manyheads.layout import Layout
 from manyheads.tables import write_table
@@ -78,6 +79,7 @@ def make_tiny_project(folder: Path, store: Path) -> Layout:
     for name in SETTINGS_OF_THE_USER:  # MLflow keeps its store's address there, and module fixtures come first
         os.environ.pop(name, None)
     shutil.copy(store, folder / "mlflow.db")
+    shutil.copy(ROOT / "dvc.yaml", folder)
     layout = Layout(folder)
     generator = np.random.default_rng(0)
     n, size = 300, 16
@@ -106,3 +108,18 @@ def make_tiny_project(folder: Path, store: Path) -> Layout:
     layout.split_counts.parent.mkdir(exist_ok=True)
     layout.split_counts.write_text("{}\n")
     return layout
+
+
+def write_lock(layout: Layout, config: Config) -> None:
+    """Write the part of ``dvc.lock`` that describes a tiny project's pack and split."""
+    values = config.model_dump(mode="json")
+    outputs = {"pack": "data/packed", "split": "data/splits.csv"}
+    keys = {"pack": ("data", "pack"), "split": ("split",)}
+    stages = {
+        stage: {
+            "params": {"params.yaml": {key: values[key] for key in keys[stage]}},
+            "outs": [{"path": path, "md5": pipeline.md5_of(layout.root / path)}],
+        }
+        for stage, path in outputs.items()
+    }
+    (layout.root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))

@@ -1,137 +1,79 @@
-"""The whole way through DVC, in a fresh clone, with a model of a few thousand parameters."""
-
-import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import mlflow
 import pytest
 
+from conftest import write_lock
+from manyheads import pipeline
+from manyheads.errors import IntegrityError
+
 ROOT = Path(__file__).parents[1]
-TINY = ["train.epochs=1", "model.widths=[8,8]", "model.blocks=[1,1]", "pack.image_size=16", "train.batch_size=256"]
-
-NOT_OURS = ("MLFLOW_", "DVC_", "PYTHONPATH")
-
-pytestmark = pytest.mark.slow
 
 
-class Clone:
-    """A committed copy of the project as it stands, with what git ignores left out."""
-
-    def __init__(self, folder: Path):
-        self.root = folder
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)},
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org",
-            "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org",
-        }  # fmt: skip
-        names = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            check=True,
-        ).stdout.decode()
-        for name in filter(None, names.split("\0")):
-            if (ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes((ROOT / name).read_bytes())
-        self.run("git", "init", "-q")
-        self.run("python", "-m", "manyheads", "params", *TINY, PYTHONPATH="src")
-        self.commit("clone")
-
-    def run(self, *command: str, **environment: str) -> str:
-        done = subprocess.run(
-            command, cwd=self.root, env=self.environment | environment, capture_output=True, text=True, timeout=280
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        return done.stdout + done.stderr
-
-    def commit(self, message: str) -> None:
-        self.run("git", "add", "-A")
-        self.run("git", "commit", "-q", "-m", message)
-
-    def runs(self) -> list[mlflow.entities.Run]:
-        mlflow.set_tracking_uri(f"sqlite:///{self.root}/mlflow.db")
-        return mlflow.MlflowClient().search_runs(["1"], order_by=["start_time ASC"])
+@pytest.fixture
+def locked(tiny_project, tiny_config):
+    layout, config = tiny_project, tiny_config()
+    write_lock(layout, config)
+    return layout, config
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    made = Clone(tmp_path_factory.mktemp("clone"))
-    made.run("dvc", "repro")
-    return made
+def test_data_as_locked_is_accepted(locked):
+    layout, config = locked
+    pipeline.require_data_as_locked(config, layout.root)
 
 
-def test_repro_leaves_every_output_and_one_finished_run(clone):
-    metrics = json.loads((clone.root / "reports/metrics.json").read_text())
-    assert metrics["n"] > 450
-    (run,) = clone.runs()
-    assert run.info.status == "FINISHED"
-    assert run.data.metrics["test/score"] == metrics["score"]
-    lock = (clone.root / "dvc.lock").read_text()
-    assert all(entry.dataset.digest in lock for entry in run.inputs.dataset_inputs)
-    rejected = (clone.root / "data/rejected.csv").read_text().splitlines()
-    undecodable = (clone.root / "data/packed/rejected.csv").read_text().splitlines()
-    assert rejected[0] == undecodable[0] == "path,stage,code,reason"
-    assert len(rejected) > 4
-    assert len(undecodable) > 4
+def test_a_changed_split_or_pack_is_refused(locked):
+    layout, config = locked
+    layout.splits.write_text(layout.splits.read_text().replace("test", "train", 1))
+    with pytest.raises(IntegrityError, match=r"data/splits\.csv is not what dvc\.lock .*run `dvc repro split`"):
+        pipeline.require_data_as_locked(config, layout.root)
 
 
-def test_repro_again_is_up_to_date(clone):
-    assert "Data and pipelines are up to date." in clone.run("dvc", "repro")
-    assert len(clone.runs()) == 1
+def test_a_missing_or_extra_packed_file_is_refused(locked):
+    layout, config = locked
+    (layout.images.parent / "more.npy").write_bytes(b"")
+    with pytest.raises(IntegrityError, match="data/packed is not what"):
+        pipeline.require_data_as_locked(config, layout.root)
 
 
-def test_metrics_and_plots_are_shown(clone):
-    shown = json.loads(clone.run("dvc", "metrics", "show", "--json"))
-    assert "reports/metrics.json" in json.dumps(shown)
-    clone.run("dvc", "plots", "show", "--out", "dvc_plots")
-    page = (clone.root / "dvc_plots/index.html").read_text()
-    assert all(title in page for title in ("loss", "race confusion", "gender confusion", "curves.png"))
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("pack.image_size=32", "pack.image_size=16, this asks for pack.image_size=32"),
+        ("split=article", "split.method=clean, this asks for split.method=article"),
+        ("data.heads.age.tolerance=3", r"data.heads.age.tolerance=5, this asks for data.heads.age.tolerance=3"),
+    ],
+)
+def test_other_settings_than_the_data_was_made_with_are_refused(locked, tiny_config, override, named):
+    layout, _ = locked
+    with pytest.raises(IntegrityError, match=named):
+        pipeline.require_settings_as_locked(tiny_config(override), layout.root)
 
 
-def test_results_print_the_figures(clone):
-    printed = clone.run("python", "-m", "manyheads", "results", PYTHONPATH="src")
-    metrics = json.loads((clone.root / "reports/metrics.json").read_text())
-    assert f"{metrics['score']:.3f}" in printed
+def test_settings_of_the_training_may_differ(locked, tiny_config):
+    layout, _ = locked
+    pipeline.require_data_as_locked(tiny_config("seed=4", "loss=age_heavy", "train.epochs=9"), layout.root)
 
 
-@pytest.mark.timeout(600)
-def test_experiments_in_the_workspace_and_from_the_queue_leave_a_run_each(clone):
-    clone.commit("lock")
-    overrides = [part for setting in TINY for part in ("-S", setting)]
-    clone.run("dvc", "exp", "run", *overrides, "-S", "loss=age_heavy")
-    assert [run.data.tags["loss"] for run in clone.runs()] == ["balanced", "age_heavy"]
-    assert "name: age_heavy" in (clone.root / "params.yaml").read_text()
-    clone.run("git", "checkout", "-q", ".")
-    clone.run("dvc", "exp", "run", "--queue", *overrides, "-S", "loss=race_heavy,gender_heavy")
-    clone.run("dvc", "queue", "start")
-    deadline = time.monotonic() + 400
-    while time.monotonic() < deadline:
-        status = clone.run("dvc", "queue", "status")
-        if status.count("Success") + status.count("Failed") == 2:
-            break
-        time.sleep(2)
-    assert status.count("Success") == 2, status
-    runs = clone.runs()
-    assert sorted(run.data.tags["loss"] for run in runs) == ["age_heavy", "balanced", "gender_heavy", "race_heavy"]
-    assert all(run.info.status == "FINISHED" and "test/score" in run.data.metrics for run in runs)
-    assert all(run.data.tags["dvc.experiment"] for run in runs[1:])
+def test_without_a_lock_it_says_what_to_run(tiny_project, tiny_config):
+    with pytest.raises(IntegrityError, match="dvc repro split"):
+        pipeline.require_data_as_locked(tiny_config(), tiny_project.root)
 
 
-def test_missing_photographs_say_where_they_come_from(clone):
-    clone.run("git", "checkout", "-q", ".")
-    done = subprocess.run(
-        ["dvc", "exp", "run", "-S", "experiment=utkface"],
-        cwd=clone.root,
-        env=clone.environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode != 0
-    assert "non-commercial research" in done.stderr
-    assert "data/raw/UTKFace.tar.gz" in done.stderr
+def test_the_code_of_a_stage_is_what_dvc_watches():
+    code = pipeline.code_of("train", ROOT)
+    assert {"training.py", "fitting.py", "encoders/compact.py"} <= set(code)
+    assert "tracking.py" not in code
+
+
+def test_digests_are_those_of_dvc(tmp_path):
+    """DVC's own computation, on a file and on a folder with a subfolder."""
+    from dvc.repo import Repo
+
+    repo = Repo.init(tmp_path, no_scm=True)
+    (tmp_path / "folder/b").mkdir(parents=True)
+    for name in ("folder/z.txt", "folder/a.txt", "folder/b/c.txt", "file.txt"):
+        (tmp_path / name).write_text(name)
+    for name in ("folder", "file.txt"):
+        (stage,) = repo.add(str(tmp_path / name))
+        assert pipeline.md5_of(tmp_path / name) == stage.outs[0].hash_info.value
+    repo.close()

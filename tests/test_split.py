@@ -25,8 +25,8 @@ HEADS = {
     "race": Categorical(kind="categorical", classes=("red", "yellow", "green", "blue", "violet")),
     "gender": Categorical(kind="categorical", classes=("rows", "columns")),
 }
-CLEAN = SplitConfig(method="clean", train=0.7, validation=0.1, test=0.2, files={})
-ARTICLE = SplitConfig(method="article", train=0.49, validation=0.21, test=0.3, files={})
+CLEAN = SplitConfig(method="clean", train=0.7, validation=0.1, test=0.2, files={}, seed=1)
+ARTICLE = SplitConfig(method="article", train=0.49, validation=0.21, test=0.3, files={}, seed=1)
 WORDS = {0: "red", 1: "yellow", 2: "green", 3: "blue", 4: "violet"}
 
 
@@ -265,7 +265,7 @@ def test_parts_of_a_seed_are_the_same_everywhere(run_split, tmp_path, method, di
     samples = single_samples([i // 2 % 5 for i in numbers], [i // 2 * 37 % 117 for i in numbers]).assign(
         gender=[1 if i % 22 == 0 else i // 10 % 2 for i in numbers], group=[f"g{i // 2:03d}" for i in numbers]
     )
-    run_split(samples, f"split={method}", "seed=7")
+    run_split(samples, f"split={method}", "split.seed=7")
     assert hashlib.sha256(Layout(tmp_path).splits.read_bytes()).hexdigest() == digest
 
 

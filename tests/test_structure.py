@@ -22,7 +22,9 @@ FLOORS = [
     ["errors", "files", "layout", "progress"],
     ["archives", "augment", "duplicates", "heads", "images", "encoders", "encoders.*"],
     ["config", "packed", "tables"],
+    ["pipeline"],
     ["datasets", "datasets.*", "figures", "model", "parts", "tracking"],
+    ["fitting"],
     ["training"],
     ["params", "predict", "results", "stages", "stages.*"],
     ["__main__"],
@@ -30,7 +32,7 @@ FLOORS = [
 
 # What a stage may import without DVC running it anew for a change in there: none of it shapes an output. The
 # configuration's values reach a stage as parameters, which DVC watches by themselves.
-PLUMBING = {"config", "errors", "files", "layout", "progress", "tracking", "stages"}
+PLUMBING = {"config", "errors", "files", "layout", "pipeline", "progress", "tracking", "stages"}
 
 # Reached through the configuration, not by an import: heads and encoders are its values, datasets go by name.
 BY_NAME = {"heads", "encoders", "encoders.*", "datasets", "datasets.*"}

@@ -8,6 +8,8 @@ import pytest
 
 from manyheads import tracking
 from manyheads.config import TrackingConfig
+from manyheads.pipeline import locked_digest
+from manyheads.tracking import Place
 
 CONFIG = TrackingConfig(experiment="faces")
 
@@ -34,7 +36,7 @@ def test_the_store_lies_beside_the_main_projects_pipeline(root, monkeypatch):
 
 
 def test_settings_become_flat_parameters(root):
-    with tracking.run(CONFIG, root, "a run", tags={"loss": "balanced"}) as record:
+    with tracking.run(CONFIG, root, Place("a run", {"loss": "balanced"})) as record:
         record.params({"loss": {"weights": {"age": 4.0}}, "model": {"widths": (8, 16)}})
         record.metrics({"val/age/mae": 5.5}, step=1)
     run = only_run(root)
@@ -45,10 +47,10 @@ def test_settings_become_flat_parameters(root):
 
 
 def test_a_known_parameter_is_left_as_it_is_when_a_run_goes_on(root):
-    with tracking.run(CONFIG, root, "a run") as record:
+    with tracking.run(CONFIG, root, Place("a run")) as record:
         record.params({"epochs": 3})
         run_id = record.run_id
-    with tracking.run(CONFIG, root, "again", run_id) as record:
+    with tracking.run(CONFIG, root, Place("again", run_id=run_id)) as record:
         record.params({"epochs": 4, "more": 1})
         assert record.run_id == run_id
     assert only_run(root).data.params == {"epochs": "3", "more": "1"}
@@ -56,7 +58,7 @@ def test_a_known_parameter_is_left_as_it_is_when_a_run_goes_on(root):
 
 @pytest.mark.parametrize(("raised", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
 def test_a_run_ends_as_its_body_does(root, raised, status):
-    with pytest.raises(raised), tracking.run(CONFIG, root, "a run"):
+    with pytest.raises(raised), tracking.run(CONFIG, root, Place("a run")):
         raise raised
     assert only_run(root).info.status == status
 
@@ -65,7 +67,7 @@ def test_artifacts_lie_in_the_main_project_whatever_the_working_directory(root, 
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     (root / "figures").mkdir()
     (root / "figures/a.txt").write_text("a")
-    with tracking.run(CONFIG, root, "a run") as record:
+    with tracking.run(CONFIG, root, Place("a run")) as record:
         record.files(root / "figures", "figures")
     assert list((root / "mlruns").rglob("figures/a.txt"))
 
@@ -74,17 +76,17 @@ def test_the_dataset_has_dvcs_digest(root):
     (root / "dvc.lock").write_text(
         "schema: '2.0'\nstages:\n  source:\n    cmd: x\n    outs:\n    - path: data/raw/a.zip\n      md5: 0123abcd\n"
     )
-    assert tracking.dvc_digest(root, "data/raw/a.zip") == "0123abcd"
-    assert tracking.dvc_digest(root, "data/raw/b.zip") == ""
-    assert tracking.dvc_digest(root / "nowhere", "data/raw/a.zip") == ""
-    with tracking.run(CONFIG, root, "a run") as record:
+    assert locked_digest(root, "data/raw/a.zip") == "0123abcd"
+    assert locked_digest(root, "data/raw/b.zip") == ""
+    assert locked_digest(root / "nowhere", "data/raw/a.zip") == ""
+    with tracking.run(CONFIG, root, Place("a run")) as record:
         record.dataset(pd.DataFrame({"age": [1, 2]}), "sample", "data/raw/a.zip", "training")
     (entry,) = only_run(root).inputs.dataset_inputs
     assert (entry.dataset.name, entry.dataset.digest) == ("sample", "0123abcd")
 
 
 def test_a_store_that_breaks_in_the_middle_is_one_warning(root, caplog):
-    with tracking.run(CONFIG, root, "a run") as record:
+    with tracking.run(CONFIG, root, Place("a run")) as record:
         record.metrics({"a": 1.0})
         (root / "mlflow.db").write_bytes(b"this is no database")
         for step in range(3):
@@ -115,7 +117,7 @@ def test_processes_that_open_a_fresh_store_at_once_do_not_break_it(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
         "from manyheads import tracking; from manyheads.config import TrackingConfig\n"
-        "with tracking.run(TrackingConfig(experiment='faces'), Path.cwd(), sys.argv[1]) as record:\n"
+        "with tracking.run(TrackingConfig(experiment='faces'), Path.cwd(), tracking.Place(sys.argv[1])) as record:\n"
         "    record.metrics({'a': 1.0})\n"
         "sys.exit(not record.run_id)"
     )

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from conftest import make_tiny_project
-from manyheads import training
+from manyheads import fitting, training
 from manyheads.errors import IntegrityError, MachineError
 from manyheads.layout import Layout
 from manyheads.stages import train
@@ -89,18 +89,18 @@ def test_nothing_is_left_to_resume(trained):
 
 def test_an_interrupted_stage_goes_on_in_the_same_run(tiny_project, tiny_config, monkeypatch):
     layout, config = tiny_project, tiny_config()
-    save = training._save_state
+    save = fitting._save_state
 
     def save_and_interrupt(path, model, progress):
         save(path, model, progress)
         if len(progress.history) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_save_state", save_and_interrupt)
+    monkeypatch.setattr(fitting, "_save_state", save_and_interrupt)
     with pytest.raises(KeyboardInterrupt):
         train.run(config, layout, layout)
     assert not layout.model.exists()
-    monkeypatch.setattr(training, "_save_state", save)
+    monkeypatch.setattr(fitting, "_save_state", save)
     train.run(config, layout, layout)
     mlflow.set_tracking_uri(f"sqlite:///{layout.root}/mlflow.db")
     (run,) = mlflow.MlflowClient().search_runs(["1"])
@@ -112,12 +112,12 @@ def test_an_interrupted_stage_goes_on_in_the_same_run(tiny_project, tiny_config,
 
 def test_what_shapes_a_training_is_in_its_identity(tiny_project, tiny_config):
     layout = tiny_project
-    identity = train.identity(tiny_config(), layout)
-    assert train.identity(tiny_config("tracking.experiment=other"), layout) == identity
+    identity = training.identity(tiny_config(), layout)
+    assert training.identity(tiny_config("tracking.experiment=other"), layout) == identity
     for override in ("seed=2", "loss=age_heavy", "train.epochs=4", "model.widths=[8,8]", "pack.image_size=32"):
-        assert train.identity(tiny_config(override), layout) != identity
+        assert training.identity(tiny_config(override), layout) != identity
     layout.splits.write_text(layout.splits.read_text() + "\n")
-    assert train.identity(tiny_config(), layout) != identity
+    assert training.identity(tiny_config(), layout) != identity
 
 
 def test_a_store_that_cannot_be_reached_costs_the_record_alone(tiny_project, tiny_config, monkeypatch, caplog):
@@ -155,7 +155,7 @@ def test_only_evaluate_reads_the_test_part():
                 assert isinstance(node.args[2], ast.Constant), f"{path}: the part must be written out"
                 readers.add((path.stem, node.args[2].value))
     assert {name for name, part in readers if part == "test"} == {"evaluate"}
-    assert ("train", "train") in readers
+    assert ("training", "train") in readers
 
 
 def test_training_does_not_depend_on_test_samples(tiny_project, tiny_config):

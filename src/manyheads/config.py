@@ -20,6 +20,7 @@ from manyheads.heads import AnyHead
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
@@ -67,6 +68,7 @@ class SplitConfig(Section):
             when no validation list is given.
         test: Share of the test part (``clean`` and ``article``).
         files: With ``listed``, a file of names for each part; paths are relative to the project's root.
+        seed: Seed of the dealing; apart from the training's, so that trainings with several seeds share a split.
     """
 
     method: Literal["clean", "article", "listed"]
@@ -74,6 +76,7 @@ class SplitConfig(Section):
     validation: Fraction
     test: Fraction
     files: dict[Literal["train", "validation", "test"], str]
+    seed: Seed
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -147,10 +150,10 @@ class Config(Section):
     """Everything that ``params.yaml`` holds.
 
     Attributes:
-        seed: Seed of the split, the weights, the order of samples and the augmentation.
+        seed: Seed of the weights, the order of samples and the augmentation.
     """
 
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    seed: Seed
     data: DataConfig
     pack: PackConfig
     split: SplitConfig

@@ -425,18 +425,24 @@ class Categorical(Head):
 AnyHead = Annotated[Regression | Categorical, Field(discriminator="kind")]
 
 
-def score(heads: Mapping[str, Head], metrics: Mapping[str, float], baselines: Mapping[str, float]) -> float:
-    """Return the sum over the heads of the gain over the trivial baseline, each on its own scale.
-
-    0 is a constant answer, the number of heads is perfection. The score does not depend on loss functions or their
-    weights, so epochs and runs with different weights compare.
+def gains(heads: Mapping[str, Head], metrics: Mapping[str, float], baselines: Mapping[str, float]) -> dict[str, float]:
+    """Return each head's gain over the trivial baseline: 0 is a constant answer, 1 is perfection.
 
     Args:
         heads: The heads by name.
         metrics: Value of each head's ``main_metric``.
         baselines: The same for the best constant answer.
     """
-    return sum(head.gain(metrics[name], baselines[name]) for name, head in heads.items())
+    return {name: head.gain(metrics[name], baselines[name]) for name, head in heads.items()}
+
+
+def score(heads: Mapping[str, Head], metrics: Mapping[str, float], baselines: Mapping[str, float]) -> float:
+    """Return the sum over the heads of the gain over the trivial baseline, each on its own scale.
+
+    0 is a constant answer, the number of heads is perfection. The score does not depend on loss functions or their
+    weights, so epochs and runs with different weights compare. The arguments are those of ``gains``.
+    """
+    return sum(gains(heads, metrics, baselines).values())
 
 
 def trivial_baselines(

@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manyheads.config import TrackingConfig
 from manyheads.layout import main_project
+from manyheads.pipeline import locked_digest
 
 if TYPE_CHECKING:
     import keras
@@ -34,6 +37,10 @@ IMPATIENCE = {
 }
 
 
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """A training is ended on purpose; its run ends as KILLED."""
+
+
 # Lets the MLflow UI open on training runs; it would open on those of language models.
 KIND_OF_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -41,6 +48,22 @@ KIND_OF_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
 def tracking_uri(root: Path) -> str:
     """Return ``MLFLOW_TRACKING_URI``, or the SQLite store beside the main project's ``dvc.yaml``."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{main_project(root) / 'mlflow.db'}"
+
+
+class Place(NamedTuple):
+    """Where a run belongs.
+
+    Attributes:
+        name: Name of a new run.
+        tags: Tags of a new run.
+        parent: Run of the sweep or search that it is a point of, or an empty text.
+        run_id: A run to go on with, if the store knows it.
+    """
+
+    name: str = ""
+    tags: Mapping[str, str] = MappingProxyType({})
+    parent: str = ""
+    run_id: str = ""
 
 
 class Run:
@@ -119,7 +142,7 @@ class Run:
         """
         import mlflow.data.pandas_dataset
 
-        digest = dvc_digest(self.root, source) or "not in dvc.lock"
+        digest = locked_digest(self.root, source) or "not in dvc.lock"
 
         def action() -> None:
             with warnings.catch_warnings():
@@ -128,6 +151,14 @@ class Run:
                 mlflow.log_input(dataset, context=context)
 
         self._attempt("dataset", action)
+
+    def failure(self, error: BaseException) -> None:
+        """Keep what went wrong: the traceback as an artifact, its last line as a tag."""
+        import mlflow
+
+        text = "".join(traceback.format_exception(error))
+        self._attempt("traceback", lambda: mlflow.log_text(text, "traceback.txt"))
+        self.tags({"error": " ".join(str(error).split())[:500] or type(error).__name__})
 
     def model(self, model: keras.Model, heads: Mapping[str, Head], size: int) -> None:
         """Log a model that takes uint8 images and returns every head by name, whoever loads it."""
@@ -151,39 +182,39 @@ class Run:
 
 
 @contextmanager
-def run(
-    config: TrackingConfig, root: Path, name: str, run_id: str = "", tags: Mapping[str, str] | None = None
-) -> Iterator[Run]:
+def run(config: TrackingConfig, root: Path, place: Place) -> Iterator[Run]:
     """Open a run, new or known, and close it with the status that the body ends in.
+
+    A run that is open in this process already stays open; this one lies within. What the body raises is kept in the
+    run as ``traceback.txt`` and, its first line, as the tag ``error``.
 
     Args:
         config: The experiment.
         root: The project's root folder.
-        name: Name of a new run.
-        run_id: A run to go on with. Where the store does not know it, a new one is made, tagged with it.
-        tags: Tags of a new run.
+        place: Name, tags, parent. Where the store does not know ``run_id``, a new run is made, tagged with it.
 
     Yields:
         The run; it accepts everything and records nothing if the store cannot be reached.
     """
     current = Run(root)
     try:
-        _start(current, config, root, name, run_id, dict(tags or {}))
+        _start(current, config, root, place)
     except Exception as error:
         current.run_id = ""
         _warn(f"a run in {_shown(tracking_uri(root))}", error)
     try:
         yield current
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         _end(current, "KILLED")
         raise
-    except BaseException:
+    except BaseException as error:
+        current.failure(error)
         _end(current, "FAILED")
         raise
     _end(current, "FINISHED")
 
 
-def _start(current: Run, config: TrackingConfig, root: Path, name: str, run_id: str, tags: dict[str, str]) -> None:
+def _start(current: Run, config: TrackingConfig, root: Path, place: Place) -> None:
     for key, value in IMPATIENCE.items():
         os.environ.setdefault(key, value)
     import filelock
@@ -204,10 +235,15 @@ def _start(current: Run, config: TrackingConfig, root: Path, name: str, run_id: 
             location = (main / "mlruns").as_uri() if local else None
             client.create_experiment(config.experiment, location, tags=KIND_OF_EXPERIMENT)
     mlflow.set_experiment(config.experiment)
+    tags, run_id = dict(place.tags), place.run_id
     if run_id and not _known(client, run_id):
         tags["trained_in_run"] = run_id
         run_id = ""
-    active = mlflow.start_run(run_id=run_id) if run_id else mlflow.start_run(run_name=name, tags=tags)
+    active = (
+        mlflow.start_run(run_id=run_id, nested=True)
+        if run_id
+        else mlflow.start_run(run_name=place.name, tags=tags, nested=True, parent_run_id=place.parent or None)
+    )
     current.run_id = active.info.run_id
 
 
@@ -278,20 +314,3 @@ def _git(root: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def dvc_digest(root: Path, path: str) -> str:
-    """Return the digest that ``dvc.lock`` has for an output, or an empty text if it has none.
-
-    Args:
-        root: The project's root folder.
-        path: Path of the output relative to it.
-    """
-    import yaml
-
-    try:
-        stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return ""
-    outputs = (output for stage in stages.values() for output in stage.get("outs", []))
-    return next((str(output.get("md5", "")) for output in outputs if output.get("path") == path), "")

@@ -1,313 +1,191 @@
-"""Fitting a model epoch by epoch: resumable, and judged by a score that no loss weight touches.
+"""One training: from a configuration to a model, its history and its MLflow run.
 
-After each epoch the whole state (weights, optimiser, random seeds, history, the best weights so far) is written aside
-and renamed, in one file whose name is a digest of everything that shapes the result. The order of the samples and
-their augmentation depend on seed and epoch alone. So the same command goes on where it was stopped.
+The stage ``train`` does one, a sweep and a search do many. The same configuration on the same data with the same code
+goes on where it was stopped.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import logging
-import math
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
+import pandas as pd
 
-from manyheads.config import TrainConfig
-from manyheads.errors import IntegrityError, MachineError, ManyheadsError
-from manyheads.files import write_aside
-from manyheads.heads import Head, score, trivial_baselines
-from manyheads.parts import Part
-from manyheads.progress import progress_bar
+from manyheads import fitting, tracking
+from manyheads import model as models
+from manyheads.config import Config
+from manyheads.files import sha256_of, write_aside
+from manyheads.heads import Scale
+from manyheads.layout import Layout, main_project
+from manyheads.parts import Part, label_table, load_part
+from manyheads.pipeline import code_of
+from manyheads.tables import write_table
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
 
 logger = logging.getLogger(__name__)
 
-Row = dict[str, float]
 
-
-@dataclass
-class Progress:
-    """How far a training is: what is kept between two runs of the same command.
+class Trained(NamedTuple):
+    """What a finished training leaves, beside its files.
 
     Attributes:
-        history: One row of figures for each finished epoch.
-        best_epoch: Epoch of the highest score, counted from 1; 0 before the first.
-        best_weights: The model's variables at that epoch.
-        run_id: The MLflow run that the training is recorded in, or an empty text.
+        run_id: Its MLflow run, or an empty text if there is no record.
+        figures: ``best/…`` and ``last/…`` validation figures, ``best/epoch`` and ``wall_seconds``.
     """
 
-    history: list[Row] = field(default_factory=list)
-    best_epoch: int = 0
-    best_weights: list[npt.NDArray[Any]] = field(default_factory=list)
-    run_id: str = ""
+    run_id: str
+    figures: dict[str, float]
 
 
-def optimizer_for(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Return the optimiser with its learning-rate schedule; see ``TrainConfig``."""
-    import keras
-
-    rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate
-    if config.schedule == "cosine":
-        warmup = round(min(config.warmup_epochs, config.epochs) * steps_per_epoch)
-        rate = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=config.learning_rate / 100 if warmup else config.learning_rate,
-            decay_steps=max(1, config.epochs * steps_per_epoch - warmup),
-            warmup_target=config.learning_rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    elif config.schedule == "inverse_time":
-        rate = keras.optimizers.schedules.InverseTimeDecay(
-            config.learning_rate, decay_steps=1, decay_rate=config.learning_rate / config.epochs
-        )
-    if config.optimizer == "adam":
-        return keras.optimizers.Adam(rate)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
-
-
-class _Feed:
-    """Batches of one part as a ``tf.data.Dataset``, gathered from the memory map as they are needed."""
-
-    def __init__(
-        self, part: Part, heads: Mapping[str, Head], batch_size: int, seed: int, *, training: bool, augment: bool
-    ):
-        self.part = part
-        self.targets = {name: head.targets(part.labels[name]) for name, head in heads.items()}
-        self.batch_size = batch_size
-        self.seed = seed
-        self.order = np.arange(len(part))
-        self.epoch = 0
-        self.training = training
-        # A last batch of a few images would make batch normalisation's statistics poor; each epoch drops others.
-        self.steps = max(1, len(part) // batch_size) if training else math.ceil(len(part) / batch_size)
-        self.dataset = self._dataset(augment)
-
-    def start_epoch(self, epoch: int) -> None:
-        """Shuffle anew; the order depends on seed and epoch alone."""
-        self.epoch = epoch
-        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.part))
-
-    def _load(self, step: int) -> list[npt.NDArray[Any]]:
-        chosen = self.order[step * self.batch_size : (step + 1) * self.batch_size]
-        seed = np.array([self.seed, self.epoch * self.steps + step], dtype=np.int32)
-        return [seed, self.part.images[self.part.rows[chosen]], *(target[chosen] for target in self.targets.values())]
-
-    def _dataset(self, augmented: bool) -> tf.data.Dataset:
-        import tensorflow as tf
-
-        from manyheads.augment import augment
-
-        size = self.part.images.shape[1]
-        units = [target.shape[1] for target in self.targets.values()]
-
-        def load(step: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-            dtypes = [tf.int32, tf.uint8, *[tf.float32] * len(units)]
-            seed, images, *targets = tf.numpy_function(self._load, [step], dtypes)
-            seed.set_shape((2,))
-            images.set_shape((None, size, size, 3))
-            for target, width in zip(targets, units, strict=True):
-                target.set_shape((None, width))
-            if augmented:
-                images = augment(images, seed)
-            return images, dict(zip(self.targets, targets, strict=True))
-
-        dataset = tf.data.Dataset.range(self.steps).map(load)
-        return dataset.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(2)
-
-
-def fit(
-    model: keras.Model,
-    heads: Mapping[str, Head],
-    train: Part,
-    validation: Part,
-    config: TrainConfig,
-    seed: int,
-    state: Path,
-    progress: Progress,
-    on_epoch: Callable[[int, Row], None],
-) -> Progress:
-    """Train a compiled model and leave it with the weights of its best epoch.
+def train(
+    config: Config,
+    inputs: Layout,
+    outputs: Layout,
+    place: tracking.Place = tracking.Place(),  # noqa: B008 - immutable
+    on_epoch: Callable[[int, fitting.Row], None] = lambda epoch, row: None,  # noqa: ARG005
+) -> Trained:
+    """Train the configured model, or go on with a training that was stopped.
 
     Args:
-        model: Compiled by ``model.compile_heads``.
-        heads: The heads by name.
-        train: Samples to learn from.
-        validation: Samples that choose the epoch.
-        config: Epochs, batch size, augmentation.
-        seed: Seed of order and augmentation.
-        state: File that holds the state between epochs.
-        progress: Where to start: fresh, or what ``resume`` returned.
-        on_epoch: Called after each epoch with its number, counted from 1, and its figures. Their names are
-            ``train/loss``, ``val/<head>/<metric>`` and so on; ``val/score`` chooses the epoch.
-
-    Returns:
-        The history with all epochs.
-
-    Raises:
-        ManyheadsError: The loss is not finite.
-        MachineError: The state cannot be written.
+        config: The whole configuration.
+        inputs: Where the packed images and the split lie.
+        outputs: Where the model and its history go.
+        place: Name, tags and parent of the MLflow run.
+        on_epoch: Called after each epoch with its number and figures; what it raises ends the training.
     """
-    feed = _Feed(train, heads, config.batch_size, seed, training=True, augment=config.augment)
-    judge = _Feed(validation, heads, max(config.batch_size, 128), seed, training=False, augment=False)
-    baselines = {
-        name: figures[heads[name].main_metric]
-        for name, figures in trivial_baselines(heads, train.labels, validation.labels).items()
+    models.require_tensorflow()
+    part, validation = load_part(config, inputs, "train"), load_part(config, inputs, "validation")
+    state = Layout(main_project(inputs.root)).resume / f"{identity(config, inputs)}.npz"
+    name = place.name or f"{config.data.name}-{config.model.encoder}-{config.loss.name}"
+    tags = {
+        **tracking.provenance(inputs.root),
+        "loss": config.loss.name,
+        "encoder": config.model.encoder,
+        "data": config.data.name,
+        "split": sha256_of(inputs.splits)[:16],
     }
-    with _Display(config.epochs, feed.steps, done=len(progress.history)) as display:
-        for epoch in range(len(progress.history) + 1, config.epochs + 1):
-            start = time.monotonic()
-            feed.start_epoch(epoch)
-            fitted = model.fit(feed.dataset, epochs=1, verbose=0, shuffle=False, callbacks=[display.callback()])
-            trained = {name: float(values[-1]) for name, values in fitted.history.items()}
-            _refuse_divergence(trained, epoch)
-            judged = model.evaluate(judge.dataset, verbose=0, return_dict=True)
-            row = {**_named("train", trained, heads), **_named("val", judged, heads)}
-            main = {name: row[f"val/{name}/{head.main_metric}"] for name, head in heads.items()}
-            row["val/score"] = score(heads, main, baselines)
-            row["train/learning_rate"] = float(model.optimizer.learning_rate)
-            row["train/seconds"] = round(time.monotonic() - start, 3)
-            progress.history.append(row)
-            best = progress.best_epoch == 0 or row["val/score"] > progress.history[progress.best_epoch - 1]["val/score"]
-            if best:
-                progress.best_epoch = epoch
-                progress.best_weights = [variable.numpy() for variable in model.variables]
-            _save_state(state, model, progress)
-            display.finish_epoch(epoch, row, heads, best)
-            on_epoch(epoch, row)
-    for variable, value in zip(model.variables, progress.best_weights, strict=True):
-        variable.assign(value)
-    return progress
+    with fitting.alone(state):
+        run_id = fitting.recorded_run(state) or place.run_id
+        place = place._replace(name=name, tags=tags | dict(place.tags), run_id=run_id)
+        with tracking.run(config.tracking, inputs.root, place) as record:
+            figures = _train(config, inputs, outputs, part, validation, state, record, on_epoch)
+            run_id = record.run_id
+        state.unlink(missing_ok=True)
+    return Trained(run_id, figures)
 
 
-def _named(prefix: str, logs: Mapping[str, float], heads: Mapping[str, Head]) -> Row:
-    """Rename Keras's ``age_mae`` to ``val/age/mae``; the losses of single heads are not weighted."""
-    row = {f"{prefix}/loss": float(logs["loss"])}
-    for name in heads:
-        for key, value in logs.items():
-            if key.startswith(f"{name}_"):
-                row[f"{prefix}/{name}/{key.removeprefix(f'{name}_')}"] = float(value)
-    return row
+def _train(
+    config: Config,
+    inputs: Layout,
+    outputs: Layout,
+    train: Part,
+    validation: Part,
+    state: Path,
+    record: tracking.Run,
+    on_epoch: Callable[[int, fitting.Row], None],
+) -> dict[str, float]:
+    import keras
+    import tensorflow as tf
+
+    keras.backend.clear_session()  # of an earlier training in this process
+    keras.utils.set_random_seed(config.seed)
+    if config.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    heads, loss = config.data.heads, config.loss
+    scales = {name: head.scale(loss.scale, train.labels[name]) for name, head in heads.items()}
+    network = models.build(config.model, heads, loss.functions, scales, config.pack.image_size, config.train.precision)
+    steps = max(1, len(train) // config.train.batch_size)
+    optimizer = fitting.optimizer_for(config.train, steps)
+    models.compile_heads(network, heads, loss.functions, loss.weights, scales, optimizer)
+    progress = fitting.resume(state, network)
+    if progress.history:
+        logger.info("going on after epoch %d (%s)", len(progress.history), state)
+    logger.info(
+        "training %s parameters on %d images, judged on %d, in %d epochs",
+        f"{network.count_params():,}", len(train), len(validation), config.train.epochs,
+    )  # fmt: skip
+    start = time.monotonic()
+    progress.run_id = record.run_id
+    record.params(config.model_dump() | {"parameters": network.count_params()})
+    record.dataset(label_table(train), f"{config.data.name}-train", config.data.path, "training")
+    record.missing_epochs(progress.history)
+
+    def after_epoch(epoch: int, row: fitting.Row) -> None:
+        record.metrics(row, step=epoch)
+        on_epoch(epoch, row)
+
+    fitting.fit(network, heads, train, validation, config.train, config.seed, state, progress, after_epoch)
+    figures = summary(progress)
+    record.metrics(figures)
+    folded = _for_inference(config, scales, network)
+    _write(outputs, config, folded, progress)
+    record.files(outputs.history)
+    record.files(inputs.split_counts)
+    record.model(folded, heads, config.pack.image_size)
+    logger.info(
+        "best epoch %d of %d, validation score %.3f; %.0f s",
+        progress.best_epoch, config.train.epochs, figures["best/val/score"], time.monotonic() - start,
+    )  # fmt: skip
+    return figures
 
 
-def _refuse_divergence(logs: Mapping[str, float], epoch: int) -> None:
-    bad = [name for name, value in logs.items() if not math.isfinite(value)]
-    if bad:
-        raise ManyheadsError(
-            f"training diverged in epoch {epoch}: {', '.join(sorted(bad))} is not finite; lower train.learning_rate "
-            "or the weight of that head. The epochs before it are kept."
-        )
+def summary(progress: fitting.Progress) -> dict[str, float]:
+    """Return the validation figures of the best epoch and the last, to compare runs by."""
+    figures: dict[str, float] = {}
+    rows = {"best": progress.history[progress.best_epoch - 1], "last": progress.history[-1]}
+    for which, row in rows.items():
+        figures |= {f"{which}/{name}": value for name, value in row.items() if name.startswith("val/")}
+    figures["best/epoch"] = progress.best_epoch
+    figures["wall_seconds"] = sum(row["train/seconds"] for row in progress.history)
+    return figures
 
 
-def _variables(model: keras.Model) -> list[keras.Variable]:
-    return [*model.variables, *model.optimizer.variables]
+def _for_inference(config: Config, scales: Mapping[str, Scale], trained: keras.Model) -> keras.Model:
+    folded = models.build(
+        config.model, config.data.heads, config.loss.functions, scales, config.pack.image_size, folded=True
+    )
+    models.fold(trained, folded)
+    return folded
 
 
-def _save_state(path: Path, model: keras.Model, progress: Progress) -> None:
-    about = {"history": progress.history, "best_epoch": progress.best_epoch, "run_id": progress.run_id}
-    arrays = {f"current_{i:05d}": variable.numpy() for i, variable in enumerate(_variables(model))}
-    arrays |= {f"best_{i:05d}": value for i, value in enumerate(progress.best_weights)}
-    with write_aside(path) as aside, aside.open("wb") as file:
-        np.savez(file, about=np.frombuffer(json.dumps(about).encode(), dtype=np.uint8), **arrays)
+def _write(outputs: Layout, config: Config, model: keras.Model, progress: fitting.Progress) -> None:
+    history = pd.DataFrame(progress.history)
+    history.insert(0, "epoch", range(1, len(history) + 1))
+    # Seconds differ from run to run; DVC would take the file for changed. They are in MLflow.
+    write_table(outputs.history, history.drop(columns="train/seconds"))
+    card = models.ModelCard(data=config.data.name, size=config.pack.image_size, heads=config.data.heads)
+    with write_aside(outputs.model) as folder:
+        folder.mkdir()
+        models.save(folder, model, card)
+        (folder / outputs.run_record.name).write_text(json.dumps({"run_id": progress.run_id}) + "\n", encoding="utf-8")
 
 
-def resume(path: Path, model: keras.Model) -> Progress:
-    """Load the state of an unfinished training into a compiled model, or return a fresh start if there is none.
+def identity(config: Config, inputs: Layout) -> str:
+    """Return a digest of all that shapes a training: settings, data, split, code and library versions.
 
-    Raises:
-        IntegrityError: The state file is damaged.
+    The samples table holds the hash of every image's bytes, so the array itself need not be read. The code is what
+    ``dvc.yaml`` lists for the stage.
     """
-    if not path.exists():
-        return Progress()
-    model.optimizer.build(model.trainable_variables)
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            about = json.loads(arrays["about"].tobytes())
-            for i, variable in enumerate(_variables(model)):
-                variable.assign(arrays[f"current_{i:05d}"])
-            best = [arrays[f"best_{i:05d}"] for i in range(len(model.variables))]
-        return Progress(about["history"], about["best_epoch"], best, about["run_id"])
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise IntegrityError(f"{path} is damaged ({error}): delete it to train from the start") from error
+    relevant = config.model_dump(mode="json", include={"seed", "model", "loss", "train", "pack"})
+    relevant["heads"] = config.model_dump(mode="json")["data"]["heads"]
+    return _digest(
+        relevant, sha256_of(inputs.samples), sha256_of(inputs.splits), code_of("train", inputs.root), _versions()
+    )
 
 
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Hold the lock of a training; two processes never write the same state.
-
-    Raises:
-        MachineError: Another process trains the same.
-    """
-    import filelock
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise MachineError(
-            f"another process trains the same model: wait for it, or stop it ({lock.lock_file})"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("keras", "numpy")}
 
 
-class _Display:
-    """A bar over all epochs on a terminal; elsewhere one line an epoch."""
-
-    def __init__(self, epochs: int, steps: int, done: int):
-        self.epochs, self.done = epochs, done
-        self.start = time.monotonic()
-        self.bar = progress_bar()
-        self.task = self.bar.add_task(f"epoch {done + 1}", total=epochs * steps, completed=done * steps)
-
-    def __enter__(self) -> _Display:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def callback(self) -> keras.callbacks.Callback:
-        """Return a callback that moves the bar on by a step."""
-        import keras
-
-        return keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs: self.bar.advance(self.task)  # noqa: ARG005 - Keras names them
-        )
-
-    def finish_epoch(self, epoch: int, row: Row, heads: Mapping[str, Head], best: bool) -> None:
-        """Write the epoch's line; with the bar it stands above it."""
-        figures = "  ".join(
-            f"{name} {head.main_metric} {row[f'val/{name}/{head.main_metric}']:.3f}" for name, head in heads.items()
-        )
-        seconds = (time.monotonic() - self.start) / (epoch - self.done) * (self.epochs - epoch)
-        left = f", {_duration(seconds)} left" if epoch < self.epochs else ""
-        line = (
-            f"epoch {epoch}/{self.epochs}  loss {row['train/loss']:.3f}  val: {figures}  score {row['val/score']:.3f}"
-            f"{' *' if best else '  '}  {_duration(row['train/seconds'])}{left}"
-        )
-        if self.bar.disable:
-            logger.info(line)
-        else:
-            self.bar.console.print(line, highlight=False)
-            self.bar.update(self.task, description=f"epoch {min(epoch + 1, self.epochs)}")
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]

@@ -105,7 +105,8 @@ def _record(config: Config, inputs: Layout, outputs: Layout, test: Part, metrics
     flat |= {
         f"test_baseline/{name}/{key}": value for name, row in metrics["baseline"].items() for key, value in row.items()
     }
-    with tracking.run(config.tracking, inputs.root, "evaluate", run_id, tracking.provenance(inputs.root)) as record:
+    place = tracking.Place("evaluate", tracking.provenance(inputs.root), run_id=run_id)
+    with tracking.run(config.tracking, inputs.root, place) as record:
         record.metrics(flat | {"test/score": metrics["score"], "test/n": metrics["n"]})
         record.dataset(label_table(test), f"{config.data.name}-test", config.data.path, "test")
         record.files(outputs.metrics)

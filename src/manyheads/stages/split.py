@@ -57,13 +57,13 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     samples = tables.read_samples(inputs.samples, heads).sort_values("path", ignore_index=True)
     missing: dict[str, list[str]] = {}
     if config.split.method == "clean":
-        dealt = clean(samples, heads, config.split, config.seed)
+        dealt = clean(samples, heads, config.split, config.split.seed)
     elif config.split.method == "article":
-        dealt = article(samples, config.split, config.seed)
+        dealt = article(samples, config.split, config.split.seed)
     else:
         lists = read_lists(inputs.root, config.split.files)
         missing = missing_names(samples, lists)
-        dealt = listed(samples, heads, lists, config.split.validation, config.seed)
+        dealt = listed(samples, heads, lists, config.split.validation, config.split.seed)
     splits = samples[["path", "sha256", "group"]].assign(part=dealt.part, rule=dealt.rule)
 
     check_rows(samples, splits)

@@ -1,0 +1,178 @@
+import numpy as np
+import pytest
+
+from manyheads import fitting, model
+from manyheads.errors import IntegrityError, MachineError, ManyheadsError
+from manyheads.heads import Categorical, Regression, Scale
+from manyheads.parts import Part
+
+HEADS = {"age": Regression(unit="years", minimum=0, maximum=116), "race": Categorical(classes=("a", "b", "c"))}
+LOSSES = {"age": "mae", "race": "categorical_crossentropy"}
+SCALES = {"age": Scale(50.0, 30.0), "race": Scale(0.0, 1.0)}
+SIZE = 16
+
+
+def part(n, seed):
+    generator = np.random.default_rng(seed)
+    labels = {"age": generator.integers(0, 100, n), "race": generator.integers(0, 3, n)}
+    images = np.zeros((n, SIZE, SIZE, 3))
+    images[np.arange(n), :, :, labels["race"]] = 80
+    images += labels["age"][:, None, None, None]
+    return Part(images.astype(np.uint8), np.arange(n), [f"{i}" for i in range(n)], labels)
+
+
+TRAIN, VALIDATION = part(130, 1), part(50, 2)
+
+
+@pytest.fixture
+def train_config(tiny_config):
+    return tiny_config("train.epochs=3", "train.augment=true", "train.deterministic=true").train
+
+
+def network(config):
+    import keras
+    import tensorflow as tf
+
+    from manyheads.encoders import CompactEncoder
+
+    keras.utils.set_random_seed(3)
+    tf.config.experimental.enable_op_determinism()
+    encoder = CompactEncoder(widths=(8, 16), blocks=(1, 1), dropout=0.3)
+    built = model.build(encoder, HEADS, LOSSES, SCALES, SIZE)
+    optimizer = fitting.optimizer_for(config, len(TRAIN) // config.batch_size)
+    model.compile_heads(built, HEADS, LOSSES, {"age": 1.0, "race": 1.0}, SCALES, optimizer)
+    return built
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _keras():
+    model.require_tensorflow()
+
+
+def fit(built, config, state, on_epoch=lambda epoch, row: None, train=TRAIN):
+    progress = fitting.resume(state, built)
+    return fitting.fit(built, HEADS, train, VALIDATION, config, 5, state, progress, on_epoch)
+
+
+def test_what_can_be_told_apart_is_learned(train_config, tmp_path):
+    progress = fit(network(train_config), train_config, tmp_path / "state.npz")
+    best = progress.history[progress.best_epoch - 1]
+    assert best["val/race/accuracy"] > 0.95
+    assert best["val/score"] == max(row["val/score"] for row in progress.history)
+    assert set(best) >= {
+        "train/loss",
+        "val/loss",
+        "train/age/loss",
+        "val/age/mae",
+        "val/race/loss",
+        "train/learning_rate",
+    }
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(train_config, tmp_path):
+    whole = network(train_config)
+    expected = fit(whole, train_config, tmp_path / "whole.npz")
+
+    def interrupt(epoch, row):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    first = network(train_config)
+    with pytest.raises(KeyboardInterrupt):
+        fit(first, train_config, tmp_path / "state.npz", interrupt)
+    second = network(train_config)
+    progress = fit(second, train_config, tmp_path / "state.npz")
+    assert [row["val/score"] for row in progress.history] == [row["val/score"] for row in expected.history]
+    for ours, theirs in zip(second.variables, whole.variables, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_the_model_keeps_the_weights_of_its_best_epoch(train_config, tmp_path):
+    built = network(train_config)
+    progress = fit(built, train_config, tmp_path / "state.npz")
+    targets = {name: head.targets(VALIDATION.labels[name]) for name, head in HEADS.items()}
+    logs = built.evaluate(VALIDATION.images, targets, verbose=0, return_dict=True)
+    assert logs["age_mae"] == pytest.approx(progress.history[progress.best_epoch - 1]["val/age/mae"], rel=1e-4)
+
+
+def test_the_validation_score_leaves_no_sample_out(train_config, tmp_path):
+    feed = fitting._Feed(VALIDATION, HEADS, 32, 5, training=False, augment=False)
+    seen = [len(images) for images, _ in feed.dataset]
+    assert seen == [32, 18]
+
+
+def test_epochs_differ_in_order_and_a_seed_repeats_it():
+    feed = fitting._Feed(TRAIN, HEADS, 32, 5, training=True, augment=False)
+    orders = []
+    for epoch in (1, 2, 1):
+        feed.start_epoch(epoch)
+        orders.append(np.concatenate([targets["age"].numpy()[:, 0] for _, targets in feed.dataset]))
+    assert not np.array_equal(orders[0], orders[1])
+    np.testing.assert_array_equal(orders[0], orders[2])
+    assert [len(orders[0]), feed.steps] == [128, 4]
+
+
+def test_images_stay_with_their_labels():
+    feed = fitting._Feed(TRAIN, HEADS, 32, 5, training=True, augment=False)
+    feed.start_epoch(1)
+    for images, targets in feed.dataset:
+        np.testing.assert_array_equal(images.numpy().min(axis=(1, 2, 3)), targets["age"].numpy()[:, 0])
+        np.testing.assert_array_equal(images.numpy()[:, 0, 0].argmax(axis=1), targets["race"].numpy().argmax(axis=1))
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_head(train_config, tmp_path):
+    built = network(train_config)
+    layer = built.get_layer("age_standardised")
+    layer.set_weights([weight * np.nan for weight in layer.get_weights()])
+    with pytest.raises(ManyheadsError, match=r"diverged in epoch 1: age_loss.*lower train\.learning_rate"):
+        fit(built, train_config, tmp_path / "state.npz")
+
+
+def test_a_damaged_state_is_named(train_config, tmp_path):
+    state = tmp_path / "state.npz"
+    state.write_bytes(b"PK\x03\x04 broken")
+    with pytest.raises(IntegrityError, match=r"state\.npz is damaged.*delete it"):
+        fitting.resume(state, network(train_config))
+
+
+def test_two_processes_do_not_train_the_same(tmp_path):
+    with fitting.alone(tmp_path / "state.npz"), pytest.raises(MachineError, match="another process"):  # noqa: SIM117
+        with fitting.alone(tmp_path / "state.npz"):
+            pass
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "inverse_time", "constant"])
+def test_learning_rate_schedules(schedule, tiny_config):
+    config = tiny_config(f"train.schedule={schedule}", "train.learning_rate=0.01", "train.epochs=10").train
+    rates = [_rate(fitting.optimizer_for(config, 20), step) for step in (0, 10, 20, 110, 200)]
+    if schedule == "cosine":
+        assert rates[0] == pytest.approx(1e-4)
+        assert rates[2] == pytest.approx(0.01, rel=1e-3)
+        assert rates[3] == pytest.approx(0.005, rel=1e-2)
+        assert rates[4] == pytest.approx(0, abs=1e-6)
+    elif schedule == "inverse_time":
+        assert rates == pytest.approx([0.01 / (1 + 0.01 / 10 * step) for step in (0, 10, 20, 110, 200)])
+    else:
+        assert rates == pytest.approx([0.01] * 5)
+
+
+def _rate(optimizer, step):
+    optimizer.iterations.assign(step)
+    return float(optimizer.learning_rate)
+
+
+def test_augmentation_is_repeatable_and_leaves_the_dtype():
+    import tensorflow as tf
+
+    from manyheads.augment import augment
+
+    images = np.random.default_rng(0).integers(0, 255, (6, 24, 24, 3), dtype=np.uint8)
+    eager = augment(tf.constant(images), tf.constant([1, 2])).numpy()
+    compiled = tf.function(augment)(tf.constant(images), tf.constant([1, 2])).numpy()
+    other = augment(tf.constant(images), tf.constant([1, 3])).numpy()
+    assert eager.dtype == np.uint8
+    assert eager.shape == images.shape
+    assert np.abs(eager.astype(int) - compiled.astype(int)).max() <= 1
+    assert np.any(eager != other)
+    grey = augment(tf.constant(np.full((4, 24, 24, 3), 128, dtype=np.uint8)), tf.constant([0, 0])).numpy()
+    assert all(len(np.unique(image)) == 1 for image in grey)

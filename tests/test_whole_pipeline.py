@@ -1,0 +1,137 @@
+"""The whole way through DVC, in a fresh clone, with a model of a few thousand parameters."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY = ["train.epochs=1", "model.widths=[8,8]", "model.blocks=[1,1]", "pack.image_size=16", "train.batch_size=256"]
+
+NOT_OURS = ("MLFLOW_", "DVC_", "PYTHONPATH")
+
+pytestmark = pytest.mark.slow
+
+
+class Clone:
+    """A committed copy of the project as it stands, with what git ignores left out."""
+
+    def __init__(self, folder: Path):
+        self.root = folder
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)},
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org",
+            "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org",
+        }  # fmt: skip
+        names = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+        ).stdout.decode()
+        for name in filter(None, names.split("\0")):
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes((ROOT / name).read_bytes())
+        self.run("git", "init", "-q")
+        self.run("python", "-m", "manyheads", "params", *TINY, PYTHONPATH="src")
+        self.commit("clone")
+
+    def run(self, *command: str, **environment: str) -> str:
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment | environment, capture_output=True, text=True, timeout=280
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout + done.stderr
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "-m", message)
+
+    def runs(self) -> list[mlflow.entities.Run]:
+        mlflow.set_tracking_uri(f"sqlite:///{self.root}/mlflow.db")
+        return mlflow.MlflowClient().search_runs(["1"], order_by=["start_time ASC"])
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    made = Clone(tmp_path_factory.mktemp("clone"))
+    made.run("dvc", "repro")
+    return made
+
+
+def test_repro_leaves_every_output_and_one_finished_run(clone):
+    metrics = json.loads((clone.root / "reports/metrics.json").read_text())
+    assert metrics["n"] > 450
+    (run,) = clone.runs()
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["test/score"] == metrics["score"]
+    lock = (clone.root / "dvc.lock").read_text()
+    assert all(entry.dataset.digest in lock for entry in run.inputs.dataset_inputs)
+    rejected = (clone.root / "data/rejected.csv").read_text().splitlines()
+    undecodable = (clone.root / "data/packed/rejected.csv").read_text().splitlines()
+    assert rejected[0] == undecodable[0] == "path,stage,code,reason"
+    assert len(rejected) > 4
+    assert len(undecodable) > 4
+
+
+def test_repro_again_is_up_to_date(clone):
+    assert "Data and pipelines are up to date." in clone.run("dvc", "repro")
+    assert len(clone.runs()) == 1
+
+
+def test_metrics_and_plots_are_shown(clone):
+    shown = json.loads(clone.run("dvc", "metrics", "show", "--json"))
+    assert "reports/metrics.json" in json.dumps(shown)
+    clone.run("dvc", "plots", "show", "--out", "dvc_plots")
+    page = (clone.root / "dvc_plots/index.html").read_text()
+    assert all(title in page for title in ("loss", "race confusion", "gender confusion", "curves.png"))
+
+
+def test_results_print_the_figures(clone):
+    printed = clone.run("python", "-m", "manyheads", "results", PYTHONPATH="src")
+    metrics = json.loads((clone.root / "reports/metrics.json").read_text())
+    assert f"{metrics['score']:.3f}" in printed
+
+
+@pytest.mark.timeout(600)
+def test_experiments_in_the_workspace_and_from_the_queue_leave_a_run_each(clone):
+    clone.commit("lock")
+    overrides = [part for setting in TINY for part in ("-S", setting)]
+    clone.run("dvc", "exp", "run", *overrides, "-S", "loss=age_heavy")
+    assert [run.data.tags["loss"] for run in clone.runs()] == ["balanced", "age_heavy"]
+    assert "name: age_heavy" in (clone.root / "params.yaml").read_text()
+    clone.run("git", "checkout", "-q", ".")
+    clone.run("dvc", "exp", "run", "--queue", *overrides, "-S", "loss=race_heavy,gender_heavy")
+    clone.run("dvc", "queue", "start")
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline:
+        status = clone.run("dvc", "queue", "status")
+        if status.count("Success") + status.count("Failed") == 2:
+            break
+        time.sleep(2)
+    assert status.count("Success") == 2, status
+    runs = clone.runs()
+    assert sorted(run.data.tags["loss"] for run in runs) == ["age_heavy", "balanced", "gender_heavy", "race_heavy"]
+    assert all(run.info.status == "FINISHED" and "test/score" in run.data.metrics for run in runs)
+    assert all(run.data.tags["dvc.experiment"] for run in runs[1:])
+
+
+def test_missing_photographs_say_where_they_come_from(clone):
+    clone.run("git", "checkout", "-q", ".")
+    done = subprocess.run(
+        ["dvc", "exp", "run", "-S", "experiment=utkface"],
+        cwd=clone.root,
+        env=clone.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "non-commercial research" in done.stderr
+    assert "data/raw/UTKFace.tar.gz" in done.stderr
