@@ -30,7 +30,7 @@ def images_per_second(encoder, size, precision, batch_size, steps):
 
     network = model.build(encoder, HEADS, LOSSES, SCALES, size, precision)
     weights = dict.fromkeys(HEADS, 1.0)
-    model.compile_heads(network, HEADS, LOSSES, weights, SCALES, keras.optimizers.AdamW(1e-3))
+    network = model.compile_heads(network, HEADS, LOSSES, weights, SCALES, keras.optimizers.AdamW(1e-3))
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (batch_size * steps, size, size, 3), dtype=np.uint8)
     labels = {"age": (0, 117), "race": (0, 5), "gender": (0, 2)}

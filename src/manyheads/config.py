@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 
 from manyheads.encoders import AnyEncoder
 from manyheads.errors import ConfigError
-from manyheads.heads import AnyHead
+from manyheads.heads import SIGNED_LOSSES, AnyHead
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -98,13 +98,29 @@ class LossConfig(Section):
         scale: What regression labels are standardised with before their loss: ``standard`` (mean and standard
             deviation of the training labels) or ``maximum`` (the label space's maximum, as the article does).
         functions: Loss of each head.
-        weights: Weight of each head's loss.
+        weighting: ``fixed``, or ``learned``: one log variance a head is trained along; see ``objective.MultiHead``.
+        weights: Weight of each head's loss, or where it starts if it is learned.
     """
 
     name: str
     scale: Literal["standard", "maximum"]
     functions: dict[Identifier, str]
+    weighting: Literal["fixed", "learned"]
     weights: dict[Identifier, NonNegative]
+
+    @model_validator(mode="after")
+    def _learnable(self) -> Self:
+        if self.weighting == "learned":
+            for name, weight in self.weights.items():
+                if weight == 0:
+                    raise ValueError(f"weights.{name} is 0: a learned weight starts above 0, or use weighting 'fixed'")
+            for name, function in self.functions.items():
+                if function in SIGNED_LOSSES:
+                    raise ValueError(
+                        f"functions.{name} is {function!r}, which may fall below 0: its weight cannot be learned, use "
+                        "weighting 'fixed' or another function"
+                    )
+        return self
 
 
 class TrainConfig(Section):
@@ -172,6 +188,8 @@ class Config(Section):
             known = self.data.heads[name].loss_functions
             if function not in known:
                 raise ValueError(f"loss.functions.{name} is {function!r}; this head takes {_listed(known, 'or')}")
+            if f"{name}_log_variance" in heads:
+                raise ValueError(f"data.heads.{name}_log_variance has the name of an output of {name}: rename the head")
         if not any(self.loss.weights.values()):
             raise ValueError("loss.weights are all 0: nothing would be learned")
         return self

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from manyheads.objective import MultiHead
+
 logger = logging.getLogger(__name__)
 
 Row = dict[str, float]
@@ -74,7 +76,7 @@ def optimizer_for(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers
     if config.optimizer == "adam":
         return keras.optimizers.Adam(rate)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "log_variance"])
     return optimizer
 
 
@@ -129,7 +131,7 @@ class _Feed:
 
 
 def fit(
-    model: keras.Model,
+    model: MultiHead,
     heads: Mapping[str, Head],
     train: Part,
     validation: Part,
@@ -142,7 +144,7 @@ def fit(
     """Train a compiled model and leave it with the weights of its best epoch.
 
     Args:
-        model: Compiled by ``model.compile_heads``.
+        model: From ``model.compile_heads``.
         heads: The heads by name.
         train: Samples to learn from.
         validation: Samples that choose the epoch.
@@ -180,6 +182,9 @@ def fit(
             gained = gains(heads, main, baselines)
             row |= {f"val/{name}/gain": gain for name, gain in gained.items()}
             row["val/score"] = sum(gained.values())
+            for name, log_variance in model.log_variances.items():
+                row[f"train/{name}/log_variance"] = float(log_variance.numpy())
+                row[f"train/{name}/weight"] = math.exp(-row[f"train/{name}/log_variance"])
             row["train/learning_rate"] = float(model.optimizer.learning_rate)
             row["train/seconds"] = round(time.monotonic() - start, 3)
             progress.history.append(row)

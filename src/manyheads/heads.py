@@ -10,9 +10,10 @@ Keras is imported inside the methods that build with it; everything else needs N
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 
 Labels = npt.NDArray[np.int64]
 Outputs = npt.NDArray[np.float32]
+
+# A head's share of the objective: from all targets and all outputs of the model by name, tensors of shape
+# (batch, units), to the mean loss, a scalar. So it may depend on several outputs at once.
+Term = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
+
+# Losses that may fall below 0. A learned weight would grow without bound on them.
+SIGNED_LOSSES = ("gaussian",)
+
+# The 95th percentile of the standard normal: 90 % lie within this many standard deviations of the mean.
+NORMAL_95 = 1.6448536
 
 
 class Scale(NamedTuple):
@@ -77,21 +88,26 @@ class Head(BaseModel, ABC):
     def scale(self, mode: Literal["standard", "maximum"], labels: Labels) -> Scale:
         """Return the scale that the loss is computed on, from the training labels, shape (n,)."""
 
+    def output_names(self, name: str, existing: Container[str]) -> list[str]:
+        """Return which of a model's outputs are this head's; side by side they are the columns of ``Outputs``."""
+        del existing
+        return [name]
+
     @abstractmethod
-    def output(self, features: keras.KerasTensor, name: str, loss: str, scale: Scale) -> keras.KerasTensor:
-        """Return the output layer's tensor, shape (batch, units), float32, in the unit of the label."""
+    def outputs(self, features: keras.KerasTensor, name: str, loss: str, scale: Scale) -> dict[str, keras.KerasTensor]:
+        """Return the head's outputs by name, shape (batch, units), float32; ``name`` is in the unit of the label."""
 
     @abstractmethod
     def targets(self, labels: Labels) -> npt.NDArray[np.float32]:
         """Return what the output is compared with in training, shape (n, units), float32."""
 
     @abstractmethod
-    def loss(self, function: str, scale: Scale) -> keras.losses.Loss:
-        """Return the Keras loss of that name for this head's targets and outputs."""
+    def term(self, name: str, function: str, scale: Scale) -> Term:
+        """Return the loss of that name as this head's term of the objective."""
 
     @abstractmethod
-    def training_metrics(self) -> list[keras.metrics.Metric]:
-        """Return fresh Keras metrics that are followed in training; the first is ``main_metric``."""
+    def training_metrics(self, name: str) -> list[keras.metrics.Metric]:
+        """Return fresh Keras metrics to follow in training, ``<name>_<metric>``; the first is ``main_metric``."""
 
     @abstractmethod
     def constant(self, labels: Labels) -> Outputs:
@@ -127,7 +143,11 @@ class Head(BaseModel, ABC):
 
 
 class Regression(Head):
-    """A whole-number label on a line, predicted as one real number.
+    """A whole-number label on a line, predicted as one real number, or as the mean and variance of a Gaussian.
+
+    With the loss ``gaussian`` there is a second output, ``<name>_log_variance``: log of the variance in squared units
+    of the label. The loss is the negative log-likelihood of the standardised label, less its constant:
+    ``(s + (y - m)^2 exp(-s)) / 2`` (Nix and Weigend, 1994; Kendall and Gal, NeurIPS 2017).
 
     Attributes:
         unit: What the label counts, in the plural.
@@ -153,7 +173,7 @@ class Regression(Head):
 
     @property
     def loss_functions(self) -> tuple[str, ...]:
-        return ("mse", "mae", "huber")
+        return ("mse", "mae", "huber", "gaussian")
 
     @property
     def main_metric(self) -> str:
@@ -179,38 +199,59 @@ class Regression(Head):
             return Scale(0.0, float(self.maximum))
         return Scale(float(np.mean(labels)), float(np.std(labels)) or 1.0)
 
-    def output(self, features: keras.KerasTensor, name: str, loss: str, scale: Scale) -> keras.KerasTensor:
+    def output_names(self, name: str, existing: Container[str]) -> list[str]:
+        log_variance = f"{name}_log_variance"
+        return [name, log_variance] if log_variance in existing else [name]
+
+    def outputs(self, features: keras.KerasTensor, name: str, loss: str, scale: Scale) -> dict[str, keras.KerasTensor]:
+        """Return the value, and for ``gaussian`` the log variance.
+
+        The standard deviation starts at the spread of the labels and stays between a hundredth of it and a
+        hundredfold, so that the likelihood of one sample cannot run away.
+        """
         import keras
 
-        del loss
         standardised = keras.layers.Dense(1, dtype="float32", name=f"{name}_standardised")(features)
-        return keras.layers.Rescaling(scale.spread, scale.center, dtype="float32", name=name)(standardised)
+        outputs = {name: keras.layers.Rescaling(scale.spread, scale.center, dtype="float32", name=name)(standardised)}
+        if loss == "gaussian":
+            bounded = keras.layers.Dense(
+                1, activation="tanh", kernel_initializer="zeros", dtype="float32", name=f"{name}_bounded"
+            )(features)
+            within = keras.layers.Rescaling(
+                2 * math.log(100), 2 * math.log(scale.spread), dtype="float32", name=f"{name}_log_variance"
+            )
+            outputs[f"{name}_log_variance"] = within(bounded)
+        return outputs
 
     def targets(self, labels: Labels) -> npt.NDArray[np.float32]:
         return labels.astype(np.float32)[:, None]
 
-    def loss(self, function: str, scale: Scale) -> keras.losses.Loss:
+    def term(self, name: str, function: str, scale: Scale) -> Term:
+        """Return the loss on standardised labels, while targets and outputs keep the label's unit."""
         import keras
 
+        def standardised(values: Any) -> Any:
+            return (values - scale.center) / scale.spread
+
+        def gaussian(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+            squared_error = keras.ops.square(standardised(targets[name]) - standardised(outputs[name]))
+            log_variance = outputs[f"{name}_log_variance"] - 2 * math.log(scale.spread)
+            return keras.ops.mean(log_variance + squared_error * keras.ops.exp(-log_variance)) / 2
+
+        if function == "gaussian":
+            return gaussian
         losses: dict[str, keras.losses.Loss] = {
-            "mse": keras.losses.MeanSquaredError(reduction=None),
-            "mae": keras.losses.MeanAbsoluteError(reduction=None),
-            "huber": keras.losses.Huber(reduction=None),
+            "mse": keras.losses.MeanSquaredError(),
+            "mae": keras.losses.MeanAbsoluteError(),
+            "huber": keras.losses.Huber(),
         }
-        unscaled = losses[function]
+        loss = losses[function]
+        return lambda targets, outputs: loss(standardised(targets[name]), standardised(outputs[name]))
 
-        class Standardised(keras.losses.Loss):  # type: ignore[misc]
-            """The loss on standardised labels, while targets and outputs keep the label's unit."""
-
-            def call(self, y_true: Any, y_pred: Any) -> Any:
-                return unscaled((y_true - scale.center) / scale.spread, (y_pred - scale.center) / scale.spread)
-
-        return Standardised(name=function)
-
-    def training_metrics(self) -> list[keras.metrics.Metric]:
+    def training_metrics(self, name: str) -> list[keras.metrics.Metric]:
         import keras
 
-        return [keras.metrics.MeanAbsoluteError(name="mae")]
+        return [keras.metrics.MeanAbsoluteError(name=f"{name}_mae")]
 
     def constant(self, labels: Labels) -> Outputs:
         return np.array([[np.median(labels)]], dtype=np.float32)
@@ -218,23 +259,43 @@ class Regression(Head):
     def values(self, outputs: Outputs) -> npt.NDArray[np.float64]:
         return outputs[:, 0].astype(np.float64)
 
+    def interval(self, outputs: Outputs) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+        """Return the ends of the central 90 % interval, each of shape (n,), or None for outputs without variance."""
+        if outputs.shape[1] == 1:
+            return None
+        reach = NORMAL_95 * np.exp(outputs[:, 1].astype(np.float64) / 2)
+        return self.values(outputs) - reach, self.values(outputs) + reach
+
     def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
-        return {name: np.round(self.values(outputs), 2)}
+        """Return the value, and where there is a variance, the ends of the central 90 % interval."""
+        columns = {name: np.round(self.values(outputs), 2)}
+        if (interval := self.interval(outputs)) is not None:
+            columns |= {f"{name}_low": np.round(interval[0], 2), f"{name}_high": np.round(interval[1], 2)}
+        return columns
 
     def names(self, labels: Labels) -> npt.NDArray[Any]:
         return labels
 
     def measure(self, labels: Labels, outputs: Outputs) -> dict[str, float]:
+        """Return the figures of the values, and where there is a variance, those of the central 90 % interval.
+
+        ``coverage_90`` is the share of labels inside their interval, ``interval_width`` its mean width.
+        """
         from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
         predicted = self.values(outputs)
-        return {
+        figures = {
             "mae": float(mean_absolute_error(labels, predicted)),
             "rmse": float(root_mean_squared_error(labels, predicted)),
             "r2": float(r2_score(labels, predicted)) if len(labels) > 1 else float("nan"),
             "bias": float(np.mean(predicted - labels)),
             f"within_{self.tolerance}": float(np.mean(np.abs(predicted - labels) <= self.tolerance)),
         }
+        if (interval := self.interval(outputs)) is not None:
+            low, high = interval
+            figures["coverage_90"] = float(np.mean((low <= labels) & (labels <= high)))
+            figures["interval_width"] = float(np.mean(high - low))
+        return figures
 
     def gain(self, value: float, baseline: float) -> float:
         return 1 - value / baseline if baseline else 0.0
@@ -256,6 +317,11 @@ class Regression(Head):
                 f"{figures[f'within_{self.tolerance}']:9.2f} {figures['support']:8d}"
             )
         lines.append(f"\nR² {data['all']['r2']:.4f}; errors in {self.unit}; bias is predicted less labelled")
+        if "coverage_90" in data["all"]:
+            lines.append(
+                f"the 90 % intervals hold {data['all']['coverage_90']:.3f} of the labels, "
+                f"mean width {data['all']['interval_width']:.1f} {self.unit}"
+            )
         return HeadReport("\n".join(lines) + "\n", data)
 
     def figure(self, name: str, labels: Labels, outputs: Outputs) -> Figure:
@@ -322,18 +388,19 @@ class Categorical(Head):
         del mode, labels
         return Scale(0.0, 1.0)
 
-    def output(self, features: keras.KerasTensor, name: str, loss: str, scale: Scale) -> keras.KerasTensor:
+    def outputs(self, features: keras.KerasTensor, name: str, loss: str, scale: Scale) -> dict[str, keras.KerasTensor]:
         """Return one unit a class; softmax, or sigmoids where the loss takes each class as a yes or no of its own."""
         import keras
 
         del scale
         activation = "sigmoid" if loss == "binary_crossentropy" else "softmax"
-        return keras.layers.Dense(len(self.classes), activation=activation, dtype="float32", name=name)(features)
+        units = len(self.classes)
+        return {name: keras.layers.Dense(units, activation=activation, dtype="float32", name=name)(features)}
 
     def targets(self, labels: Labels) -> npt.NDArray[np.float32]:
         return np.eye(len(self.classes), dtype=np.float32)[labels]
 
-    def loss(self, function: str, scale: Scale) -> keras.losses.Loss:
+    def term(self, name: str, function: str, scale: Scale) -> Term:
         import keras
 
         del scale
@@ -341,12 +408,13 @@ class Categorical(Head):
             "categorical_crossentropy": keras.losses.CategoricalCrossentropy(),
             "binary_crossentropy": keras.losses.BinaryCrossentropy(),
         }
-        return losses[function]
+        loss = losses[function]
+        return lambda targets, outputs: loss(targets[name], outputs[name])
 
-    def training_metrics(self) -> list[keras.metrics.Metric]:
+    def training_metrics(self, name: str) -> list[keras.metrics.Metric]:
         import keras
 
-        return [keras.metrics.CategoricalAccuracy(name="accuracy")]
+        return [keras.metrics.CategoricalAccuracy(name=f"{name}_accuracy")]
 
     def constant(self, labels: Labels) -> Outputs:
         counts = np.bincount(labels, minlength=len(self.classes))

@@ -1,6 +1,7 @@
 """The model: built from an encoder and heads, compiled, folded for inference, saved and loaded.
 
-Targets, outputs, losses, weights and metrics all go by the heads' names. Outputs are in the label's own unit and
+Targets, losses, weights and metrics all go by the heads' names, and so do outputs, of which a head may have more than
+one. Outputs are in the label's own unit and
 inputs are plain uint8 images, so that whoever loads a saved model needs nothing beside it.
 """
 
@@ -14,7 +15,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ from manyheads.heads import AnyHead, Head, Outputs, Scale
 
 if TYPE_CHECKING:
     import keras
+
+    from manyheads.objective import MultiHead
 
 PREDICTION_BATCH = 256
 
@@ -102,7 +105,7 @@ def build(
     *,
     folded: bool = False,
 ) -> keras.Model:
-    """Build a functional model from uint8 images to a dictionary with one output a head.
+    """Build a functional model from uint8 images to a dictionary of the heads' outputs.
 
     Args:
         encoder: Makes each head's features.
@@ -114,8 +117,8 @@ def build(
         folded: Build for inference; see ``Encoder.features``.
 
     Returns:
-        A model that is not compiled: input ``image``, shape (batch, size, size, 3), uint8; outputs by head name,
-        shape (batch, units), float32.
+        A model that is not compiled: input ``image``, shape (batch, size, size, 3), uint8; outputs by name, as
+        ``Head.outputs`` gives them, shape (batch, units), float32.
 
     Raises:
         ConfigError: The encoder cannot be built at this size.
@@ -127,7 +130,9 @@ def build(
         features = encoder.features(image, list(heads), precision, folded=folded)
     except ValueError as error:
         raise ConfigError(f"pack.image_size={size} does not fit this model: {str(error).splitlines()[0]}") from error
-    outputs = {name: head.output(features[name], name, losses[name], scales[name]) for name, head in heads.items()}
+    outputs: dict[str, keras.KerasTensor] = {}
+    for name, head in heads.items():
+        outputs |= head.outputs(features[name], name, losses[name], scales[name])
     return keras.Model(image, outputs, name="manyheads")
 
 
@@ -138,22 +143,36 @@ def compile_heads(
     weights: Mapping[str, float],
     scales: Mapping[str, Scale],
     optimizer: keras.optimizers.Optimizer,
-) -> None:
-    """Compile ``model`` with one loss, weight and list of metrics for each head.
+    weighting: Literal["fixed", "learned"] = "fixed",
+) -> MultiHead:
+    """Return ``model`` with its objective, compiled for training.
+
+    Args:
+        model: Built by ``build``; the result shares its layers.
+        heads: The heads by name.
+        losses: Name of each head's loss.
+        weights: Weight of each head's loss, or where it starts if it is learned.
+        scales: Scale of each head's labels.
+        optimizer: Changes the weights of the layers, and the learned weights of the losses.
+        weighting: See ``MultiHead``.
 
     Raises:
-        ConfigError: Losses or weights name other heads than the model has. Keras would match weights by their
-            sorted position and train on without a word.
+        ConfigError: Losses, weights or outputs are those of other heads.
     """
-    for what, mapping in (("losses", losses), ("weights", weights), ("outputs", model.output)):
+    for what, mapping in (("losses", losses), ("weights", weights)):
         if set(mapping) != set(heads):
             raise ConfigError(f"{what} are for {', '.join(sorted(mapping))}; the heads are {', '.join(sorted(heads))}")
-    model.compile(
-        optimizer=optimizer,
-        loss={name: head.loss(losses[name], scales[name]) for name, head in heads.items()},
-        loss_weights={name: float(weights[name]) for name in heads},
-        metrics={name: head.training_metrics() for name, head in heads.items()},
+    from manyheads.objective import MultiHead
+
+    compiled = MultiHead(
+        model,
+        {name: head.term(name, losses[name], scales[name]) for name, head in heads.items()},
+        weights,
+        {name: head.training_metrics(name) for name, head in heads.items()},
+        learned=weighting == "learned",
     )
+    compiled.compile(optimizer=optimizer)
+    return compiled
 
 
 def fold(trained: keras.Model, folded: keras.Model) -> None:
@@ -206,7 +225,8 @@ def load(folder: Path) -> SavedModel:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, TypeError, KeyError) as error:
         raise IntegrityError(f"{path} cannot be loaded ({str(error).splitlines()[0]}): train it anew") from error
-    if set(model.output) != set(card.heads):
+    known = {output for name, head in card.heads.items() for output in head.output_names(name, model.output)}
+    if set(model.output) != known:
         raise IntegrityError(f"{path} has outputs {sorted(model.output)}, model.json has heads {sorted(card.heads)}")
     return SavedModel(model, card)
 
@@ -229,11 +249,18 @@ def _refuse_foreign_classes(node: Any, path: Path) -> None:
             _refuse_foreign_classes(child, path)
 
 
-def predict(model: keras.Model, images: npt.NDArray[np.uint8]) -> dict[str, Outputs]:
-    """Return each head's outputs, shape (n, units), float32, for images of shape (n, size, size, 3), uint8."""
-    collected: dict[str, list[Outputs]] = {name: [] for name in model.output}
+def predict(model: keras.Model, heads: Mapping[str, Head], images: npt.NDArray[np.uint8]) -> dict[str, Outputs]:
+    """Return each head's outputs side by side, shape (n, units), float32.
+
+    Args:
+        model: From ``build`` or ``load``.
+        heads: Its heads by name.
+        images: Shape (n, size, size, 3), uint8.
+    """
+    collected: dict[str, list[Outputs]] = {name: [] for name in heads}
     for start in range(0, len(images), PREDICTION_BATCH):
         batch = model.predict_on_batch(np.asarray(images[start : start + PREDICTION_BATCH]))
-        for name, outputs in batch.items():
-            collected[name].append(np.asarray(outputs, dtype=np.float32))
+        for name, head in heads.items():
+            outputs = [batch[output] for output in head.output_names(name, batch)]
+            collected[name].append(np.concatenate(outputs, axis=1, dtype=np.float32))
     return {name: np.concatenate(parts) for name, parts in collected.items()}

@@ -105,7 +105,7 @@ def _predict_batch(saved: model.SavedModel, batch: list[tuple[str, bytes | OSErr
             table.loc[row, "error"] = f"IO_ERROR: {problem.strerror or problem}"
     values = pd.DataFrame(index=table.index)
     if read:
-        outputs = model.predict(saved.keras_model, np.stack(images))
+        outputs = model.predict(saved.keras_model, saved.card.heads, np.stack(images))
         columns: dict[str, Any] = {}
         for name, head in saved.card.heads.items():
             columns |= head.columns(name, outputs[name])

@@ -32,7 +32,9 @@ def main(arguments: list[str]) -> None:
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for name in metrics["baseline"]:
         for figure, value in metrics[name].items():
-            table.add_row(name, figure, f"{value:.3f}", f"{metrics['baseline'][name][figure]:.3f}")
+            # A constant answer has no interval, so not all figures have a counterpart.
+            constant = metrics["baseline"][name].get(figure)
+            table.add_row(name, figure, f"{value:.3f}", "" if constant is None else f"{constant:.3f}")
         table.add_section()
     table.add_row("all", "score", f"{metrics['score']:.3f}", "0.000")
     console = Console(highlight=False)

@@ -105,7 +105,7 @@ def _train(
     network = models.build(config.model, heads, loss.functions, scales, config.pack.image_size, config.train.precision)
     steps = max(1, len(train) // config.train.batch_size)
     optimizer = fitting.optimizer_for(config.train, steps)
-    models.compile_heads(network, heads, loss.functions, loss.weights, scales, optimizer)
+    network = models.compile_heads(network, heads, loss.functions, loss.weights, scales, optimizer, loss.weighting)
     progress = fitting.resume(state, network)
     if progress.history:
         logger.info("going on after epoch %d (%s)", len(progress.history), state)
