@@ -23,7 +23,7 @@ FLOORS = [
     ["archives", "augment", "duplicates", "heads", "images", "objective", "encoders", "encoders.*"],
     ["comparison", "config", "packed", "tables"],
     ["pipeline"],
-    ["datasets", "datasets.*", "figures", "model", "parts", "tracking"],
+    ["comparison_page", "datasets", "datasets.*", "figures", "model", "parts", "tracking"],
     ["fitting"],
     ["training"],
     ["params", "predict", "results", "stages", "stages.*"],
