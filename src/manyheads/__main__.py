@@ -70,7 +70,7 @@ def usage() -> str:
             lines += [f"  {name:<10}{command.summary}", f"  {'':<10}  python -m manyheads {command.example}"]
         lines.append("")
     lines.append("`python -m manyheads COMMAND --help` tells more. A stage takes settings as `section.key=value` and")
-    lines.append("`group=option`, and with --multirun lists of them.")
+    lines.append("`group=option`; train takes lists of them with --multirun.")
     return "\n".join(lines)
 
 
@@ -97,7 +97,7 @@ def run_stage(name: str, arguments: list[str]) -> None:
     """Run a stage as a Hydra program.
 
     Alone it composes ``conf/``; with ``--config-dir . --config-name params``, as in ``dvc.yaml``, it reads what
-    ``params.yaml`` holds. Hydra makes no folders, but with ``--multirun`` one for each point: its outputs go there.
+    ``params.yaml`` holds. With ``--multirun`` it is a sweep, which only ``train`` can be.
     """
     from manyheads.layout import Layout, project_root
 
@@ -115,30 +115,29 @@ def run_stage(name: str, arguments: list[str]) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     from manyheads.config import composition_error, load
-    from manyheads.errors import ManyheadsError
+    from manyheads.errors import ConfigError, ManyheadsError
 
     refusals: list[ManyheadsError] = []
 
     def task(values: DictConfig) -> None:
-        job = HydraConfig.get()
-        inputs = Layout(root)
-        outputs = Layout(Path(job.runtime.output_dir)) if job.mode == RunMode.MULTIRUN else inputs
+        layout = Layout(root)
         try:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise ConfigError(f"{name} has one result, which the stages after it read: only train can be swept")
             config = load(values, "the configuration")
-            importlib.import_module(f"manyheads.stages.{STAGES[name].module}").run(config, inputs, outputs)
+            importlib.import_module(f"manyheads.stages.{STAGES[name].module}").run(config, layout, layout)
         except ManyheadsError as error:
-            if job.mode == RunMode.MULTIRUN:
-                raise  # Hydra goes on with the other points and fails at the end
             refusals.append(error)  # raised below, past Hydra, which would add a line of its own
 
-    settings = ["hydra.output_subdir=null", "hydra.run.dir=.", "hydra.sweep.dir=.cache/multirun/${now:%Y%m%d-%H%M%S}"]
-    logs = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
-    place = (
-        []
-        if any(argument.startswith(("--config-dir", "-cd")) for argument in arguments)
-        else ["--config-dir", str(root / "conf")]
-    )
-    sys.argv = [f"python -m manyheads {name}", *place, *arguments, *settings, *logs]
+    settings = ["hydra.output_subdir=null", "hydra.run.dir=.", "hydra/job_logging=none", "hydra/hydra_logging=none"]
+    place: list[str] = []
+    if not any(argument.startswith(("--config-dir", "-cd")) for argument in arguments):
+        place = ["--config-dir", str(root / "conf")]
+        if name == "train":
+            from manyheads import sweep
+
+            settings += sweep.SETTINGS
+    sys.argv = [f"python -m manyheads {name}", *place, *arguments, *settings]
     # Hydra would print its own report of an error and exit; ours is one line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -151,10 +150,19 @@ def run_stage(name: str, arguments: list[str]) -> None:
 
 def _stage_help(name: str) -> str:
     command = STAGES[name]
-    lines = [f"usage: python -m manyheads {name} [--multirun] [GROUP=OPTION ...] [SECTION.KEY=VALUE ...]", ""]
+    several = " [--multirun]" if name == "train" else ""
+    lines = [f"usage: python -m manyheads {name}{several} [GROUP=OPTION ...] [SECTION.KEY=VALUE ...]", ""]
     module = importlib.import_module(f"manyheads.stages.{command.module}")
     lines += [(module.__doc__ or "").strip(), "", "examples:", f"  python -m manyheads {command.example}"]
-    lines += [f"  python -m manyheads {name} --multirun seed=1,2", "", "groups and their options (conf/):"]
+    if name == "train":
+        lines += [
+            "  python -m manyheads train -m loss=balanced,age_heavy loss.weights.age=0.5,1,2    six points of a sweep",
+            "  python -m manyheads train -m +sweep=loss_weights hydra/launcher=joblib           a named one, in parallel",
+            "",
+            "A sweep trains on the data as `dvc repro split` left it, writes to reports/sweeps/, and ends with a",
+            "comparison of its points; the same command goes on where it was stopped.",
+        ]
+    lines += ["", "groups and their options (conf/):"]
     from manyheads.layout import project_root
 
     for folder in sorted(path for path in (project_root() / "conf").iterdir() if path.is_dir()):

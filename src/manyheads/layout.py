@@ -91,6 +91,16 @@ class Layout:
         """Folder of unfinished trainings: never a DVC output, which DVC deletes before a stage runs."""
         return self.root / ".cache/resume"
 
+    @property
+    def sweeps(self) -> Path:
+        """Folder of sweeps, each with its points and their comparison."""
+        return self.root / "reports/sweeps"
+
+    @property
+    def searches(self) -> Path:
+        """Folder of searches, each with its trials and their comparison."""
+        return self.root / "reports/searches"
+
 
 def project_root() -> Path:
     """Return the nearest folder at or above the working directory that holds a manyheads project.

@@ -6,6 +6,7 @@ on nothing more is sent. Every figure is on disk before it is logged.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -56,7 +57,7 @@ class Place(NamedTuple):
 
     Attributes:
         name: Name of a new run.
-        tags: Tags of a new run.
+        tags: Its tags; a known run keeps those that it has.
         parent: Run of the sweep or search that it is a point of, or an empty text.
         run_id: A run to go on with, if the store knows it.
     """
@@ -95,7 +96,7 @@ class Run:
 
         def action() -> None:
             known = mlflow.get_run(self.run_id).data.params
-            mlflow.log_params({key: value for key, value in _flattened(values).items() if key not in known})
+            mlflow.log_params({key: value for key, value in flattened(values).items() if key not in known})
 
         self._attempt("parameters", action)
 
@@ -170,10 +171,12 @@ class Run:
         from mlflow.models import ModelSignature
         from mlflow.types import Schema, TensorSpec
 
+        names = [output for name, head in heads.items() for output in head.output_names(name, model.output)]
+
         def action() -> None:
             signature = ModelSignature(
                 Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size, 3), "image")]),
-                Schema([TensorSpec(np.dtype(np.float32), (-1, *model.output[name].shape[1:]), name) for name in heads]),
+                Schema([TensorSpec(np.dtype(np.float32), (-1, *model.output[name].shape[1:]), name) for name in names]),
             )
             # Given explicitly: MLflow would otherwise start another process and import everything to find out.
             requirements = [f"tensorflow=={tf.__version__}", f"keras=={keras.__version__}", f"numpy=={np.__version__}"]
@@ -240,11 +243,14 @@ def _start(current: Run, config: TrackingConfig, root: Path, place: Place) -> No
     if run_id and not _known(client, run_id):
         tags["trained_in_run"] = run_id
         run_id = ""
-    active = (
-        mlflow.start_run(run_id=run_id, nested=True)
-        if run_id
-        else mlflow.start_run(run_name=place.name, tags=tags, nested=True, parent_run_id=place.parent or None)
-    )
+    if run_id:
+        active = mlflow.start_run(run_id=run_id, nested=True)
+        new = {key: value for key, value in tags.items() if key not in active.data.tags}
+        mlflow.set_tags(new | ({"mlflow.parentRunId": place.parent} if place.parent else {}))
+        if "error" in active.data.tags:
+            mlflow.delete_tag("error")  # of the attempt before
+    else:
+        active = mlflow.start_run(run_name=place.name, tags=tags, nested=True, parent_run_id=place.parent or None)
     current.run_id = active.info.run_id
 
 
@@ -282,14 +288,35 @@ def _shown(uri: str) -> str:
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
-def _flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as flat ones with dotted names; lists become text."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flattened(value, f"{prefix}{key}.")
+            flat |= flattened(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
     return flat
+
+
+def listed(values: Iterable[str]) -> str:
+    """Return several words as the text of one tag, to be read as JSON."""
+    return json.dumps(list(values))
+
+
+def close(root: Path, run_id: str, status: str) -> None:
+    """End a run whose process died; without a store, or where the run has ended, nothing happens."""
+    import mlflow
+
+    current = Run(root)
+    current.run_id = run_id
+
+    def action() -> None:
+        client = mlflow.MlflowClient(tracking_uri(root))
+        if client.get_run(run_id).info.status == "RUNNING":
+            client.set_terminated(run_id, status)
+
+    current._attempt("the end of a run", action)
 
 
 def provenance(root: Path) -> dict[str, str]:

@@ -52,6 +52,7 @@ def train(
     outputs: Layout,
     place: tracking.Place = tracking.Place(),  # noqa: B008 - immutable
     on_epoch: Callable[[int, fitting.Row], None] = lambda epoch, row: None,  # noqa: ARG005
+    on_start: Callable[[str], None] = lambda run_id: None,  # noqa: ARG005
 ) -> Trained:
     """Train the configured model, or go on with a training that was stopped.
 
@@ -61,26 +62,57 @@ def train(
         outputs: Where the model and its history go.
         place: Name, tags and parent of the MLflow run.
         on_epoch: Called after each epoch with its number and figures; what it raises ends the training.
+        on_start: Called with the id of the MLflow run once it is open.
     """
     models.require_tensorflow()
     part, validation = load_part(config, inputs, "train"), load_part(config, inputs, "validation")
     state = Layout(main_project(inputs.root)).resume / f"{identity(config, inputs)}.npz"
-    name = place.name or f"{config.data.name}-{config.model.encoder}-{config.loss.name}"
+    with fitting.alone(state):
+        place = _described(place, config, inputs)._replace(run_id=fitting.recorded_run(state) or place.run_id)
+        with tracking.run(config.tracking, inputs.root, place) as record:
+            on_start(record.run_id)
+            figures = _train(config, inputs, outputs, part, validation, state, record, on_epoch)
+            run_id = record.run_id
+        state.unlink(missing_ok=True)
+    return Trained(run_id, figures)
+
+
+def _described(place: tracking.Place, config: Config, inputs: Layout) -> tracking.Place:
     tags = {
         **tracking.provenance(inputs.root),
         "loss": config.loss.name,
         "encoder": config.model.encoder,
         "data": config.data.name,
-        "split": sha256_of(inputs.splits)[:16],
+        "split": split_digest(inputs),
     }
-    with fitting.alone(state):
-        run_id = fitting.recorded_run(state) or place.run_id
-        place = place._replace(name=name, tags=tags | dict(place.tags), run_id=run_id)
-        with tracking.run(config.tracking, inputs.root, place) as record:
-            figures = _train(config, inputs, outputs, part, validation, state, record, on_epoch)
-            run_id = record.run_id
-        state.unlink(missing_ok=True)
-    return Trained(run_id, figures)
+    name = place.name or f"{config.data.name}-{config.model.encoder}-{config.loss.name}"
+    return place._replace(name=name, tags=tags | dict(place.tags))
+
+
+def split_digest(inputs: Layout) -> str:
+    """Return a digest of the split: figures of runs compare where it is the same."""
+    return sha256_of(inputs.splits)[:16]
+
+
+def record_again(config: Config, inputs: Layout, outputs: Layout, place: tracking.Place, trained: Trained) -> str:
+    """Give MLflow a finished training that it did not take at the time, from its files.
+
+    Returns:
+        The id of the run, or an empty text if the store cannot be reached now either.
+    """
+    history = pd.read_csv(outputs.history).drop(columns="epoch")
+    with tracking.run(config.tracking, inputs.root, _described(place, config, inputs)) as record:
+        record.params(config.model_dump())
+        record.missing_epochs(history.to_dict("records"))
+        _record_results(record, inputs, outputs, trained.figures)
+        record.files(outputs.model, "models")
+    return record.run_id
+
+
+def _record_results(record: tracking.Run, inputs: Layout, outputs: Layout, figures: Mapping[str, float]) -> None:
+    record.metrics(figures)
+    record.files(outputs.history)
+    record.files(inputs.split_counts)
 
 
 def _train(
@@ -125,11 +157,9 @@ def _train(
 
     fitting.fit(network, heads, train, validation, config.train, config.seed, state, progress, after_epoch)
     figures = summary(progress)
-    record.metrics(figures)
     folded = _for_inference(config, scales, network)
     _write(outputs, config, folded, progress)
-    record.files(outputs.history)
-    record.files(inputs.split_counts)
+    _record_results(record, inputs, outputs, figures)
     record.model(folded, heads, config.pack.image_size)
     logger.info(
         "best epoch %d of %d, validation score %.3f; %.0f s",

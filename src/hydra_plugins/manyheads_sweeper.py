@@ -1,0 +1,33 @@
+"""Where Hydra looks for plug-ins: the sweeper behind ``python -m manyheads train --multirun``.
+
+Hydra imports this file in every program of the environment, so nothing but the name is here.
+"""
+
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+
+
+class PointSweeper(BasicSweeper):  # type: ignore[misc]
+    """Hydra's basic sweeper with a memory and an answer; see ``manyheads.sweep``."""
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
+        """Keep what Hydra gives; the launcher is made when the points are known."""
+        del task_function
+        self.hydra_context, self.config = hydra_context, config
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Train all combinations of the command line's lists and of ``hydra.sweeper.params``."""
+        from manyheads import sweep
+
+        parameters = [f"{key}={values}" for key, values in (self.params or {}).items()]
+        sweep.run(self.hydra_context, self.config, [*parameters, *arguments], arguments)
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="points",
+    node={"_target_": f"{__name__}.{PointSweeper.__name__}", "max_batch_size": None, "params": None},
+    provider="manyheads",
+)

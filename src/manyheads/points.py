@@ -1,0 +1,245 @@
+"""The points of a sweep or a search: each is a training in a folder of its own that knows how it ended.
+
+The folder is the truth, MLflow its record: a point that finished is never trained again, whatever became of the
+process that started it, of the others, or of the store. A point's name on disk is the identity of its training.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from manyheads import comparison_page, tracking, training
+from manyheads.comparison import Comparison, Point, compare
+from manyheads.config import Config
+from manyheads.errors import ManyheadsError
+from manyheads.files import write_text
+from manyheads.fitting import Row
+from manyheads.layout import Layout
+from manyheads.packed import available_cores
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 2
+"""So often a point is started whose process dies: what kills it once may have been meant for another."""
+
+Status = Literal["PLANNED", "RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+
+class Record(BaseModel):
+    """How far a point is, kept as ``point.json`` in its folder.
+
+    Attributes:
+        name: What differs from the other points.
+        overrides: Hydra overrides that make its configuration.
+        settings: Its configuration, flat, as MLflow has it.
+        split: Digest of the split that it is judged on.
+        status: MLflow's words, and ``PLANNED``. Of a process that died it is still ``RUNNING``.
+        attempts: How often it was started.
+        figures: What the training returned.
+        run_id: Its MLflow run, or an empty text if there is no record.
+        error: Why it failed.
+        seconds: How long the last attempt took.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    overrides: tuple[str, ...]
+    settings: dict[str, str]
+    split: str
+    status: Status = "PLANNED"
+    attempts: int = 0
+    figures: dict[str, float] = {}
+    run_id: str = ""
+    error: str = ""
+    seconds: float = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is neither waiting nor running."""
+        return self.status not in ("PLANNED", "RUNNING")
+
+    def as_point(self) -> Point:
+        """Return what a comparison needs to know of it."""
+        return Point(
+            name=self.name,
+            status=self.status,
+            settings=self.settings,
+            metrics=self.figures,
+            split=self.split,
+            run_id=self.run_id,
+            error=self.error,
+            overrides=self.overrides,
+        )
+
+
+@dataclass(frozen=True)
+class Group:
+    """The points of one sweep or search.
+
+    Attributes:
+        root: The project's root folder.
+        folder: Where the points lie.
+        kind: ``sweep`` or ``search``: the tag that the runs have.
+        parent: MLflow run of the whole, or an empty text if there is no record.
+    """
+
+    root: Path
+    folder: Path
+    kind: Literal["sweep", "search"]
+    parent: str = ""
+
+    def place(self, identity: str) -> Layout:
+        """Return where a point's files lie."""
+        return Layout(self.folder / "points" / identity)
+
+    def identity(self, config: Config) -> str:
+        """Return the identity of a point: that of its training."""
+        return training.identity(config, Layout(self.root))
+
+    def plan(self, config: Config, name: str, overrides: Sequence[str]) -> str:
+        """Make a point known, or find it again, and return its identity."""
+        inputs = Layout(self.root)
+        identity = self.identity(config)
+        if not _file(self.place(identity)).exists():
+            settings = {key: str(value) for key, value in tracking.flattened(config.model_dump()).items()}
+            split = training.split_digest(inputs)
+            self.write(identity, Record(name=name, overrides=tuple(overrides), settings=settings, split=split))
+        return identity
+
+    def read(self, identity: str) -> Record:
+        """Return what is known of a point."""
+        return Record.model_validate_json(_file(self.place(identity)).read_text(encoding="utf-8"))
+
+    def write(self, identity: str, record: Record) -> None:
+        """Keep what is known of a point."""
+        write_text(_file(self.place(identity)), record.model_dump_json(indent=2) + "\n")
+
+    def records(self) -> dict[str, Record]:
+        """Return all points by identity, in the order of their names on disk."""
+        found = sorted(path.parent.name for path in self.folder.glob("points/*/point.json"))
+        return {identity: self.read(identity) for identity in found}
+
+    def run(
+        self,
+        identity: str,
+        config: Config,
+        on_epoch: Callable[[int, Row], None] = lambda epoch, row: None,  # noqa: ARG005
+    ) -> Record:
+        """Train a point unless it is finished; what goes wrong is in the record that is returned.
+
+        Another process that trains the same point is waited for.
+        """
+        import filelock
+
+        outputs = self.place(identity)
+        with filelock.FileLock(_lock(outputs)):
+            record = self.read(identity)
+            if record.status == "FINISHED":
+                return record
+            record = record.model_copy(update={"status": "RUNNING", "attempts": record.attempts + 1, "error": ""})
+            self.write(identity, record)
+            start = time.monotonic()
+
+            def note_run(run_id: str) -> None:
+                record.run_id = run_id
+                self.write(identity, record)
+
+            place = tracking.Place(record.name, self._tags(identity, record), self.parent, record.run_id)
+            try:
+                trained = training.train(config, Layout(self.root), outputs, place, on_epoch, note_run)
+            except (KeyboardInterrupt, tracking.Stopped) as reason:
+                record.status, record.error = "KILLED", str(reason)
+                raise
+            except Exception as error:
+                record.status, record.error = "FAILED", " ".join(str(error).split()) or type(error).__name__
+                logger.error("%s", record.error, exc_info=None if isinstance(error, ManyheadsError) else error)
+            else:
+                record.status, record.figures, record.run_id = "FINISHED", trained.figures, trained.run_id
+            finally:
+                record.seconds = round(time.monotonic() - start, 1)
+                self.write(identity, record)
+        return record
+
+    def _tags(self, identity: str, record: Record) -> dict[str, str]:
+        return {self.kind: self.folder.name, "point": identity, "overrides": tracking.listed(record.overrides)}
+
+    def bury(self) -> None:
+        """Mark points whose process died as killed, here and in MLflow, where they would run for ever."""
+        import filelock
+
+        for identity, record in self.records().items():
+            if record.status != "RUNNING":
+                continue
+            try:
+                with filelock.FileLock(_lock(self.place(identity)), timeout=0):
+                    record.status, record.error = "KILLED", "its process died"
+                    self.write(identity, record)
+                    tracking.close(self.root, record.run_id, "KILLED")
+            except filelock.Timeout:
+                continue
+
+    def record_again(self, config: Config, identity: str) -> None:
+        """Give MLflow a finished point that it did not take when it was trained."""
+        record = self.read(identity)
+        if record.status == "FINISHED" and not record.run_id:
+            place = tracking.Place(record.name, self._tags(identity, record), self.parent)
+            trained = training.Trained("", record.figures)
+            record.run_id = training.record_again(config, Layout(self.root), self.place(identity), place, trained)
+            self.write(identity, record)
+
+    def answer(self, identities: Iterable[str], command: str) -> Comparison:
+        """Compare points: print the table, write the page and the CSV, and give them to the parent run.
+
+        Args:
+            identities: The points, in the order in which they are listed.
+            command: What was typed.
+        """
+        from rich.console import Console
+
+        compared = compare([self.read(identity).as_point() for identity in identities])
+        comparison_page.write(self.folder, compared, self._about(command))
+        comparison_page.show(compared, Console(highlight=False))
+        files = [self.folder / name for name in ("comparison.html", "points.csv")]
+        tracking.attach(self.root, self.parent, files, "comparison")
+        logger.info("page: %s", files[0])
+        return compared
+
+    def _about(self, command: str) -> dict[str, str]:
+        provenance = tracking.provenance(self.root)
+        edited = ", edited" if provenance.get("git.dirty") == "true" else ""
+        return {
+            "command": command,
+            self.kind: self.folder.name,
+            "MLflow run": self.parent or "none: the store did not take it",
+            "git commit": provenance.get("git.commit", "none") + edited,
+            "machine": f"{available_cores()} cores, {platform.machine()}, Python {platform.python_version()}",
+        }
+
+
+def _file(point: Layout) -> Path:
+    return point.root / "point.json"
+
+
+def _lock(point: Layout) -> Path:
+    return point.root / ".lock"
+
+
+def speak_as(name: str, launched_by: int) -> None:
+    """Prefix the log with the point's name where another process than the launching one runs it.
+
+    Such processes share a terminal, which can have one progress bar at most.
+    """
+    if os.getpid() != launched_by:
+        os.environ["TERM"] = "dumb"
+        logging.basicConfig(level=logging.INFO, format=f"[{name}] %(message)s", stream=sys.stderr, force=True)

@@ -1,0 +1,305 @@
+"""Sweeps: Hydra's multirun of the training, made resumable, compared, and recorded under one MLflow run.
+
+Hydra composes the points and launches them, in this process or by a launcher plug-in. This module is its sweeper: it
+refuses what cannot work before the first point trains, leaves out points that are finished, and answers at the end
+which point to take. A sweep is known by its set of points, so the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+
+from manyheads import tracking
+from manyheads.config import Config, composition_error, load
+from manyheads.errors import ConfigError, MachineError, ManyheadsError
+from manyheads.files import write_text
+from manyheads.layout import Layout
+from manyheads.packed import available_cores
+from manyheads.pipeline import require_data_as_locked, require_settings_as_locked
+from manyheads.points import ATTEMPTS, Group, Record, speak_as
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A point before it is trained.
+
+    Attributes:
+        name: What differs from the other points, such as ``age=0.3 race=1``.
+        overrides: Hydra overrides that make it.
+        config: Its configuration.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+    config: Config
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a process that trains a point is told beside the point's configuration.
+
+    Attributes:
+        group: The sweep.
+        order: Identities of all points, in the order of the sweep.
+        waiting: How many of them this launch is to train.
+        started: When it began, in seconds since the epoch.
+        process: The launching process.
+    """
+
+    group: Group
+    order: tuple[str, ...]
+    waiting: int
+    started: float
+    process: int
+
+
+# What chooses the sweeper on Hydra's command line, and the folder that Hydra insists on.
+SETTINGS = ("hydra/sweeper=points", "hydra.sweep.dir=.cache/hydra", "hydra.sweep.subdir=${hydra.job.num}")
+
+
+def run(context: Any, settings: Any, overrides: Sequence[str], typed: Sequence[str]) -> None:
+    """Train the points that are not finished, compare them all, and fail if one did.
+
+    Args:
+        context: Hydra's context.
+        settings: Hydra's composition of what all points share.
+        overrides: Overrides with lists, such as ``loss.weights.age=1,2``.
+        typed: Those of them that were typed, and do not come from a file.
+
+    Raises:
+        ManyheadsError: A point cannot be trained at all, and nothing was; or some did not finish.
+    """
+    for noisy in ("hydra", "hydra_plugins"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    root = Path.cwd()
+    points = plan(context, settings, overrides)
+    require_data_as_locked(points[0].config, root)
+    for point in points:
+        require_settings_as_locked(point.config, root)
+    with one_at_a_time(root), _recorded(points, root, typed) as group:
+        identities = {group.plan(point.config, point.name, point.overrides): point for point in points}
+        group.bury()
+        _say_what_is_known(group, identities)
+        try:
+            _train(context, settings, group, identities)
+        finally:
+            group.bury()
+            for identity, point in identities.items():
+                group.record_again(point.config, identity)
+            group.answer(identities, command(typed))
+        _refuse_unfinished([group.read(identity) for identity in identities])
+
+
+def plan(context: Any, settings: Any, overrides: Sequence[str]) -> list[Planned]:
+    """Compose all points, so that the last one's mistake is found before the first one trains."""
+    parsed = OverridesParser.create(config_loader=context.config_loader).parse_overrides(list(overrides))
+    for override in parsed:
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise ConfigError(f"{override.input_line}: a sweep takes lists and ranges; intervals are for `search`")
+    (combinations,) = BasicSweeper.split_arguments(parsed, None)
+    points: dict[str, Planned] = {}
+    for name, combination in zip(names_of(combinations), combinations, strict=True):
+        try:
+            composed = context.config_loader.load_sweep_config(settings, list(combination))
+        except HydraException as error:
+            known = tracking.flattened({key: settings[key] for key in settings if key != "hydra"})
+            raise composition_error(error, list(known)) from error
+        config = load(composed, f"the point {name}")
+        key = config.model_dump_json()
+        if key in points:
+            logger.info("%s is the same as %s: it is trained once", name, points[key].name)
+        else:
+            points[key] = Planned(name, tuple(combination), config)
+    return list(points.values())
+
+
+def _train(context: Any, settings: Any, group: Group, identities: Mapping[str, Planned]) -> None:
+    unfinished = {key: point for key, point in identities.items() if group.read(key).status != "FINISHED"}
+    for key in unfinished:
+        group.write(key, group.read(key).model_copy(update={"attempts": 0}))
+    while unfinished:
+        launch = Launch(group, tuple(identities), len(unfinished), time.time(), os.getpid())
+        task = functools.partial(train_point, launch=launch)
+        launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=settings)
+        try:
+            with _threads(settings.hydra.launcher, len(unfinished)):
+                launcher.launch([list(point.overrides) for point in unfinished.values()], initial_job_idx=0)
+        except Exception as error:
+            # A launcher gives up when a process of its dies, also on points that had nothing to do with it.
+            group.bury()
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            if not any(group.read(key).attempts for key in unfinished):
+                raise MachineError(f"the launcher started no point ({reason}): see hydra/launcher") from error
+            logger.warning("warning: a process that trained a point died (%s)", reason)
+        unfinished = {key: point for key, point in unfinished.items() if _once_more(group, key)}
+
+
+def _once_more(group: Group, identity: str) -> bool:
+    record = group.read(identity)
+    if record.status == "KILLED" and record.attempts >= ATTEMPTS:
+        error = f"its process died {record.attempts} times: is there memory enough for so many points at once?"
+        group.write(identity, record.model_copy(update={"status": "FAILED", "error": error}))
+        return False
+    return record.status in ("PLANNED", "KILLED", "RUNNING")
+
+
+def train_point(values: Any, launch: Launch) -> None:
+    """Train one point, wherever a launcher runs it. Nothing is raised: how it ended is in its folder."""
+    config = load(values)
+    group = launch.group
+    os.chdir(group.root)
+    identity = group.identity(config)
+    record = group.read(identity)
+    speak_as(record.name, launch.process)
+    if record.status == "FINISHED":
+        return
+    logger.info("point %d of %d: %s", launch.order.index(identity) + 1, len(launch.order), record.name)
+    record = group.run(identity, config)
+    _say_how_it_ended(record, launch)
+
+
+def _ended_since(group: Group, moment: float) -> int:
+    ended = [group.place(key).root / "point.json" for key, record in group.records().items() if record.ended]
+    return sum(path.stat().st_mtime >= moment for path in ended)
+
+
+def _say_how_it_ended(record: Record, launch: Launch) -> None:
+    done = max(1, _ended_since(launch.group, launch.started))
+    minutes = (time.time() - launch.started) / done * (launch.waiting - done) / 60
+    left = f"; about {minutes:.0f} min left" if minutes >= 1 else ""
+    if record.status == "FINISHED":
+        logger.info("done in %.0f s, score %.3f%s", record.seconds, record.figures["best/val/score"], left)
+    else:
+        logger.warning("%s after %.0f s%s", record.status, record.seconds, left)
+
+
+def names_of(combinations: Sequence[Sequence[str]]) -> list[str]:
+    """Return what differs between lists of overrides, shortly: ``age=0.3 race=1`` for loss weights.
+
+    Args:
+        combinations: Overrides of each point, such as ``loss.weights.age=0.3``.
+    """
+    parsed = [dict(override.partition("=")[::2] for override in overrides) for overrides in combinations]
+    keys = [key for key in parsed[0] if len({values.get(key) for values in parsed}) > 1] or list(parsed[0])
+    leaves = [key.rpartition(".")[2] for key in keys]
+    short = {key: key if leaves.count(leaf) > 1 else leaf for key, leaf in zip(keys, leaves, strict=True)}
+    return [" ".join(f"{short[key]}={values[key]}" for key in keys) or "as composed" for values in parsed]
+
+
+def _name(typed: Sequence[str]) -> str:
+    named = [word.partition("=")[2] for word in typed if word.lstrip("+").startswith("sweep=")]
+    return named[0] if named else "sweep"
+
+
+@contextmanager
+def one_at_a_time(root: Path) -> Iterator[None]:
+    """Hold the lock of sweeps in this checkout: two would share the cores, and both take longer.
+
+    Raises:
+        MachineError: Another sweep runs.
+    """
+    import filelock
+
+    path = root / ".cache/sweep.lock"
+    path.parent.mkdir(exist_ok=True)
+    try:
+        with filelock.FileLock(path, timeout=0):
+            yield
+    except filelock.Timeout:
+        raise MachineError(f"another sweep runs in this checkout ({path}): wait for it, or use another clone") from None
+
+
+@contextmanager
+def _recorded(points: Sequence[Planned], root: Path, typed: Sequence[str]) -> Iterator[Group]:
+    """Open the sweep's folder and its MLflow run, new or known."""
+    from manyheads.training import identity, split_digest
+
+    known_by = sorted(identity(point.config, Layout(root)) for point in points)
+    digest = hashlib.sha256(" ".join(known_by).encode()).hexdigest()[:8]
+    folder = Layout(root).sweeps / f"{_name(typed)}-{digest}"
+    folder.mkdir(parents=True, exist_ok=True)
+    parent = folder / "run_id"
+    tags = {
+        **tracking.provenance(root),
+        "sweep": folder.name,
+        "command": command(typed),
+        "split": split_digest(Layout(root)),
+        "data": points[0].config.data.name,
+    }
+    known = parent.read_text(encoding="utf-8").strip() if parent.exists() else ""
+    place = tracking.Place(folder.name, tags, run_id=known)
+    with tracking.run(points[0].config.tracking, root, place) as run:
+        if run.run_id:
+            write_text(parent, f"{run.run_id}\n")
+        yield Group(root, folder, "sweep", run.run_id)
+
+
+def command(typed: Sequence[str]) -> str:
+    """Return what to type for a sweep with these overrides."""
+    return shlex.join(["python", "-m", "manyheads", "train", "-m", *typed])
+
+
+def _say_what_is_known(group: Group, identities: Mapping[str, Planned]) -> None:
+    finished = sum(group.read(identity).status == "FINISHED" for identity in identities)
+    known = f", {finished} of them finished before" if finished else ""
+    logger.info("sweep %s: %d points%s (%s)", group.folder.name, len(identities), known, group.folder)
+
+
+def _refuse_unfinished(records: Sequence[Record]) -> None:
+    bad = [record for record in records if record.status != "FINISHED"]
+    if bad:
+        names = "; ".join(f"{record.name} ({record.error or record.status})" for record in bad[:3])
+        raise ManyheadsError(
+            f"{len(bad)} of {len(records)} points did not finish: {names}; the same command tries them again"
+        )
+
+
+def cores_per_point(launcher: Mapping[str, Any], points: int, cores: int) -> int | None:
+    """Return how many cores each point gets, or None where it has the machine to itself.
+
+    Args:
+        launcher: Hydra's launcher settings.
+        points: How many points there are to train.
+        cores: How many cores this machine has.
+    """
+    target = str(launcher.get("_target_", ""))
+    if "joblib" in target:
+        jobs = int(launcher["n_jobs"])
+        workers = min(points, jobs if jobs > 0 else max(1, cores + 1 + jobs))
+        return max(1, cores // workers)
+    if "submitit" in target:
+        return int(launcher.get("cpus_per_task") or 1)
+    if "ray" in target:
+        return int(launcher["ray"]["remote"].get("num_cpus") or 1)
+    return None
+
+
+@contextmanager
+def _threads(launcher: Mapping[str, Any], points: int) -> Iterator[None]:
+    """Tell the processes that a launcher starts how many threads TensorFlow may use; a person's own setting stays."""
+    cores = cores_per_point(launcher, points, available_cores())
+    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS") if cores else ()
+    ours = [name for name in names if name not in os.environ]
+    os.environ.update({name: str(cores) for name in ours})
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
