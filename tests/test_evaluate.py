@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import accuracy_score, mean_absolute_error, r2_score
 
 from conftest import make_tiny_project
+from manyheads import results
 from manyheads.errors import IntegrityError
 from manyheads.layout import Layout
 from manyheads.stages import evaluate, train
@@ -103,6 +104,45 @@ def test_without_the_trainings_run_a_new_one_names_it(evaluated, tmp_path, migra
     (run,) = mlflow.MlflowClient().search_runs(["1"])
     assert run.data.tags["trained_in_run"] == json.loads(layout.run_record.read_text())["run_id"]
     assert "test/score" in run.data.metrics
+
+
+def test_a_trained_variance_goes_all_the_way(tiny_project, tiny_config, monkeypatch, capsys):
+    layout, config = tiny_project, tiny_config("loss=gaussian_age", "train.epochs=8")
+    train.run(config, layout, layout)
+    evaluate.run(config, layout, layout)
+    table, metrics = pd.read_csv(layout.predictions), json.loads(layout.metrics.read_text())
+    inside = (table["age_low"] <= table["age_label"]) & (table["age_label"] <= table["age_high"])
+    assert metrics["age"]["coverage_90"] == pytest.approx(inside.mean(), abs=1e-4)
+    width = (table["age_high"] - table["age_low"]).mean()
+    assert metrics["age"]["interval_width"] == pytest.approx(width, abs=0.02)
+    assert width < 3.29 * table["age_label"].std()
+    assert ((table["age_low"] + table["age_high"]) / 2).to_numpy() == pytest.approx(table["age"].to_numpy(), abs=0.011)
+    assert set(metrics["age"]) - set(metrics["baseline"]["age"]) == {"coverage_90", "interval_width"}
+    mlflow.set_tracking_uri(f"sqlite:///{layout.root}/mlflow.db")
+    (run,) = mlflow.MlflowClient().search_runs(["1"])
+    assert run.data.metrics["test/age/coverage_90"] == metrics["age"]["coverage_90"]
+    (logged,) = mlflow.search_logged_models(["1"], output_format="list")
+    outputs = mlflow.models.get_model_info(logged.model_uri).signature.outputs
+    assert sorted(outputs.input_names()) == ["age", "age_log_variance", "gender", "race"]
+    (layout.root / "conf").mkdir()
+    (layout.root / "conf/config.yaml").touch()
+    monkeypatch.chdir(layout.root)
+    results.main([])
+    assert "coverage_90" in capsys.readouterr().out
+
+
+def test_learned_weights_are_in_the_record_of_the_run(tiny_project, tiny_config):
+    layout, config = tiny_project, tiny_config("loss=learned")
+    train.run(config, layout, layout)
+    evaluate.run(config, layout, layout)
+    mlflow.set_tracking_uri(f"sqlite:///{layout.root}/mlflow.db")
+    client = mlflow.MlflowClient()
+    (run,) = client.search_runs(["1"])
+    history = pd.read_csv(layout.history)
+    for name in ("train/age/weight", "train/race/log_variance"):
+        logged = [point.value for point in client.get_metric_history(run.info.run_id, name)]
+        assert logged == pytest.approx(history[name].tolist())
+    assert json.loads(layout.metrics.read_text())["score"] == pytest.approx(run.data.metrics["test/score"])
 
 
 def test_a_model_of_other_heads_is_refused(evaluated, tiny_config):

@@ -29,7 +29,7 @@ def train_config(tiny_config):
     return tiny_config("train.epochs=3", "train.augment=true", "train.deterministic=true").train
 
 
-def network(config):
+def network(config, weighting="fixed"):
     import keras
     import tensorflow as tf
 
@@ -40,8 +40,7 @@ def network(config):
     encoder = CompactEncoder(widths=(8, 16), blocks=(1, 1), dropout=0.3)
     built = model.build(encoder, HEADS, LOSSES, SCALES, SIZE)
     optimizer = fitting.optimizer_for(config, len(TRAIN) // config.batch_size)
-    model.compile_heads(built, HEADS, LOSSES, {"age": 1.0, "race": 1.0}, SCALES, optimizer)
-    return built
+    return model.compile_heads(built, HEADS, LOSSES, {"age": 1.0, "race": 2.0}, SCALES, optimizer, weighting)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,20 +68,22 @@ def test_what_can_be_told_apart_is_learned(train_config, tmp_path):
     }
 
 
-def test_an_interrupted_training_goes_on_to_the_same_weights(train_config, tmp_path):
-    whole = network(train_config)
+@pytest.mark.parametrize("weighting", ["fixed", "learned"])
+def test_an_interrupted_training_goes_on_to_the_same_weights(weighting, train_config, tmp_path):
+    whole = network(train_config, weighting)
     expected = fit(whole, train_config, tmp_path / "whole.npz")
 
     def interrupt(epoch, row):
         if epoch == 2:
             raise KeyboardInterrupt
 
-    first = network(train_config)
+    first = network(train_config, weighting)
     with pytest.raises(KeyboardInterrupt):
         fit(first, train_config, tmp_path / "state.npz", interrupt)
-    second = network(train_config)
+    second = network(train_config, weighting)
     progress = fit(second, train_config, tmp_path / "state.npz")
-    assert [row["val/score"] for row in progress.history] == [row["val/score"] for row in expected.history]
+    for row, other in zip(progress.history, expected.history, strict=True):
+        assert row | {"train/seconds": 0} == other | {"train/seconds": 0}
     for ours, theirs in zip(second.variables, whole.variables, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
@@ -93,6 +94,26 @@ def test_the_model_keeps_the_weights_of_its_best_epoch(train_config, tmp_path):
     targets = {name: head.targets(VALIDATION.labels[name]) for name, head in HEADS.items()}
     logs = built.evaluate(VALIDATION.images, targets, verbose=0, return_dict=True)
     assert logs["age_mae"] == pytest.approx(progress.history[progress.best_epoch - 1]["val/age/mae"], rel=1e-4)
+
+
+def test_learned_weights_are_in_the_history_and_kept_with_the_best_epoch(train_config, tmp_path):
+    built = network(train_config, "learned")
+    progress = fit(built, train_config, tmp_path / "state.npz")
+    last, best = progress.history[-1], progress.history[progress.best_epoch - 1]
+    assert last["train/race/weight"] == pytest.approx(np.exp(-last["train/race/log_variance"]))
+    assert last["train/race/log_variance"] != pytest.approx(-np.log(2), abs=1e-3)
+    for name, log_variance in built.log_variances.items():
+        assert float(log_variance.numpy()) == best[f"train/{name}/log_variance"]
+
+
+def test_only_kernels_decay(train_config):
+    built = network(train_config, "learned")
+    variables = built.trainable_variables
+    before = [np.array(variable) for variable in variables]
+    built.optimizer.build(variables)
+    built.optimizer.apply([np.zeros_like(value) for value in before], variables)
+    decayed = [v.name for v, value in zip(variables, before, strict=True) if np.any(np.array(v) != value)]
+    assert set(decayed) == {"kernel"}
 
 
 def test_the_validation_score_leaves_no_sample_out(train_config, tmp_path):

@@ -37,6 +37,32 @@ def test_regression_figures_are_in_the_unit_of_the_label():
     assert figures["r2"] == pytest.approx(1 - 40 / np.sum((labels - labels.mean()) ** 2))
 
 
+def test_intervals_of_calibrated_outputs_hold_nine_labels_in_ten():
+    generator = np.random.default_rng(0)
+    mean, deviation = generator.uniform(20, 80, 4000), generator.uniform(1, 10, 4000)
+    labels = np.round(generator.normal(mean, deviation)).astype(np.int64)
+    outputs = np.stack([mean, 2 * np.log(deviation)], axis=1).astype(np.float32)
+    figures = AGE.measure(labels, outputs)
+    assert figures["coverage_90"] == pytest.approx(0.9, abs=0.02)
+    assert figures["interval_width"] == pytest.approx(2 * 1.645 * deviation.mean(), rel=1e-3)
+    assert figures["mae"] == AGE.measure(labels, outputs[:, :1])["mae"]
+    report = AGE.report(labels, outputs)
+    assert report.data["all"]["coverage_90"] == figures["coverage_90"]
+    assert f"hold {figures['coverage_90']:.3f} of the labels" in report.text
+
+
+def test_predictions_with_a_variance_have_the_ends_of_an_interval():
+    outputs = np.array([[30.0, 2 * np.log(10.0)], [5.0, 2 * np.log(8.0)]], dtype=np.float32)
+    columns = AGE.columns("age", outputs)
+    assert {name: values.tolist() for name, values in columns.items()} == {
+        "age": [30.0, 5.0],
+        "age_low": [13.55, -8.16],
+        "age_high": [46.45, 18.16],
+    }
+    assert list(AGE.columns("age", outputs[:, :1])) == ["age"]
+    assert "coverage_90" not in AGE.measure(np.array([1, 2]), outputs[:, :1])
+
+
 def test_gains_are_zero_for_the_baseline_and_one_for_perfection():
     assert AGE.gain(15.0, 15.0) == 0
     assert AGE.gain(0.0, 15.0) == 1

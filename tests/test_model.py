@@ -35,8 +35,7 @@ def compiled(encoder=COMPACT, size=16, **options):
     import keras
 
     network = build(encoder, size, **options)
-    model.compile_heads(network, HEADS, LOSSES, WEIGHTS, SCALES, keras.optimizers.Adam(0.01))
-    return network
+    return model.compile_heads(network, HEADS, LOSSES, WEIGHTS, SCALES, keras.optimizers.Adam(0.01))
 
 
 def batch(n=8, size=16):
@@ -71,7 +70,7 @@ def test_the_compact_encoder_shares_its_trunk():
 
 @pytest.mark.parametrize("encoder", [COMPACT, ArticleEncoder()], ids=["compact", "article"])
 def test_outputs_go_by_the_heads_names(encoder):
-    outputs = model.predict(build(encoder, 32), np.zeros((3, 32, 32, 3), dtype=np.uint8))
+    outputs = model.predict(build(encoder, 32), HEADS, np.zeros((3, 32, 32, 3), dtype=np.uint8))
     assert {name: values.shape for name, values in outputs.items()} == {"age": (3, 1), "race": (3, 5), "gender": (3, 2)}
     assert all(values.dtype == np.float32 for values in outputs.values())
     assert outputs["race"].sum(axis=1) == pytest.approx(1)
@@ -83,7 +82,7 @@ def test_the_loss_is_the_weighted_sum_of_the_heads_losses():
     network, (images, labels, targets) = compiled(), batch()
     logs = network.evaluate(images, targets, verbose=0, return_dict=True)
     assert logs["loss"] == pytest.approx(sum(WEIGHTS[name] * logs[f"{name}_loss"] for name in HEADS), rel=1e-5)
-    outputs = model.predict(network, images)
+    outputs = model.predict(network, HEADS, images)
     years = outputs["age"][:, 0]
     assert logs["age_loss"] == pytest.approx(np.mean(((labels["age"] - years) / 116) ** 2), rel=1e-5)
     assert logs["age_mae"] == pytest.approx(np.mean(np.abs(labels["age"] - years)), rel=1e-5)
@@ -113,7 +112,7 @@ def test_folding_changes_no_prediction(encoder):
             variable.assign(variable + generator.uniform(0.01, 0.3, variable.shape))
     folded = build(encoder, size, folded=True)
     model.fold(trained, folded)
-    before, after = model.predict(trained, images), model.predict(folded, images)
+    before, after = model.predict(trained, HEADS, images), model.predict(folded, HEADS, images)
     for name in HEADS:
         np.testing.assert_allclose(before[name], after[name], rtol=1e-3, atol=1e-4)
 
@@ -125,19 +124,47 @@ def test_the_folded_model_is_made_of_kerass_own_layers_alone():
 
 
 def test_a_saved_model_predicts_the_same_elsewhere(tmp_path):
-    network, (images, _, _) = build(folded=True), batch()
+    losses = LOSSES | {"age": "gaussian"}
+    network, (images, _, _) = model.build(COMPACT, HEADS, losses, SCALES, 16, folded=True), batch()
     model.save(tmp_path, network, model.ModelCard(data="utkface", size=16, heads=HEADS))
     loaded = model.load(tmp_path)
     assert loaded.card.heads == HEADS
-    for name, values in model.predict(loaded.keras_model, images).items():
-        np.testing.assert_array_equal(values, model.predict(network, images)[name])
+    for name, values in model.predict(loaded.keras_model, HEADS, images).items():
+        np.testing.assert_array_equal(values, model.predict(network, HEADS, images)[name])
     np.save(tmp_path / "images.npy", images)
     code = (
         "import sys, keras, numpy as np; m = keras.saving.load_model('model.keras', compile=False);"
         "print(sorted(m.predict(np.load('images.npy'), verbose=0)), 'manyheads' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['age', 'gender', 'race'] False"
+    assert done.stdout.strip() == "['age', 'age_log_variance', 'gender', 'race'] False"
+
+
+def test_outputs_of_no_head_are_refused(tmp_path):
+    heads = HEADS | {"height": Regression(unit="cm", minimum=0, maximum=250)}
+    card = model.ModelCard(data="utkface", size=16, heads=heads)
+    model.save(tmp_path, build(folded=True), card)
+    with pytest.raises(IntegrityError, match=r"outputs \['age', 'gender', 'race'\], model.json has heads"):
+        model.load(tmp_path)
+    losses = LOSSES | {"age": "gaussian"}
+    few = {name: HEADS[name] for name in ("race", "gender")}
+    network = model.build(COMPACT, HEADS, losses, SCALES, 16, folded=True)
+    model.save(tmp_path, network, model.ModelCard(data="utkface", size=16, heads=few))
+    with pytest.raises(IntegrityError, match="age_log_variance"):
+        model.load(tmp_path)
+
+
+def test_a_variance_is_a_second_column_and_starts_at_the_spread_of_the_labels():
+    scales = SCALES | {"age": Scale(33.0, 20.0)}
+    network, (images, _, _) = model.build(COMPACT, HEADS, LOSSES | {"age": "gaussian"}, scales, 16), batch()
+    outputs = model.predict(network, HEADS, images)
+    assert {name: values.shape for name, values in outputs.items()} == {"age": (8, 2), "race": (8, 5), "gender": (8, 2)}
+    np.testing.assert_allclose(np.exp(outputs["age"][:, 1] / 2), 20.0, rtol=1e-5)
+    layer = network.get_layer("age_bounded")
+    for extreme, spread in ((1e6, 2000.0), (-1e6, 0.2)):
+        layer.set_weights([layer.get_weights()[0], np.array([extreme])])
+        bounded = model.predict(network, HEADS, images)["age"][:, 1]
+        np.testing.assert_allclose(np.exp(bounded / 2), spread, rtol=1e-4)
 
 
 def _poison(path, change):

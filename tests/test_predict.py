@@ -79,6 +79,19 @@ def test_it_needs_no_mlflow_and_no_dvc(saved, tmp_path):
     assert len(done.stdout.splitlines()) == 2
 
 
+def test_a_model_with_a_variance_gives_the_ends_of_an_interval(tmp_path):
+    encoder, losses = (
+        CompactEncoder(widths=(8,), blocks=(1,), dropout=0),
+        {"age": "gaussian", "race": "categorical_crossentropy"},
+    )
+    network = model.build(encoder, HEADS, losses, dict.fromkeys(HEADS, Scale(30.0, 10.0)), 16, folded=True)
+    model.save(tmp_path, network, model.ModelCard(data="sample", size=16, heads=HEADS))
+    table = predict.predict_all(model.load(tmp_path), [("one.jpg", jpeg(1)), ("broken.jpg", b"<html>")])
+    assert list(table) == ["path", "age", "age_low", "age_high", "race", "race_a", "race_b", "race_c", "error"]
+    assert table.loc[0, "age_high"] - table.loc[0, "age_low"] == pytest.approx(2 * 16.45, abs=0.011)
+    assert table.loc[1, "age_low":"race_c"].isna().all()
+
+
 def test_batches_do_not_change_the_answer(saved, monkeypatch):
     loaded = model.load(saved)
     members = [(f"{i}.jpg", jpeg(i)) for i in range(5)]

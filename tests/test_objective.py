@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from manyheads import model
+from manyheads.errors import ConfigError
+from manyheads.heads import Categorical, Regression, Scale
+
+HEADS = {"age": Regression(unit="years", minimum=0, maximum=116), "race": Categorical(classes=("a", "b", "c"))}
+LOSSES = {"age": "mse", "race": "categorical_crossentropy"}
+SCALES = {"age": Scale(40.0, 20.0), "race": Scale(0.0, 1.0)}
+WEIGHTS = {"age": 4.0, "race": 0.5}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _keras():
+    model.require_tensorflow()
+
+
+def network(losses=LOSSES):
+    """Return a network without normalisation or dropout: it is the same function in training and judging."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    features = keras.Input((6,), name="features")
+    outputs = {}
+    for name, head in HEADS.items():
+        outputs |= head.outputs(features, name, losses[name], SCALES[name])
+    return keras.Model(features, outputs)
+
+
+def objective(weighting="fixed", losses=LOSSES, rate=0.1):
+    import keras
+
+    return model.compile_heads(
+        network(losses), HEADS, losses, WEIGHTS, SCALES, keras.optimizers.SGD(rate), weighting=weighting
+    )
+
+
+def samples(n=10):
+    generator = np.random.default_rng(0)
+    labels = {"age": generator.integers(0, 100, n), "race": generator.integers(0, 3, n)}
+    features = generator.normal(size=(n, 6)).astype(np.float32)
+    return features, labels, {name: head.targets(labels[name]) for name, head in HEADS.items()}
+
+
+def test_fixed_weights_make_a_weighted_sum_that_counts_every_sample_once():
+    trained, (features, labels, targets) = objective(), samples()
+    logs = trained.evaluate(features, targets, batch_size=4, verbose=0, return_dict=True)
+    outputs = trained.predict(features, verbose=0)
+    squared = np.mean(((outputs["age"][:, 0] - labels["age"]) / 20) ** 2)
+    crossentropy = -np.mean(np.log(outputs["race"][np.arange(10), labels["race"]]))
+    assert set(logs) == {"loss", "age_loss", "age_mae", "race_loss", "race_accuracy"}
+    assert logs["age_loss"] == pytest.approx(squared, rel=1e-5)
+    assert logs["race_loss"] == pytest.approx(crossentropy, rel=1e-5)
+    assert logs["loss"] == pytest.approx(4 * squared + crossentropy / 2, rel=1e-5)
+    assert trained.log_variances == {}
+
+
+def test_a_step_moves_learned_weights_as_the_formula_says():
+    trained, (features, _, targets) = objective("learned"), samples()
+    before = {name: float(variable.numpy()) for name, variable in trained.log_variances.items()}
+    assert before == pytest.approx({"age": -np.log(4), "race": -np.log(0.5)})
+    losses = trained.evaluate(features, targets, verbose=0, return_dict=True)
+    expected = sum(np.exp(-s) * losses[f"{name}_loss"] + s / 2 for name, s in before.items())
+    assert losses["loss"] == pytest.approx(expected, rel=1e-5)
+    trained.fit(features, targets, batch_size=10, verbose=0)
+    for name, s in before.items():
+        gradient = -np.exp(-s) * losses[f"{name}_loss"] + 1 / 2
+        assert float(trained.log_variances[name].numpy()) == pytest.approx(s - 0.1 * gradient, rel=1e-5)
+
+
+def test_learned_weights_move_the_network_as_if_they_were_fixed():
+    fixed, learned, (features, _, targets) = objective(), objective("learned"), samples()
+    for trained in (fixed, learned):
+        trained.fit(features, targets, batch_size=10, verbose=0)
+    for ours, theirs in zip(fixed.get_layer("race").weights, learned.get_layer("race").weights, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-5)
+
+
+def test_learned_weights_come_to_rest_at_the_inverse_of_twice_the_loss():
+    trained, (features, _, targets) = objective("learned"), samples()
+    for layer in trained.layers:
+        layer.trainable = False
+    trained.compile(optimizer=trained.optimizer)
+    logs = trained.fit(features, targets, batch_size=10, epochs=300, verbose=0).history
+    for name, variable in trained.log_variances.items():
+        assert np.exp(-float(variable.numpy())) == pytest.approx(1 / (2 * logs[f"{name}_loss"][-1]), rel=1e-3)
+
+
+def test_learned_weights_are_variables_of_the_model_that_training_keeps():
+    trained = objective("learned")
+    own = {id(variable) for variable in trained.log_variances.values()}
+    assert own <= {id(variable) for variable in trained.variables}
+    assert own <= {id(variable) for variable in trained.trainable_variables}
+    assert len(trained.variables) == len(network().variables) + 2
+
+
+def test_a_term_of_two_outputs_is_the_gaussian_log_likelihood():
+    losses = LOSSES | {"age": "gaussian"}
+    trained, (features, labels, targets) = objective(losses=losses), samples()
+    trained.get_layer("age_bounded").set_weights([np.random.default_rng(1).normal(0, 0.1, (6, 1)), np.array([0.02])])
+    logs = trained.evaluate(features, targets, verbose=0, return_dict=True)
+    outputs = trained.predict(features, verbose=0)
+    mean, deviation = outputs["age"][:, 0], np.exp(outputs["age_log_variance"][:, 0] / 2)
+    assert np.ptp(deviation) > 1
+    likelihood = norm.logpdf((labels["age"] - 40) / 20, (mean - 40) / 20, deviation / 20)
+    assert logs["age_loss"] == pytest.approx(-np.mean(likelihood) - np.log(2 * np.pi) / 2, rel=1e-4)
+    before = trained.get_layer("age_bounded").get_weights()[0]
+    trained.fit(features, targets, verbose=0)
+    assert np.any(trained.get_layer("age_bounded").get_weights()[0] != before)
+
+
+@pytest.mark.parametrize("weighting", ["fixed", "learned"])
+def test_the_network_inside_is_a_plain_model(weighting):
+    import keras
+
+    inside = network()
+    trained = model.compile_heads(inside, HEADS, LOSSES, WEIGHTS, SCALES, keras.optimizers.SGD(0.1), weighting)
+    trained.fit(*samples()[::2], verbose=0)
+    assert type(inside).__module__.startswith("keras.")
+    assert "manyheads" not in inside.to_json()
+    features = samples()[0]
+    for name, values in inside.predict(features, verbose=0).items():
+        np.testing.assert_array_equal(values, trained.predict(features, verbose=0)[name])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["loss=learned", "loss.weights.race=0"], "weights.race is 0: a learned weight starts above 0"),
+        (["loss=gaussian_age", "loss.weighting=learned"], "functions.age is 'gaussian', which may fall below 0"),
+        (["loss=learned", "loss.functions.race=gaussian"], "weight cannot be learned"),
+        (["loss=balanced", "loss.functions.race=gaussian"], "loss.functions.race is 'gaussian'; this head takes"),
+        (
+            [
+                "+data.heads.age_log_variance=${data.heads.age}",
+                "+loss.functions.age_log_variance=mse",
+                "+loss.weights.age_log_variance=1",
+            ],
+            "age_log_variance has the name of an output of age",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(overrides, message, make_config):
+    with pytest.raises(ConfigError, match=message) as raised:
+        make_config(*overrides)
+    assert len(str(raised.value).splitlines()) == 1
