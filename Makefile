@@ -8,7 +8,7 @@ LOCK := --universal --python-version 3.11 --quiet --upgrade --generate-hashes --
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro params test check format ui lock clean
+.PHONY: help install repro sweep params test check format ui lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,6 +29,10 @@ repro: install ## Run what is out of date on params.yaml, then print the test fi
 		"note: params.yaml is not what conf/ composes to by default; if you edited conf/, run make params first" >&2
 	dvc repro
 	@python -m manyheads results
+
+sweep: install ## Sweep loss weights and say which to take; ARGS='+sweep=loss_weights ...' for another than the sample's
+	dvc repro --quiet split
+	python -m manyheads train --multirun $(or $(ARGS),+sweep=sample hydra/launcher=joblib)
 
 params: install ## Compose conf/ into params.yaml; ARGS='experiment=utkface' for another choice
 	python -m manyheads params $(ARGS)

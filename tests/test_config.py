@@ -1,3 +1,5 @@
+import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from manyheads import config
 from manyheads.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
+NOT_IN_DEFAULTS = {"sweep", "search"}
 GROUPS = sorted(path for path in (ROOT / "conf").glob("*/*.yaml"))
 
 
@@ -29,7 +32,7 @@ def test_params_yaml_is_byte_for_byte_what_dvc_writes(tmp_path):
 @pytest.mark.parametrize("option", GROUPS, ids=lambda path: f"{path.parent.name}={path.stem}")
 def test_every_option_composes(option):
     group, name = option.parent.name, option.stem
-    overrides = [f"{group}={name}"]
+    overrides = [f"{'+' if group in NOT_IN_DEFAULTS else ''}{group}={name}"]
     if (group, name) == ("split", "listed"):
         overrides += ["+split.files.train=a.csv", "+split.files.test=b.csv"]
     assert config.compose(ROOT, overrides)
@@ -38,7 +41,20 @@ def test_every_option_composes(option):
 @pytest.mark.parametrize("option", GROUPS, ids=lambda path: f"{path.parent.name}={path.stem}")
 def test_every_option_opens_with_what_it_is(option):
     text = option.read_text(encoding="utf-8").removeprefix("# @package _global_\n")
-    assert text.startswith(f"# {option.parent.name}={option.stem}")
+    group = option.parent.name
+    assert text.startswith(f"# {'+' if group in NOT_IN_DEFAULTS else ''}{group}={option.stem}")
+
+
+@pytest.mark.parametrize("option", [path for path in GROUPS if path.parent.name == "sweep"], ids=lambda path: path.stem)
+def test_a_sweep_names_its_command_points_and_nothing_but_what_is_swept(option):
+    """Settings of its own would be missing in the command that promotes a point."""
+    text = option.read_text(encoding="utf-8")
+    values = OmegaConf.to_container(OmegaConf.load(option))
+    lists = values["hydra"]["sweeper"]["params"].values()
+    assert values == {"hydra": {"mode": "MULTIRUN", "sweeper": {"params": values["hydra"]["sweeper"]["params"]}}}
+    assert f": {math.prod(len(str(each).split(',')) for each in lists)} points" in text
+    assert re.search(r"^#   (make sweep|python -m manyheads train -m)", text, re.MULTILINE)
+    assert "minutes" in text
 
 
 @pytest.mark.parametrize(

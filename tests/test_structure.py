@@ -26,7 +26,8 @@ FLOORS = [
     ["comparison_page", "datasets", "datasets.*", "figures", "model", "parts", "tracking"],
     ["fitting"],
     ["training"],
-    ["params", "predict", "results", "stages", "stages.*"],
+    ["points"],
+    ["compare", "params", "predict", "results", "search", "stages", "stages.*", "sweep"],
     ["__main__"],
 ]
 
@@ -164,7 +165,7 @@ def test_dvc_knows_every_file_of_the_layout():
     named = {
         str(getattr(layout, name))
         for name, value in vars(Layout).items()
-        if isinstance(value, property) and name != "resume"
+        if isinstance(value, property) and name not in ("resume", "sweeps", "searches")
     }
     declared = {output for stage in PIPELINE.values() for output in _outputs(stage)} - {"${data.path}"}
     for path in named:

@@ -9,7 +9,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 
 
-class PointSweeper(BasicSweeper):  # type: ignore[misc]
+class PointSweeper(BasicSweeper):
     """Hydra's basic sweeper with a memory and an answer; see ``manyheads.sweep``."""
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:

@@ -101,9 +101,10 @@ def record_again(config: Config, inputs: Layout, outputs: Layout, place: trackin
         The id of the run, or an empty text if the store cannot be reached now either.
     """
     history = pd.read_csv(outputs.history).drop(columns="epoch")
+    rows = [dict(zip(history.columns.astype(str), values, strict=True)) for values in history.to_numpy().tolist()]
     with tracking.run(config.tracking, inputs.root, _described(place, config, inputs)) as record:
         record.params(config.model_dump())
-        record.missing_epochs(history.to_dict("records"))
+        record.missing_epochs(rows)
         _record_results(record, inputs, outputs, trained.figures)
         record.files(outputs.model, "models")
     return record.run_id
