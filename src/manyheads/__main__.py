@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 
@@ -31,6 +30,9 @@ STAGES = {
 }
 OTHERS = {
     "params": Command("compose conf/ into params.yaml, which dvc repro reads", "params loss=age_heavy", "params"),
+    "search": Command(
+        "let Optuna choose loss weights or other settings", "search --trials 20 train.epochs=6", "search"
+    ),
     "results": Command("print the test figures", "results", "results"),
     "predict": Command("predict every head for new images", "predict photograph.jpg", "predict"),
 }
@@ -157,7 +159,7 @@ def _stage_help(name: str) -> str:
     if name == "train":
         lines += [
             "  python -m manyheads train -m loss=balanced,age_heavy loss.weights.age=0.5,1,2    six points of a sweep",
-            "  python -m manyheads train -m +sweep=loss_weights hydra/launcher=joblib           a named one, in parallel",
+            "  python -m manyheads train -m +sweep=loss_weights hydra/launcher=joblib           named, in parallel",
             "",
             "A sweep trains on the data as `dvc repro split` left it, writes to reports/sweeps/, and ends with a",
             "comparison of its points; the same command goes on where it was stopped.",

@@ -227,6 +227,39 @@ class Group:
         }
 
 
+def parent_place(
+    root: Path, folder: Path, kind: Literal["sweep", "search"], command: str, config: Config
+) -> tracking.Place:
+    """Return name, tags and, if it is known, the id of the MLflow run of a whole sweep or search.
+
+    Args:
+        root: The project's root folder.
+        folder: Where the points lie.
+        kind: What it is.
+        command: What was typed.
+        config: One of its configurations.
+    """
+    tags = {
+        **tracking.provenance(root),
+        kind: folder.name,
+        "command": command,
+        "split": training.split_digest(Layout(root)),
+        "data": config.data.name,
+    }
+    known = _parent(folder).read_text(encoding="utf-8").strip() if _parent(folder).exists() else ""
+    return tracking.Place(folder.name, tags, run_id=known)
+
+
+def remember_parent(folder: Path, run_id: str) -> None:
+    """Keep the id of the MLflow run of the whole, if there is one, for the next time."""
+    if run_id:
+        write_text(_parent(folder), f"{run_id}\n")
+
+
+def _parent(folder: Path) -> Path:
+    return folder / "run_id"
+
+
 def _file(point: Layout) -> Path:
     return point.root / "point.json"
 

@@ -27,11 +27,10 @@ from hydra.errors import HydraException
 from manyheads import tracking
 from manyheads.config import Config, composition_error, load
 from manyheads.errors import ConfigError, MachineError, ManyheadsError
-from manyheads.files import write_text
 from manyheads.layout import Layout
 from manyheads.packed import available_cores
 from manyheads.pipeline import require_data_as_locked, require_settings_as_locked
-from manyheads.points import ATTEMPTS, Group, Record, speak_as
+from manyheads.points import ATTEMPTS, Group, Record, parent_place, remember_parent, speak_as
 
 logger = logging.getLogger(__name__)
 
@@ -229,25 +228,15 @@ def one_at_a_time(root: Path) -> Iterator[None]:
 @contextmanager
 def _recorded(points: Sequence[Planned], root: Path, typed: Sequence[str]) -> Iterator[Group]:
     """Open the sweep's folder and its MLflow run, new or known."""
-    from manyheads.training import identity, split_digest
+    from manyheads.training import identity
 
     known_by = sorted(identity(point.config, Layout(root)) for point in points)
     digest = hashlib.sha256(" ".join(known_by).encode()).hexdigest()[:8]
     folder = Layout(root).sweeps / f"{_name(typed)}-{digest}"
     folder.mkdir(parents=True, exist_ok=True)
-    parent = folder / "run_id"
-    tags = {
-        **tracking.provenance(root),
-        "sweep": folder.name,
-        "command": command(typed),
-        "split": split_digest(Layout(root)),
-        "data": points[0].config.data.name,
-    }
-    known = parent.read_text(encoding="utf-8").strip() if parent.exists() else ""
-    place = tracking.Place(folder.name, tags, run_id=known)
+    place = parent_place(root, folder, "sweep", command(typed), points[0].config)
     with tracking.run(points[0].config.tracking, root, place) as run:
-        if run.run_id:
-            write_text(parent, f"{run.run_id}\n")
+        remember_parent(folder, run.run_id)
         yield Group(root, folder, "sweep", run.run_id)
 
 

@@ -190,7 +190,7 @@ def run(config: TrackingConfig, root: Path, place: Place) -> Iterator[Run]:
     """Open a run, new or known, and close it with the status that the body ends in.
 
     A run that is open in this process already stays open; this one lies within. What the body raises is kept in the
-    run as ``traceback.txt`` and, its first line, as the tag ``error``.
+    run as ``traceback.txt`` and, its first line, as the tag ``error``; of ``Stopped`` the tag alone.
 
     Args:
         config: The experiment.
@@ -208,7 +208,9 @@ def run(config: TrackingConfig, root: Path, place: Place) -> Iterator[Run]:
         _warn(f"a run in {_shown(tracking_uri(root))}", error)
     try:
         yield current
-    except (KeyboardInterrupt, Stopped):
+    except (KeyboardInterrupt, Stopped) as reason:
+        if isinstance(reason, Stopped):
+            current.tags({"error": str(reason)})
         _end(current, "KILLED")
         raise
     except BaseException as error:
@@ -219,25 +221,10 @@ def run(config: TrackingConfig, root: Path, place: Place) -> Iterator[Run]:
 
 
 def _start(current: Run, config: TrackingConfig, root: Path, place: Place) -> None:
-    for key, value in IMPATIENCE.items():
-        os.environ.setdefault(key, value)
-    import filelock
+    client = _client(config, root)
     import mlflow
 
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    uri = tracking_uri(root)
-    mlflow.set_tracking_uri(uri)
-    local = uri.startswith("sqlite:")
-    main = main_project(root)
-    (main / ".cache").mkdir(exist_ok=True)
-    # Two processes that open a fresh SQLite store at once both migrate it, and break it for good.
-    with filelock.FileLock(main / ".cache/mlflow.lock"):
-        client = mlflow.MlflowClient()
-        if client.get_experiment_by_name(config.experiment) is None:
-            # Absolute, for MLflow would take it from the working directory, which may be a temporary copy.
-            location = (main / "mlruns").as_uri() if local else None
-            client.create_experiment(config.experiment, location, tags=KIND_OF_EXPERIMENT)
+    mlflow.set_tracking_uri(tracking_uri(root))
     mlflow.set_experiment(config.experiment)
     tags, run_id = dict(place.tags), place.run_id
     if run_id and not _known(client, run_id):
@@ -252,6 +239,29 @@ def _start(current: Run, config: TrackingConfig, root: Path, place: Place) -> No
     else:
         active = mlflow.start_run(run_name=place.name, tags=tags, nested=True, parent_run_id=place.parent or None)
     current.run_id = active.info.run_id
+
+
+def _client(config: TrackingConfig, root: Path) -> Any:
+    """Return a client of the store, in which the experiment exists."""
+    for key, value in IMPATIENCE.items():
+        os.environ.setdefault(key, value)
+    import filelock
+    import mlflow
+
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    uri = tracking_uri(root)
+    local = uri.startswith("sqlite:")
+    main = main_project(root)
+    (main / ".cache").mkdir(exist_ok=True)
+    # Two processes that open a fresh SQLite store at once both migrate it, and break it for good.
+    with filelock.FileLock(main / ".cache/mlflow.lock"):
+        client = mlflow.MlflowClient(uri)
+        if client.get_experiment_by_name(config.experiment) is None:
+            # Absolute, for MLflow would take it from the working directory, which may be a temporary copy.
+            location = (main / "mlruns").as_uri() if local else None
+            client.create_experiment(config.experiment, location, tags=KIND_OF_EXPERIMENT)
+    return client
 
 
 def _known(client: Any, run_id: str) -> bool:
@@ -317,6 +327,40 @@ def close(root: Path, run_id: str, status: str) -> None:
             client.set_terminated(run_id, status)
 
     current._attempt("the end of a run", action)
+
+
+def shared_run(config: TrackingConfig, root: Path, place: Place) -> str:
+    """Return the id of a run, new or known, that belongs to several processes, or an empty text without a store.
+
+    It is open in none of them: ``set_status`` ends it, ``attach`` gives it files.
+    """
+    try:
+        client = _client(config, root)
+        if place.run_id and _known(client, place.run_id):
+            return place.run_id
+        experiment = client.get_experiment_by_name(config.experiment)
+        run = client.create_run(experiment.experiment_id, tags=dict(place.tags), run_name=place.name)
+        return str(run.info.run_id)
+    except Exception as error:
+        _warn(f"a run in {_shown(tracking_uri(root))}", error)
+        return ""
+
+
+def set_status(root: Path, run_id: str, status: str) -> None:
+    """Say how a run stands that is open in no process: ``RUNNING``, or how it ended."""
+    import mlflow
+
+    current = Run(root)
+    current.run_id = run_id
+
+    def action() -> None:
+        client = mlflow.MlflowClient(tracking_uri(root))
+        if status == "RUNNING":
+            client.update_run(run_id, status)
+        else:
+            client.set_terminated(run_id, status)
+
+    current._attempt("the status of a run", action)
 
 
 def provenance(root: Path) -> dict[str, str]:
