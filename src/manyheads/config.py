@@ -218,7 +218,9 @@ def load(values: Any, source: str = "the configuration") -> Config:
 
     try:
         if OmegaConf.is_config(values):
-            values = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
+            # Hydra's own settings stand beside ours where it composes for several jobs.
+            own = OmegaConf.masked_copy(values, [key for key in values if key != "hydra"])
+            values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
         return Config.model_validate(values)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{source}: {str(error).splitlines()[0]}") from error
@@ -308,12 +310,17 @@ def compose(root: Path, overrides: Sequence[str] = ()) -> str:
     return str(OmegaConf.to_yaml(composed))
 
 
-def composition_error(error: Exception) -> ConfigError:
-    """Return Hydra's complaint about an override or an option as one line with the nearest known name."""
+def composition_error(error: Exception, known: Sequence[str] = ()) -> ConfigError:
+    """Return Hydra's complaint about an override or an option as one line with the nearest known name.
+
+    Args:
+        error: What Hydra raised.
+        known: Names of settings beside those of the schema, such as the heads' weights.
+    """
     message = " ".join(str(error).split())
     if unknown := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", message):
         key = unknown[1] or unknown[2]
-        return ConfigError(f"unknown setting {key!r}{did_you_mean(key, known_keys())}")
+        return ConfigError(f"unknown setting {key!r}{did_you_mean(key, [*known, *known_keys()])}")
     if option := re.search(
         r"Could not find '([^']+)/([^/']+)' Available options in '[^']+': (.*?)(?: Config search path|$)", message
     ):
