@@ -19,7 +19,7 @@ PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 # From the ground up: a module imports from its own floor or lower ones. Commands and stages are the top.
 FLOORS = [
-    ["errors", "files", "layout", "progress"],
+    ["errors", "files", "interruption", "layout", "progress"],
     ["archives", "augment", "duplicates", "heads", "images", "objective", "encoders", "encoders.*"],
     ["comparison", "config", "packed", "tables"],
     ["pipeline"],
@@ -33,7 +33,7 @@ FLOORS = [
 
 # What a stage may import without DVC running it anew for a change in there: none of it shapes an output. The
 # configuration's values reach a stage as parameters, which DVC watches by themselves.
-PLUMBING = {"config", "errors", "files", "layout", "pipeline", "progress", "tracking", "stages"}
+PLUMBING = {"config", "errors", "files", "interruption", "layout", "pipeline", "progress", "tracking", "stages"}
 
 # Reached through the configuration, not by an import: heads and encoders are its values, datasets go by name.
 BY_NAME = {"heads", "encoders", "encoders.*", "datasets", "datasets.*"}

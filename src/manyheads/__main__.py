@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import signal
 import sys
 from typing import NamedTuple
+
+from manyheads import interruption
 
 
 class Command(NamedTuple):
@@ -42,7 +43,7 @@ INTERRUPTED = 130
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; errors that a person can mend are one line and an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    signal.signal(signal.SIGTERM, _interrupt)
+    interruption.listen()
     try:
         if not arguments or arguments[0] in ("-h", "--help", "help"):
             print(usage(), flush=True)
@@ -57,10 +58,6 @@ def main(arguments: list[str] | None = None) -> None:
         # Whoever read our output has gone (`| head`): that is no error, and there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def usage() -> str:

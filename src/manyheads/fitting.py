@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from manyheads import interruption
 from manyheads.config import TrainConfig
 from manyheads.errors import IntegrityError, MachineError, ManyheadsError
 from manyheads.files import write_aside
@@ -195,6 +196,7 @@ def fit(
             _save_state(state, model, progress)
             display.finish_epoch(epoch, row, heads, best)
             on_epoch(epoch, row)
+            interruption.heed()
     for variable, value in zip(model.variables, progress.best_weights, strict=True):
         variable.assign(value)
     return progress

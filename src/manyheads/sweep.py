@@ -24,7 +24,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 
-from manyheads import tracking
+from manyheads import interruption, tracking
 from manyheads.config import Config, composition_error, load
 from manyheads.errors import ConfigError, MachineError, ManyheadsError
 from manyheads.layout import Layout
@@ -161,6 +161,7 @@ def _once_more(group: Group, identity: str) -> bool:
 
 def train_point(values: Any, launch: Launch) -> None:
     """Train one point, wherever a launcher runs it. Nothing is raised: how it ended is in its folder."""
+    interruption.heed()
     config = load(values)
     group = launch.group
     os.chdir(group.root)
