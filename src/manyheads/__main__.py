@@ -35,6 +35,7 @@ OTHERS = {
         "let Optuna choose loss weights or other settings", "search --trials 20 train.epochs=6", "search"
     ),
     "results": Command("print the test figures", "results", "results"),
+    "compare": Command("compare the trainings of a sweep, a search or a filter", "compare", "compare"),
     "predict": Command("predict every head for new images", "predict photograph.jpg", "predict"),
 }
 INTERRUPTED = 130

@@ -35,6 +35,7 @@ TABLE = "points.csv"
 
 METRIC_LABELS = {"mae": "MAE", "accuracy": "accuracy"}
 ROWS_ON_TERMINAL = 20
+MAX_TICKS = 6
 NAMES_IN_A_SENTENCE = 4
 # More settings than these do not fit a terminal as columns of their own.
 SETTING_COLUMNS = 3
@@ -70,10 +71,10 @@ def write(folder: Path, comparison: Comparison, about: Mapping[str, str]) -> Non
         shown=_shown,
         half_width=_half_width,
         effects=effects,
-        parallel=_html(_parallel(comparison)) if len(comparison.candidates) > 1 else "",
-        pairs=[_html(figure) for figure in _pairs(comparison)],
+        parallel=_parallel(comparison).to_json() if len(comparison.candidates) > 1 else "",
+        pairs=[figure.to_json() for figure in _pairs(comparison)],
         plots={
-            effect["setting"]: [_html(figure) for figure in _effect_plots(comparison, effect["setting"])]
+            effect["setting"]: [figure.to_json() for figure in _effect_plots(comparison, effect["setting"])]
             for effect in effects
         },
         confidence=f"{CONFIDENCE:.0%}",
@@ -103,7 +104,8 @@ def show(comparison: Comparison, console: Console) -> None:
         console.print(_terminal_table(comparison))
         more = len(comparison.candidates) - ROWS_ON_TERMINAL
         rest = f"; {more} more in {TABLE}" if more > 0 else ""
-        console.print(f"  * best   ~ within noise of it   F on the Pareto front{rest}\n", soft_wrap=True)
+        first = "best" if comparison.noise else "highest"
+        console.print(f"  * {first}   ~ within noise of it   F on the Pareto front{rest}\n", soft_wrap=True)
     for point in comparison.left_out:
         console.print(escape(f"{point.status.lower()}: {point.name}: {' '.join(point.error.split())}"[:200]))
     for effect in _effects(comparison):
@@ -252,11 +254,6 @@ def _figure_label(figure: str) -> str:
     return figure if figure == SCORE else f"{figure} gain"
 
 
-def _html(figure: Figure) -> str:
-    config = {"displayModeBar": False, "responsive": True}
-    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=config, default_width="100%"))
-
-
 def _colour(candidate: Candidate, comparison: Comparison) -> str:
     return BEST if candidate is comparison.candidates[0] else FRONT if candidate.on_front else OTHER
 
@@ -283,10 +280,11 @@ def _ticks(values: Sequence[float], logarithmic: bool) -> list[float]:
     low, high = few[0], few[-1]
     if logarithmic:
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        steps = (1, 2, 5) if high / low < 1000 else (1,)
-        return [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
+        round_numbers = [[step * 10.0**decade for decade in decades for step in steps] for steps in ((1, 2, 5), (1,))]
+        ticks = [[tick for tick in ticks if low <= tick <= high] for ticks in round_numbers]
+        return ticks[0] if len(ticks[0]) <= MAX_TICKS else ticks[1]
     step = 10.0 ** math.floor(math.log10((high - low) / 2))
-    step *= next(factor for factor in (1, 2, 5) if (high - low) / (step * factor) <= 6)
+    step *= next(factor for factor in (1, 2, 5) if (high - low) / (step * factor) <= MAX_TICKS)
     return [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
@@ -325,8 +323,10 @@ def _parallel(comparison: Comparison) -> Figure:
     figure = go.Figure(
         go.Parcoords(
             dimensions=dimensions,
-            line={"color": scores, "colorscale": "Cividis", "reversescale": True},
+            line={"color": scores, "colorscale": [[0, "#e0b64a"], [0.5, "#7d8a94"], [1, "#00224e"]]},
             labelfont={"size": 13},
+            # The ends of the axes, with all their digits, stand between ticks and labels.
+            rangefont={"color": "rgba(0, 0, 0, 0)"},
             tickfont={"size": 11},
             unselected={"line": {"opacity": 0.08}},
         )
@@ -379,8 +379,10 @@ def _pairs(comparison: Comparison) -> list[Figure]:
         for axis, head in (("xaxis", across), ("yaxis", up)):
             better = MAIN_METRICS[comparison.main_metrics[head]]
             title = f"{html.escape(labels[head])}{'' if better else ' (reversed)'}"
-            figure.update_layout({axis: {"title": {"text": title}, "autorange": True if better else "reversed"}})
-        figures.append(_styled(figure, 320, {"l": 62, "r": 12, "t": 12, "b": 50}))
+            figure.update_layout(
+                {axis: {"title": {"text": title, "standoff": 10}, "autorange": True if better else "reversed"}}
+            )
+        figures.append(_styled(figure, 320, {"l": 70, "r": 12, "t": 12, "b": 50}))
     return figures
 
 

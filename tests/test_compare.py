@@ -1,0 +1,128 @@
+import json
+import shutil
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from manyheads import compare, tracking
+from manyheads.config import read_params
+from manyheads.errors import DataError, MachineError
+from manyheads.tracking import Place
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def root(tmp_path, migrated_store, monkeypatch):
+    """Return a project whose record has two sweeps and a training of its own."""
+    shutil.copy(migrated_store, tmp_path / "mlflow.db")
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "conf").mkdir()
+    shutil.copy(ROOT / "conf/config.yaml", tmp_path / "conf")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def config(root):
+    return read_params(root / "params.yaml").tracking
+
+
+def sweep(root, weights, failing=()):
+    """Record a sweep over the weight of the age; return its run's id and those of its points."""
+    points = []
+    with tracking.run(config(root), root, Place("a sweep", {"sweep": "s"})) as parent:
+        for weight in (*weights, *failing):
+            for seed in (1, 2):
+                overrides = ["experiment=utkface", f"loss.weights.age={weight}", f"seed={seed}"]
+                tags = {"split": "abc", "overrides": json.dumps(overrides), "sweep": "s", "point": f"{weight}-{seed}"}
+                place = Place(f"age={weight} seed={seed}", tags, parent.run_id)
+                try:
+                    with tracking.run(config(root), root, place) as run:
+                        points.append(run.run_id)
+                        run.params({"seed": seed, "loss": {"name": "balanced", "weights": {"age": weight}}})
+                        if weight in failing:
+                            raise RuntimeError("out of memory\nin two lines")
+                        gain = 0.5 + weight / 10 + seed / 1000
+                        figures = {"age/gain": gain, "age/mae": 10 * (1 - gain), "score": gain}
+                        run.metrics({f"best/val/{name}": value for name, value in figures.items()})
+                except RuntimeError:
+                    pass
+    return parent.run_id, points
+
+
+def artifacts(root, run_id):
+    return {file.path for file in mlflow.MlflowClient(tracking.tracking_uri(root)).list_artifacts(run_id, "comparison")}
+
+
+FILES = {"comparison/comparison.html", "comparison/points.csv"}
+
+
+def test_the_newest_sweep_is_compared_and_gets_the_files(root, capsys):
+    sweep(root, [4])
+    parent, points = sweep(root, [1, 2], failing=[3])
+    compare.main([])
+    table = pd.read_csv(root / "reports/comparison/points.csv", keep_default_na=False)
+    assert set(table["run_id"]) == set(points)
+    assert table["status"].tolist() == ["FINISHED"] * 4 + ["FAILED"] * 2
+    assert table["error"].tolist()[-1] == "out of memory in two lines"
+    printed = capsys.readouterr().out
+    assert "failed: age=3 seed=1: out of memory in two lines" in printed
+    assert "dvc exp run -S experiment=utkface -S loss.weights.age=2\n" in printed
+    assert artifacts(root, parent) == FILES
+    assert mlflow.MlflowClient(tracking.tracking_uri(root)).get_run(parent).info.status == "FINISHED"
+
+
+def test_sweeps_and_trainings_can_be_named_by_their_first_characters(root, tmp_path):
+    first, of_first = sweep(root, [1])
+    second, of_second = sweep(root, [2, 4])
+    output = tmp_path / "elsewhere"
+    compare.main([first[:10], of_second[0][:10], "--output", str(output)])
+    assert set(pd.read_csv(output / "points.csv")["run_id"]) == {*of_first, of_second[0]}
+    assert artifacts(root, first) == FILES
+    compare.main([first, second, "--output", str(output)])
+    assert set(pd.read_csv(output / "points.csv")["run_id"]) == {*of_first, *of_second}
+    assert artifacts(root, second) == set()
+
+
+def test_a_filter_is_mlflows_and_never_takes_a_sweep_itself(root):
+    _, first = sweep(root, [1, 2])
+    _, second = sweep(root, [2])
+    compare.main(["--filter", "params.`loss.weights.age` = '2'"])
+    table = pd.read_csv(root / "reports/comparison/points.csv")
+    assert set(table["run_id"]) == {*first[2:], *second}
+    compare.main(["--filter", "metrics.`best/val/score` > 0"])
+    assert len(pd.read_csv(root / "reports/comparison/points.csv")) == 6
+
+
+def test_what_cannot_be_compared_is_named_in_one_line(root, monkeypatch):
+    with pytest.raises(DataError, match="has no experiment"):
+        compare.main([])
+    _, points = sweep(root, [1])
+    for arguments, message in (
+        (["0123456789"], "has no run '0123456789'"),
+        ([points[0][:4]], "too short"),
+        (["--filter", "params.`loss.name` = 'nothing'"], "has no training for which"),
+        (["--filter", "what is this"], "does not understand the filter"),
+    ):
+        with pytest.raises(DataError, match=message) as caught:
+            compare.main(arguments)
+        assert "\n" not in str(caught.value)
+    (root / "mlflow.db").write_bytes(b"this is no database")
+    with pytest.raises(MachineError, match="cannot be read"):
+        compare.main([])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/nowhere.db")
+    with pytest.raises(DataError, match="no record of runs"):
+        compare.main([])
+    assert not (root / "nowhere.db").exists()
+
+
+def test_a_sweep_without_points_is_no_training(root):
+    with tracking.run(config(root), root, Place("a sweep", {"sweep": "s"})) as parent:
+        pass
+    with pytest.raises(DataError, match="has no training among"):
+        compare.main([parent.run_id])
+    with pytest.raises(DataError, match="has no sweep"):
+        compare.main([])
