@@ -269,7 +269,7 @@ def _hover(candidate: Candidate, comparison: Comparison) -> str:
 
 
 def _brief(text: str, length: int = 16) -> str:
-    return html.escape(text if len(text) <= length else f"{text[: length - 1]}…")
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _ticks(values: Sequence[float], logarithmic: bool) -> list[float]:
@@ -297,12 +297,17 @@ def _scale(values: Sequence[str]) -> tuple[list[float], list[float], list[str]]:
     if len(numbers) < len(values):
         order = sorted(set(values), key=value_order)
         places = [float(order.index(value)) for value in values]
-        return places, [float(i) for i in range(len(order))], [_brief(short_value(value)) for value in order]
+        return places, [float(i) for i in range(len(order))], [_brief(short_value(value), 14) for value in order]
     logarithmic = min(numbers) > 0
     ticks = _ticks(numbers, logarithmic)
-    if logarithmic:
-        return list(map(math.log2, numbers)), list(map(math.log2, ticks)), [short_value(str(tick)) for tick in ticks]
-    return numbers, ticks, [short_value(str(tick)) for tick in ticks]
+    place = math.log2 if logarithmic else float
+    span = place(max(numbers)) - place(min(numbers))
+    kept: list[float] = []
+    for tick in ticks:
+        # Texts that stand too close would run into one another.
+        if not kept or place(tick) - place(kept[-1]) >= span / (MAX_TICKS - 1):
+            kept.append(tick)
+    return [place(number) for number in numbers], [place(tick) for tick in kept], [short_value(str(n)) for n in kept]
 
 
 def _parallel(comparison: Comparison) -> Figure:
@@ -313,11 +318,15 @@ def _parallel(comparison: Comparison) -> Figure:
     for setting in comparison.varied:
         places, ticks, texts = _scale([candidate.settings[setting] for candidate in comparison.candidates])
         if len(set(places)) > 1:
-            dimensions.append({"label": _brief(names[setting]), "values": places, "tickvals": ticks, "ticktext": texts})
+            dimensions.append(
+                {"label": html.escape(_brief(names[setting])), "values": places, "tickvals": ticks, "ticktext": texts}
+            )
     for head, label in _labels(comparison).items():
         metric = comparison.main_metrics[head]
         values = [candidate.metrics[head] for candidate in comparison.candidates]
-        dimensions.append({"label": _brief(label), "values": values, "range": _range(values, MAIN_METRICS[metric])})
+        dimensions.append(
+            {"label": html.escape(_brief(label)), "values": values, "range": _range(values, MAIN_METRICS[metric])}
+        )
     scores = [candidate.score for candidate in comparison.candidates]
     dimensions.append({"label": SCORE, "values": scores, "range": _range(scores, True)})
     figure = go.Figure(
@@ -331,7 +340,7 @@ def _parallel(comparison: Comparison) -> Figure:
             unselected={"line": {"opacity": 0.08}},
         )
     )
-    return _styled(figure, 380, {"l": 70, "r": 50, "t": 60, "b": 24})
+    return _styled(figure, 380, {"l": 100, "r": 50, "t": 60, "b": 24})
 
 
 def _range(values: Sequence[float], more_is_better: bool) -> list[float]:
@@ -428,7 +437,12 @@ def _effect_plots(comparison: Comparison, setting: str) -> list[Figure]:
                 hoverinfo="text",
             )
         room = (max(places) - min(places)) * 0.08
-        figure.update_xaxes(tickvals=ticks, ticktext=texts, range=[min(places) - room, max(places) + room])
+        figure.update_xaxes(
+            tickvals=ticks,
+            ticktext=list(map(html.escape, texts)),
+            tickangle=0,
+            range=[min(places) - room, max(places) + room],
+        )
         figure.update_layout(title={"text": html.escape(_figure_label(name)), "x": 0, "xref": "paper", "font_size": 13})
         figures.append(_styled(figure, 220, {"l": 46, "r": 8, "t": 30, "b": 36}))
     return figures
