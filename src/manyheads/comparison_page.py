@@ -36,6 +36,8 @@ TABLE = "points.csv"
 METRIC_LABELS = {"mae": "MAE", "accuracy": "accuracy"}
 ROWS_ON_TERMINAL = 20
 MAX_TICKS = 6
+# So many stand side by side below a small plot.
+LETTERS = 28
 NAMES_IN_A_SENTENCE = 4
 # More settings than these do not fit a terminal as columns of their own.
 SETTING_COLUMNS = 3
@@ -305,7 +307,7 @@ def _scale(values: Sequence[str]) -> tuple[list[float], list[float], list[str]]:
     kept: list[float] = []
     for tick in ticks:
         # Texts that stand too close would run into one another.
-        if not kept or place(tick) - place(kept[-1]) >= span / (MAX_TICKS - 1):
+        if not kept or place(tick) - place(kept[-1]) >= span * (len(short_value(str(tick))) + 1.5) / LETTERS:
             kept.append(tick)
     return [place(number) for number in numbers], [place(tick) for tick in kept], [short_value(str(n)) for n in kept]
 
