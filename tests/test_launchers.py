@@ -1,4 +1,4 @@
-"""Sweeps in several processes: one MLflow server over HTTP, a point that fails, and a process that is killed."""
+"""Sweeps in several processes: one MLflow server over HTTP, and a process that is killed."""
 
 import importlib.util
 import json
@@ -12,13 +12,13 @@ import psutil
 import pytest
 
 from conftest import TINY, compose, make_tiny_project, write_lock
+from manyheads import sweep
 from manyheads.layout import Layout
+from manyheads.points import Group, Record
 from serving import PATIENCE, mlflow_server, wait_for
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 25
-
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,32 @@ def trainer(layout: Layout) -> psutil.Process | None:
     return None
 
 
+def test_points_that_died_are_launched_one_by_one_where_a_death_takes_the_neighbours_along(tmp_path):
+    group = Group(tmp_path, tmp_path, "sweep")
+    for identity, attempts in (("a", 1), ("b", 1), ("c", 0), ("d", 0)):
+        group.write(identity, Record(name=identity, overrides=(), settings={}, split="", attempts=attempts))
+    joblib = {"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"}
+    assert sweep._batch(group, ["a", "b", "c", "d"], joblib) == ["c", "d"]
+    assert sweep._batch(group, ["a", "b"], joblib) == ["a"]
+    submitit = {"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"}
+    assert sweep._batch(group, ["a", "b", "c", "d"], submitit) == ["a", "b", "c", "d"]
+
+
+def test_a_process_elsewhere_is_told_where_the_record_is_and_how_many_threads(monkeypatch):
+    for name in sweep.THREADS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
+    launcher = {"_target_": "hydra_plugins.hydra_submitit_launcher.x", "cpus_per_task": 6}
+    with sweep._threads(launcher, 3) as environment:
+        assert environment == dict.fromkeys(sweep.THREADS, "6") | {"MLFLOW_TRACKING_URI": "http://tracking:5000"}
+    assert not set(sweep.THREADS) & set(os.environ)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    with sweep._threads(launcher, 3) as environment:
+        assert environment["OMP_NUM_THREADS"] == "2"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("plug_in", "launcher"),
     [
@@ -64,7 +90,7 @@ def trainer(layout: Layout) -> psutil.Process | None:
     ids=["joblib", "submitit", "ray"],
 )
 def test_points_in_processes_of_their_own(tmp_path, migrated_store, server, plug_in, launcher):
-    """Of three points one diverges and one is killed: two finish, in one run each, under one parent."""
+    """A process is killed: its points go on where they were, in one run each, and train nothing a second time."""
     if importlib.util.find_spec(f"hydra_plugins.{plug_in}") is None:
         pytest.skip(f"{plug_in} is not installed: see docs/parallel.md")
     layout = make_tiny_project(tmp_path, migrated_store)
@@ -72,40 +98,35 @@ def test_points_in_processes_of_their_own(tmp_path, migrated_store, server, plug
         if not (tmp_path / name).exists():
             (tmp_path / name).symlink_to(ROOT / name)
     write_lock(layout, compose(*TINY))
-    experiment = f"tracking.experiment={plug_in}"
-    command = ["train.learning_rate=0.01,0.02,1e38", experiment, *launcher]
+    command = ["train.learning_rate=0.01,0.02", f"tracking.experiment={plug_in}", *launcher]
 
     first = start(layout, server, *command)
     victim = wait_for(lambda: trainer(layout), "a training")
     threads = victim.environ().get("TF_NUM_INTRAOP_THREADS")
     victim.kill()
     _, err = first.communicate(timeout=PATIENCE)
-    assert first.returncode == 1, err
+    assert first.returncode == 0, err
     assert threads == "1"
     after = records(layout)
-    good = ["learning_rate=0.01", "learning_rate=0.02"]
-    assert after["learning_rate=1e+38"]["status"] == "FAILED"
-    assert "diverged" in after["learning_rate=1e+38"]["error"]
-    assert [after[name]["status"] for name in good] == ["FINISHED"] * 2, err
-    assert 2 in [after[name]["attempts"] for name in good]
+    assert [record["status"] for record in after.values()] == ["FINISHED"] * 2
+    assert 2 in [record["attempts"] for record in after.values()]
 
     client = mlflow.MlflowClient(server)
     runs = client.search_runs([client.get_experiment_by_name(plug_in).experiment_id])
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    children = {run.info.run_name: run for run in runs if run is not parent}
-    assert len(children) == len(runs) - 1 == 3
-    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
-    assert [children[name].info.status for name in good] == ["FINISHED"] * 2
-    for name in good:
-        steps = [point.step for point in client.get_metric_history(children[name].info.run_id, "val/score")]
-        assert sorted(steps) == list(range(1, EPOCHS + 1)), name
+    children = [run for run in runs if run is not parent]
+    assert sorted(run.info.run_name for run in children) == sorted(after)
+    for run in children:
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, "val/score")]
+        assert sorted(steps) == list(range(1, EPOCHS + 1)), run.info.run_name
     assert {Path(each.path).name for each in client.list_artifacts(parent.info.run_id, "comparison")} == {
         "comparison.html", "points.csv",
     }  # fmt: skip
-    assert not (layout.root / "mlflow.db-journal").exists()
 
     again = start(layout, server, *command)
     _, err = again.communicate(timeout=PATIENCE)
-    assert again.returncode == 1, err
+    assert again.returncode == 0, err
     assert "2 of them finished before" in err
-    assert {name: records(layout)[name] for name in good} == {name: after[name] for name in good}
+    assert records(layout) == after

@@ -60,6 +60,7 @@ class Launch:
         waiting: How many of them this launch is to train.
         started: When it began, in seconds since the epoch.
         process: The launching process.
+        environment: What a process on another machine may not inherit: where the record is, and how many threads.
     """
 
     group: Group
@@ -67,7 +68,10 @@ class Launch:
     waiting: int
     started: float
     process: int
+    environment: Mapping[str, str]
 
+
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 
 # What chooses the sweeper on Hydra's command line, and the folder that Hydra insists on.
 SETTINGS = ("hydra/sweeper=points", "hydra.sweep.dir=.cache/hydra", "hydra.sweep.subdir=${hydra.job.num}")
@@ -134,12 +138,16 @@ def _train(context: Any, settings: Any, group: Group, identities: Mapping[str, P
     for key in unfinished:
         group.write(key, group.read(key).model_copy(update={"attempts": 0}))
     while unfinished:
-        launch = Launch(group, tuple(identities), len(unfinished), time.time(), os.getpid())
-        task = functools.partial(train_point, launch=launch)
-        launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=settings)
+        batch = _batch(group, list(unfinished), settings.hydra.launcher)
         try:
-            with _threads(settings.hydra.launcher, len(unfinished)):
-                launcher.launch([list(point.overrides) for point in unfinished.values()], initial_job_idx=0)
+            with _threads(settings.hydra.launcher, len(batch)) as environment:
+                launch = Launch(group, tuple(identities), len(batch), time.time(), os.getpid(), environment)
+                launcher = Plugins.instance().instantiate_launcher(
+                    hydra_context=context,
+                    task_function=functools.partial(train_point, launch=launch),
+                    config=settings,
+                )
+                launcher.launch([list(unfinished[key].overrides) for key in batch], initial_job_idx=0)
         except Exception as error:
             # A launcher gives up when a process of its dies, also on points that had nothing to do with it.
             group.bury()
@@ -148,6 +156,17 @@ def _train(context: Any, settings: Any, group: Group, identities: Mapping[str, P
                 raise MachineError(f"the launcher started no point ({reason}): see hydra/launcher") from error
             logger.warning("warning: a process that trained a point died (%s)", reason)
         unfinished = {key: point for key, point in unfinished.items() if _once_more(group, key)}
+
+
+def _batch(group: Group, unfinished: list[str], launcher: Mapping[str, Any]) -> list[str]:
+    """Return the points to launch together.
+
+    When a process dies, joblib kills its neighbours, too. Those that had started go on one by one after the others:
+    which of them died by itself is not known, and it must not take the others along twice.
+    """
+    if "joblib" not in str(launcher.get("_target_", "")):
+        return unfinished
+    return [key for key in unfinished if not group.read(key).attempts] or unfinished[:1]
 
 
 def _once_more(group: Group, identity: str) -> bool:
@@ -162,6 +181,8 @@ def _once_more(group: Group, identity: str) -> bool:
 def train_point(values: Any, launch: Launch) -> None:
     """Train one point, wherever a launcher runs it. Nothing is raised: how it ended is in its folder."""
     interruption.heed()
+    for name, value in launch.environment.items():
+        os.environ.setdefault(name, value)
     config = load(values)
     group = launch.group
     os.chdir(group.root)
@@ -282,14 +303,17 @@ def cores_per_point(launcher: Mapping[str, Any], points: int, cores: int) -> int
 
 
 @contextmanager
-def _threads(launcher: Mapping[str, Any], points: int) -> Iterator[None]:
-    """Tell the processes that a launcher starts how many threads TensorFlow may use; a person's own setting stays."""
+def _threads(launcher: Mapping[str, Any], points: int) -> Iterator[dict[str, str]]:
+    """Tell the processes that a launcher starts how many threads TensorFlow may use; a person's own setting stays.
+
+    Yields:
+        What such a process is to have in its environment.
+    """
     cores = cores_per_point(launcher, points, available_cores())
-    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS") if cores else ()
-    ours = [name for name in names if name not in os.environ]
+    ours = [name for name in THREADS if cores and name not in os.environ]
     os.environ.update({name: str(cores) for name in ours})
     try:
-        yield
+        yield {name: os.environ[name] for name in (*THREADS, "MLFLOW_TRACKING_URI") if name in os.environ}
     finally:
         for name in ours:
             del os.environ[name]
