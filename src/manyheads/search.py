@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from manyheads import tracking, training
+from manyheads import interruption, tracking, training
 from manyheads.comparison import short_names
 from manyheads.config import Config, compose, composition_error, did_you_mean, known_keys, load
 from manyheads.errors import ConfigError, ManyheadsError
@@ -304,6 +304,7 @@ class Search:
         from optuna.samplers import TPESampler
         from optuna.trial import TrialState
 
+        interruption.heed()
         with ExitStack() as alive:
             with self.lock:
                 self.bury()
