@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -121,6 +122,31 @@ def test_experiments_in_the_workspace_and_from_the_queue_leave_a_run_each(clone)
     assert sorted(run.data.tags["loss"] for run in runs) == ["age_heavy", "balanced", "gender_heavy", "race_heavy"]
     assert all(run.info.status == "FINISHED" and "test/score" in run.data.metrics for run in runs)
     assert all(run.data.tags["dvc.experiment"] for run in runs[1:])
+    shown = json.loads(clone.run("dvc", "exp", "show", "--json"))
+    in_dvc = {
+        experiment["name"]: experiment["revs"][0]["data"]["metrics"]["reports/metrics.json"]["data"]["score"]
+        for baseline in shown
+        for experiment in baseline["experiments"] or []
+    }
+    assert in_dvc == {run.data.tags["dvc.experiment"]: run.data.metrics["test/score"] for run in runs[1:]}
+
+
+@pytest.mark.timeout(600)
+def test_the_command_that_a_sweep_recommends_gives_its_figures_again(clone):
+    clone.run("git", "checkout", "-q", ".")
+    clone.run("dvc", "repro", "split")
+    said = clone.run("python", "-m", "manyheads", "train", "-m", *TINY, "loss.weights.age=0.5,2", PYTHONPATH="src")
+    (command,) = [line for line in said.splitlines() if line.startswith("dvc exp run -S ")]
+    clone.run(*shlex.split(command))
+    promoted = max(clone.runs(), key=lambda run: run.info.start_time)
+    points = [run for run in clone.runs() if "point" in run.data.tags]
+    best = max(points, key=lambda run: run.data.metrics["best/val/score"])
+    assert promoted.data.tags["dvc.experiment"]
+    assert promoted.data.params == best.data.params
+    for name in ("best/val/score", "best/val/age/mae", "last/val/race/accuracy"):
+        assert promoted.data.metrics[name] == best.data.metrics[name]
+    assert "test/score" in promoted.data.metrics
+    assert not any(name.startswith("test/") for run in points for name in run.data.metrics)
 
 
 def test_missing_photographs_say_where_they_come_from(clone):

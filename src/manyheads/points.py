@@ -183,9 +183,11 @@ class Group:
                 continue
             try:
                 with filelock.FileLock(_lock(self.place(identity)), timeout=0):
-                    record.status, record.error = "KILLED", "its process died"
-                    self.write(identity, record)
-                    tracking.close(self.root, record.run_id, "KILLED")
+                    record = self.read(identity)  # it may have ended since
+                    if record.status == "RUNNING":
+                        record.status, record.error = "KILLED", "its process died"
+                        self.write(identity, record)
+                        tracking.close(self.root, record.run_id, "KILLED")
             except filelock.Timeout:
                 continue
 
@@ -210,7 +212,7 @@ class Group:
         compared = compare([self.read(identity).as_point() for identity in identities])
         comparison_page.write(self.folder, compared, self._about(command))
         comparison_page.show(compared, Console(highlight=False))
-        files = [self.folder / name for name in ("comparison.html", "points.csv")]
+        files = [self.folder / comparison_page.PAGE, self.folder / comparison_page.TABLE]
         tracking.attach(self.root, self.parent, files, "comparison")
         logger.info("page: %s", files[0])
         return compared
