@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 240
+PATIENCE = 400
 
 
 @contextmanager
