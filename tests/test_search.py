@@ -253,27 +253,26 @@ def test_a_hopeless_trial_is_stopped_and_says_why(project, monkeypatch):
 
 
 def test_a_failed_trial_costs_no_other_and_is_tried_again(project, capsys):
-    arguments = ["--trials", "3", "train.epochs=1", "train.learning_rate=0.01,1e38"]
+    arguments = ["--trials", "2", "train.epochs=1", "train.learning_rate=0.01,1e38"]
     assert command(*arguments) == 1
     captured = capsys.readouterr()
-    assert "trials failed: learning_rate=1e+38 (training diverged in epoch 1" in captured.err
+    assert "1 of 2 trials failed: learning_rate=1e+38 (training diverged in epoch 1" in captured.err
     assert "dvc exp run" in captured.out
-    assert set(states(project)) == {"COMPLETE", "FAIL"}
+    assert sorted(states(project)) == ["COMPLETE", "FAIL"]
     (parent,), children = runs(project)
     assert parent.info.status == "FAILED"
     assert {child.data.params["train.learning_rate"]: child.info.status for child in children} == {
         "0.01": "FINISHED", "1e+38": "FAILED",
     }  # fmt: skip
     assert {child.data.tags["search"] for child in children} == {parent.data.tags["search"]}
-    failed = states(project).count("FAIL")
     assert command(*arguments) == 1
-    assert states(project)[3:] == ["FAIL"] * failed
+    assert states(project).count("FAIL") == 2
     assert len(runs(project)[1]) == 2
 
 
 def test_settings_that_are_possible_each_but_not_together_are_a_failed_trial(project, quick_trainings, capsys):
     impossible = ["loss.weighting=fixed,learned", "loss.functions.age=gaussian,mae"]
-    assert command("--trials", "8", *impossible) == 1
+    assert command("--trials", "6", *impossible) == 1
     assert "its weight cannot be learned" in capsys.readouterr().err
     assert set(states(project)) == {"COMPLETE", "FAIL"}
 
@@ -281,7 +280,7 @@ def test_settings_that_are_possible_each_but_not_together_are_a_failed_trial(pro
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_and_interrupted_it_goes_on_at_the_last_epoch(project):
-    words = [sys.executable, "-m", "manyheads", "search", "--trials", "2", *TINY, "train.epochs=10"]
+    words = [sys.executable, "-m", "manyheads", "search", "--trials", "2", *TINY, "train.epochs=6"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
     def stop_at(line: str, number: int) -> tuple[int, str]:
@@ -294,10 +293,10 @@ def test_killed_and_interrupted_it_goes_on_at_the_last_epoch(project):
                 line = ""
         return process.wait(), "".join(seen)
 
-    code, _ = stop_at("epoch 2/10", signal.SIGKILL)
+    code, _ = stop_at("epoch 2/6", signal.SIGKILL)
     assert code == -signal.SIGKILL
     assert states(project) == ["RUNNING"]
-    code, err = stop_at("epoch 5/10", signal.SIGINT)
+    code, err = stop_at("epoch 4/6", signal.SIGINT)
     assert code == 130, err
     assert "going on after epoch" in err
     assert states(project) == ["FAIL", "FAIL", "WAITING"]
@@ -313,4 +312,4 @@ def test_killed_and_interrupted_it_goes_on_at_the_last_epoch(project):
     client = mlflow.MlflowClient(f"sqlite:///{project.root}/mlflow.db")
     for each in children:
         steps = [point.step for point in client.get_metric_history(each.info.run_id, "val/score")]
-        assert sorted(steps) == list(range(1, 11))
+        assert sorted(steps) == list(range(1, 7))
