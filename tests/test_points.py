@@ -57,6 +57,17 @@ def test_a_finished_point_is_not_trained_again(group, tiny_config, simulated):
     assert group.run(identity, tiny_config()).attempts == 1
 
 
+def test_a_point_that_died_too_often_is_left(group, tiny_config, simulated):
+    def die():
+        raise AssertionError
+
+    simulated(die)
+    identity = group.plan(tiny_config(), "one", [])
+    for attempts, status in ((points.ATTEMPTS, "RUNNING"), (1, "FAILED")):
+        group.write(identity, group.read(identity).model_copy(update={"status": "RUNNING", "attempts": attempts}))
+        assert group.run(identity, tiny_config()).status == status
+
+
 @pytest.mark.parametrize(
     ("error", "lines"), [(ManyheadsError("training diverged:\n lower it"), 1), (ValueError("what is this"), 5)]
 )

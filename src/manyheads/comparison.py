@@ -418,7 +418,7 @@ def _candidates(
         candidates.append(
             Candidate(
                 name=" ".join(f"{names[name]}={short_value(value)}" for name, value in zip(varied, key, strict=True))
-                or groups[key][0].name,
+                or (groups[key][0].name if len(groups[key]) == 1 else "as composed"),
                 settings=dict(zip(varied, key, strict=True)),
                 points=tuple(sorted(groups[key], key=lambda point: _natural(point.settings.get("seed", "")))),
                 seeds=len(repeats[key]),

@@ -145,7 +145,9 @@ class Group:
         outputs = self.place(identity)
         with filelock.FileLock(_lock(outputs)):
             record = self.read(identity)
-            if record.status == "FINISHED":
+            # A launcher may start a point whose process died again by itself, and again.
+            died_too_often = record.status == "RUNNING" and record.attempts >= ATTEMPTS
+            if record.status == "FINISHED" or died_too_often:
                 return record
             record = record.model_copy(update={"status": "RUNNING", "attempts": record.attempts + 1, "error": ""})
             self.write(identity, record)
@@ -201,21 +203,24 @@ class Group:
             self.write(identity, record)
 
     def answer(self, identities: Iterable[str], command: str) -> Comparison:
-        """Compare points: print the table, write the page and the CSV, and give them to the parent run.
+        """Compare points, write the page and the CSV, and give them to the parent run.
 
         Args:
             identities: The points, in the order in which they are listed.
             command: What was typed.
         """
-        from rich.console import Console
-
         compared = compare([self.read(identity).as_point() for identity in identities])
         comparison_page.write(self.folder, compared, self._about(command))
-        comparison_page.show(compared, Console(highlight=False))
         files = [self.folder / comparison_page.PAGE, self.folder / comparison_page.TABLE]
         tracking.attach(self.root, self.parent, files, "comparison")
-        logger.info("page: %s", files[0])
         return compared
+
+    def show(self, compared: Comparison) -> None:
+        """Print a comparison; the reader may have gone, so this comes when everything else is in order."""
+        from rich.console import Console
+
+        comparison_page.show(compared, Console(highlight=False))
+        logger.info("page: %s", self.folder / comparison_page.PAGE)
 
     def _about(self, command: str) -> dict[str, str]:
         provenance = tracking.provenance(self.root)

@@ -425,12 +425,13 @@ class Search:
                 record = self.group.read(identity)
                 if record.status == "FINISHED" and not record.run_id:
                     self.group.record_again(composed(self.group.root, record.overrides), identity)
-            self.group.answer(points, self.command)
+            compared = self.group.answer(points, self.command)
             spent = self.spent()
             if not any(trial.state == TrialState.RUNNING for trial in spent):
                 whole = "FAILED" if self.failed() else "FINISHED"
                 status = whole if len(spent) >= self.total else "KILLED"
                 tracking.set_status(self.group.root, self.group.parent, status)
+        self.group.show(compared)
 
     def name(self, trial: optuna.Trial | FrozenTrial) -> str:
         """Return what a trial differs in, such as ``age=0.3 race=1.24``."""

@@ -14,7 +14,7 @@ import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 
 from manyheads import interruption, tracking
+from manyheads.comparison import short_names
 from manyheads.config import Config, composition_error, load
 from manyheads.errors import ConfigError, MachineError, ManyheadsError
 from manyheads.layout import Layout
@@ -96,7 +97,7 @@ def run(context: Any, settings: Any, overrides: Sequence[str], typed: Sequence[s
     require_data_as_locked(points[0].config, root)
     for point in points:
         require_settings_as_locked(point.config, root)
-    with one_at_a_time(root), _recorded(points, root, typed) as group:
+    with ExitStack() as at_the_end, one_at_a_time(root), _recorded(points, root, typed) as group:
         identities = {group.plan(point.config, point.name, point.overrides): point for point in points}
         group.bury()
         _say_what_is_known(group, identities)
@@ -106,7 +107,7 @@ def run(context: Any, settings: Any, overrides: Sequence[str], typed: Sequence[s
             group.bury()
             for identity, point in identities.items():
                 group.record_again(point.config, identity)
-            group.answer(identities, command(typed))
+            at_the_end.callback(group.show, group.answer(identities, command(typed)))
         _refuse_unfinished([group.read(identity) for identity in identities])
 
 
@@ -172,7 +173,7 @@ def _batch(group: Group, unfinished: list[str], launcher: Mapping[str, Any]) -> 
 def _once_more(group: Group, identity: str) -> bool:
     record = group.read(identity)
     if record.status == "KILLED" and record.attempts >= ATTEMPTS:
-        error = f"its process died {record.attempts} times: is there memory enough for so many points at once?"
+        error = f"its process died {record.attempts} times, perhaps for want of memory"
         group.write(identity, record.model_copy(update={"status": "FAILED", "error": error}))
         return False
     return record.status in ("PLANNED", "KILLED", "RUNNING")
@@ -219,8 +220,7 @@ def names_of(combinations: Sequence[Sequence[str]]) -> list[str]:
     """
     parsed = [dict(override.partition("=")[::2] for override in overrides) for overrides in combinations]
     keys = [key for key in parsed[0] if len({values.get(key) for values in parsed}) > 1] or list(parsed[0])
-    leaves = [key.rpartition(".")[2] for key in keys]
-    short = {key: key if leaves.count(leaf) > 1 else leaf for key, leaf in zip(keys, leaves, strict=True)}
+    short = short_names(keys)
     return [" ".join(f"{short[key]}={values[key]}" for key in keys) or "as composed" for values in parsed]
 
 

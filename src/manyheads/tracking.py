@@ -245,6 +245,8 @@ def _client(config: TrackingConfig, root: Path) -> Any:
     """Return a client of the store, in which the experiment exists."""
     for key, value in IMPATIENCE.items():
         os.environ.setdefault(key, value)
+    # A server's address after each run would stand amid our own tables.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     import filelock
     import mlflow
 
