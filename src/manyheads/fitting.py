@@ -253,7 +253,6 @@ def resume(path: Path, model: keras.Model) -> Progress:
     """
     if not path.exists():
         return Progress()
-    model.optimizer.build(model.trainable_variables)
     with _state(path) as arrays:
         about = _about(arrays)
         for i, variable in enumerate(_variables(model)):

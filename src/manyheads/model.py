@@ -172,6 +172,8 @@ def compile_heads(
         learned=weighting == "learned",
     )
     compiled.compile(optimizer=optimizer)
+    # TensorFlow traces a step that makes variables twice, and tracing takes seconds.
+    optimizer.build(compiled.trainable_variables)
     return compiled
 
 
