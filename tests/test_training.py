@@ -53,11 +53,12 @@ def test_what_fails_is_in_the_run(tiny_project, tiny_config):
 def test_a_training_that_is_ended_on_purpose_is_no_failure(tiny_project, tiny_config):
     def stop(epoch, row):
         if epoch == 2:
-            raise Stopped
+            raise Stopped("worse than the others")
 
     with pytest.raises(Stopped):
         training.train(tiny_config(), tiny_project, tiny_project, on_epoch=stop)
     (run,) = runs(tiny_project)
     assert run.info.status == "KILLED"
-    assert "error" not in run.data.tags
+    assert run.data.tags["error"] == "worse than the others"
+    assert "traceback.txt" not in {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
     assert not tiny_project.model.exists()
