@@ -77,3 +77,4 @@ def test_only_train_can_be_swept():
     done = run("parse", "--multirun", "seed=1,2")
     assert done.returncode == 2
     assert "only train can be swept" in done.stderr
+    assert not (ROOT / "multirun").exists()

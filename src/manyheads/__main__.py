@@ -129,7 +129,8 @@ def run_stage(name: str, arguments: list[str]) -> None:
         except ManyheadsError as error:
             refusals.append(error)  # raised below, past Hydra, which would add a line of its own
 
-    settings = ["hydra.output_subdir=null", "hydra.run.dir=.", "hydra/job_logging=none", "hydra/hydra_logging=none"]
+    settings = ["hydra.output_subdir=null", "hydra.run.dir=.", "hydra.sweep.dir=.cache/hydra"]
+    settings += ["hydra.sweep.subdir=${hydra.job.num}", "hydra/job_logging=none", "hydra/hydra_logging=none"]
     place: list[str] = []
     if not any(argument.startswith(("--config-dir", "-cd")) for argument in arguments):
         place = ["--config-dir", str(root / "conf")]

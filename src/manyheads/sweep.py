@@ -74,8 +74,8 @@ class Launch:
 
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 
-# What chooses the sweeper on Hydra's command line, and the folder that Hydra insists on.
-SETTINGS = ("hydra/sweeper=points", "hydra.sweep.dir=.cache/hydra", "hydra.sweep.subdir=${hydra.job.num}")
+# What chooses the sweeper on Hydra's command line.
+SETTINGS = ("hydra/sweeper=points",)
 
 
 def run(context: Any, settings: Any, overrides: Sequence[str], typed: Sequence[str]) -> None:
