@@ -1,11 +1,12 @@
-"""What a point of a sweep costs beyond its training: bare trainings and points of the same settings, side by side.
+"""What a point of a sweep costs beyond its training: bare trainings and points of the same settings, in turns.
 
     python benchmarks/sweep_overhead.py
     python benchmarks/sweep_overhead.py experiment=utkface_quick train.epochs=1
 
 Needs the packed data (`dvc repro split`). Everything else happens in a temporary project that shares it, with an MLflow
-store of its own, in one process that has loaded TensorFlow before: bare trainings, a sweep of one point, a sweep of
-more, each training with a seed of its own. What the longer sweep takes beyond the shorter one is the points' own.
+store of its own, in one process that has loaded TensorFlow before. Each turn is a bare training and a sweep of one
+point, each with a seed of its own: what the sweep takes longer is its plan, its parent run and its comparison as well,
+so a point of a longer sweep costs less than this.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from pathlib import Path
 from manyheads.__main__ import main as manyheads
 from manyheads.layout import project_root
 
-SHARED = ("conf", "data", "dvc.yaml", "dvc.lock", "params.yaml", "src")
+SHARED = ("conf", "data", "dvc.yaml", "dvc.lock", "params.yaml", "reports/split.json", "src")
 
 
 def seconds(arguments):
@@ -37,27 +38,28 @@ def seconds(arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="settings of the training")
-    parser.add_argument("--repeats", type=int, default=5, help="trainings of each way (default: 5)")
+    parser.add_argument("--turns", type=int, default=5, help="trainings of each way (default: 5)")
     options = parser.parse_args()
     root = project_root()
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "reports").mkdir()
         for name in SHARED:
             (Path(folder) / name).symlink_to(root / name)
         os.chdir(folder)
         logging.disable(logging.INFO)
         seconds(["train", *options.overrides, "seed=1000"])
-        bare = [seconds(["train", *options.overrides, f"seed={2000 + i}"]) for i in range(options.repeats)]
-        seeds = ",".join(str(4000 + i) for i in range(options.repeats + 1))
-        with contextlib.redirect_stdout(io.StringIO()):  # the comparisons' tables
-            one = seconds(["train", "-m", *options.overrides, "seed=3000"])
-            more = seconds(["train", "-m", *options.overrides, f"seed={seeds}"])
+        bare, point = [], []
+        for turn in range(options.turns):
+            bare.append(seconds(["train", *options.overrides, f"seed={2000 + turn}"]))
+            with contextlib.redirect_stdout(io.StringIO()):  # the comparison's table
+                point.append(seconds(["train", "-m", *options.overrides, f"seed={3000 + turn}"]))
         os.chdir(root)
-    each = (more - one) / options.repeats
-    mean = statistics.mean(bare)
-    print(f"bare training: mean {mean:.2f} s of {options.repeats}, from {min(bare):.2f} to {max(bare):.2f}")
-    print(f"point of a sweep: {each:.2f} s: {each - mean:+.2f} s, {each / mean - 1:+.1%}")
-    print(f"once a sweep (plan, parent run, comparison): {one - each:.2f} s")
+    extra = [ours - theirs for ours, theirs in zip(point, bare, strict=True)]
+    print("bare training, s:     ", "  ".join(f"{value:6.2f}" for value in bare))
+    print("sweep of one point, s:", "  ".join(f"{value:6.2f}" for value in point))
+    median = statistics.median(extra)
+    print(f"median difference: {median:+.2f} s, {median / statistics.median(bare):+.1%}")
 
 
 if __name__ == "__main__":

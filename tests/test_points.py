@@ -116,6 +116,21 @@ def test_a_point_whose_process_died_is_buried_here_and_in_mlflow(group, tiny_con
     assert client.get_run(run_id).info.status == "KILLED"
 
 
+def test_a_run_that_lost_its_store_at_the_end_is_completed_and_not_made_twice(group, tiny_config):
+    config = tiny_config("train.epochs=1")
+    identity = group.plan(config, "one", [])
+    run_id = group.run(identity, config).run_id
+    client = mlflow.MlflowClient(f"sqlite:///{group.root}/mlflow.db")
+    client.update_run(run_id, status="RUNNING")
+    client.log_metric(run_id, "best/val/score", -1.0)
+    group.write(identity, group.read(identity).model_copy(update={"recorded": False}))
+    group.record_again(config, identity)
+    record = group.read(identity)
+    (run,) = client.search_runs([client.get_run(run_id).info.experiment_id])
+    assert (record.recorded, record.run_id, run.info.run_id, run.info.status) == (True, run_id, run_id, "FINISHED")
+    assert run.data.metrics["best/val/score"] == record.figures["best/val/score"]
+
+
 def test_the_log_of_another_process_names_its_point(monkeypatch, capsys):
     root = logging.getLogger()
     before, level = root.handlers[:], root.level

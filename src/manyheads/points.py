@@ -47,6 +47,7 @@ class Record(BaseModel):
         attempts: How often it was started.
         figures: What the training returned.
         run_id: Its MLflow run, or an empty text if there is no record.
+        recorded: Whether MLflow took everything that a finished training has to say.
         error: Why it failed.
         seconds: How long the last attempt took.
     """
@@ -61,6 +62,7 @@ class Record(BaseModel):
     attempts: int = 0
     figures: dict[str, float] = {}
     run_id: str = ""
+    recorded: bool = False
     error: str = ""
     seconds: float = 0.0
 
@@ -167,7 +169,7 @@ class Group:
                 record.status, record.error = "FAILED", " ".join(str(error).split()) or type(error).__name__
                 logger.error("%s", record.error, exc_info=None if isinstance(error, ManyheadsError) else error)
             else:
-                record.status, record.figures, record.run_id = "FINISHED", trained.figures, trained.run_id
+                record.status, record.figures, record.recorded = "FINISHED", trained.figures, bool(trained.run_id)
             finally:
                 record.seconds = round(time.monotonic() - start, 1)
                 self.write(identity, record)
@@ -196,10 +198,11 @@ class Group:
     def record_again(self, config: Config, identity: str) -> None:
         """Give MLflow a finished point that it did not take when it was trained."""
         record = self.read(identity)
-        if record.status == "FINISHED" and not record.run_id:
-            place = tracking.Place(record.name, self._tags(identity, record), self.parent)
+        if record.status == "FINISHED" and not record.recorded:
+            place = tracking.Place(record.name, self._tags(identity, record), self.parent, record.run_id)
             trained = training.Trained("", record.figures)
-            record.run_id = training.record_again(config, Layout(self.root), self.place(identity), place, trained)
+            run_id = training.record_again(config, Layout(self.root), self.place(identity), place, trained)
+            record.run_id, record.recorded = run_id or record.run_id, bool(run_id)
             self.write(identity, record)
 
     def answer(self, identities: Iterable[str], command: str) -> Comparison:

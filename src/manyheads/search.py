@@ -423,7 +423,7 @@ class Search:
             points = {trial.user_attrs["point"]: None for trial in trials if "point" in trial.user_attrs}
             for identity in points:
                 record = self.group.read(identity)
-                if record.status == "FINISHED" and not record.run_id:
+                if record.status == "FINISHED" and not record.recorded:
                     self.group.record_again(composed(self.group.root, record.overrides), identity)
             compared = self.group.answer(points, self.command)
             spent = self.spent()
