@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from manyheads.heads import Categorical, Regression, Scale, score, trivial_baselines
+from manyheads.heads import Categorical, LabelStatistics, Regression, score, trivial_baselines
 
 AGE = Regression(unit="years", minimum=0, maximum=116, bins=(3, 10, 20))
 RACE = Categorical(classes=("white", "black", "asian"))
@@ -20,11 +20,11 @@ def test_edges_belong_to_the_upper_bin():
     assert AGE.strata(np.array([0, 2, 3, 9, 10, 116])).tolist() == [0, 0, 1, 1, 2, 3]
 
 
-def test_scale_of_the_article_is_the_maximum_and_of_others_the_training_labels():
+def test_the_article_scales_by_the_maximum_and_others_by_the_training_labels():
     labels = np.array([10, 20, 30])
-    assert AGE.scale("maximum", labels) == Scale(0.0, 116.0)
-    assert AGE.scale("standard", labels) == Scale(20.0, pytest.approx(np.std(labels)))
-    assert AGE.scale("standard", np.array([7, 7])).spread == 1.0
+    assert AGE.statistics("maximum", labels) == LabelStatistics(0.0, 116.0)
+    assert AGE.statistics("standard", labels) == LabelStatistics(20.0, pytest.approx(np.std(labels)))
+    assert AGE.statistics("standard", np.array([7, 7])).spread == 1.0
 
 
 def test_regression_figures_are_in_the_unit_of_the_label():
@@ -61,6 +61,41 @@ def test_predictions_with_a_variance_have_the_ends_of_an_interval():
     }
     assert list(AGE.columns("age", outputs[:, :1])) == ["age"]
     assert "coverage_90" not in AGE.measure(np.array([1, 2]), outputs[:, :1])
+
+
+def distribution(rows):
+    """Return outputs with a distribution: each row maps ages to probabilities."""
+    outputs = np.zeros((len(rows), 118), dtype=np.float32)
+    for i, row in enumerate(rows):
+        for age, share in row.items():
+            outputs[i, 1 + age] = share
+    outputs[:, 0] = outputs[:, 1:] @ np.arange(117)
+    return outputs
+
+
+def test_a_distribution_gives_its_mean_for_squared_errors_and_its_median_for_absolute_ones():
+    outputs = distribution([{20: 0.75, 80: 0.25}, {40: 1.0}])
+    labels = np.array([20, 40])
+    figures = AGE.measure(labels, outputs)
+    assert AGE.values(outputs).tolist() == [35.0, 40.0]
+    assert AGE.median(outputs) == pytest.approx([20 - 0.5 + 0.5 / 0.75, 40.0])
+    assert figures["mae"] == pytest.approx((0.5 / 0.75 - 0.5) / 2)
+    assert figures["rmse"] == pytest.approx(15 / np.sqrt(2))
+    assert figures["bias"] == pytest.approx(7.5)
+
+
+def test_intervals_of_a_distribution_hold_nine_labels_in_ten():
+    generator = np.random.default_rng(0)
+    centers = generator.integers(30, 80, 3000)
+    line = np.arange(117)
+    shares = np.exp(-(((line - centers[:, None]) / 6) ** 2) / 2)
+    shares /= shares.sum(axis=1, keepdims=True)
+    labels = np.array([generator.choice(line, p=row) for row in shares])
+    outputs = np.concatenate([shares @ line[:, None], shares], axis=1).astype(np.float32)
+    figures = AGE.measure(labels, outputs)
+    assert figures["coverage_90"] == pytest.approx(0.9, abs=0.03)
+    assert figures["interval_width"] == pytest.approx(2 * 1.645 * 6, rel=0.02)
+    assert list(AGE.columns("age", outputs)) == ["age", "age_median", "age_low", "age_high"]
 
 
 def test_gains_are_zero_for_the_baseline_and_one_for_perfection():

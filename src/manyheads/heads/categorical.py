@@ -1,0 +1,179 @@
+"""A label that is one of a few classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from manyheads.heads.base import Head, HeadReport, Labels, LabelStatistics, Outputs, Term
+
+if TYPE_CHECKING:
+    import keras
+    from matplotlib.figure import Figure
+
+PRIOR_STRENGTH = 1.0
+
+
+class Categorical(Head):
+    """A label that is one of a few classes, two or more, predicted as a probability for each.
+
+    The losses: ``categorical_crossentropy`` of a softmax, ``binary_crossentropy`` of a sigmoid for each class, and
+    ``logit_adjusted``, which adds ``PRIOR_STRENGTH`` times the log of each class's share to its logit in training
+    alone, so that scarce classes are predicted more often (Menon et al., ICLR 2021).
+
+    Attributes:
+        classes: Names of the classes; label i is the i-th.
+    """
+
+    kind: Literal["categorical"] = "categorical"
+    classes: tuple[str, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes must differ, got {list(self.classes)}")
+        return self
+
+    @property
+    def loss_functions(self) -> tuple[str, ...]:
+        return ("categorical_crossentropy", "binary_crossentropy", "logit_adjusted")
+
+    @property
+    def main_metric(self) -> str:
+        return "accuracy"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.classes
+
+    def refuse(self, label: int) -> str | None:
+        if 0 <= label < len(self.classes):
+            return None
+        return f"{label} is none of 0-{len(self.classes) - 1} ({', '.join(self.classes)})"
+
+    def strata(self, labels: Labels) -> npt.NDArray[np.int64]:
+        return labels.astype(np.int64)
+
+    def describe(self, labels: Labels) -> dict[str, float]:
+        return {name: int((labels == label).sum()) for label, name in enumerate(self.classes)}
+
+    def statistics(self, mode: Literal["standard", "maximum"], labels: Labels) -> LabelStatistics:
+        del mode
+        counts = np.bincount(labels, minlength=len(self.classes))
+        return LabelStatistics(shares=tuple((counts / max(len(labels), 1)).tolist()))
+
+    def outputs(
+        self, features: keras.KerasTensor, name: str, loss: str, statistics: LabelStatistics
+    ) -> dict[str, keras.KerasTensor]:
+        """Return one unit a class; softmax, or sigmoids where the loss takes each class as a yes or no of its own."""
+        import keras
+
+        del statistics
+        activation = "sigmoid" if loss == "binary_crossentropy" else "softmax"
+        units = len(self.classes)
+        return {name: keras.layers.Dense(units, activation=activation, dtype="float32", name=name)(features)}
+
+    def targets(self, labels: Labels) -> npt.NDArray[np.float32]:
+        return np.eye(len(self.classes), dtype=np.float32)[labels]
+
+    def term(self, name: str, function: str, statistics: LabelStatistics) -> Term:
+        import keras
+
+        def logit_adjusted(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+            # The log of a softmax is its logits up to a constant, which the second softmax takes out again.
+            # A class that the training part lacks would have a logit of minus infinity.
+            shares = np.maximum(np.asarray(statistics.shares, dtype=np.float32), 1e-6)
+            logits = keras.ops.log(outputs[name] + keras.config.epsilon()) + PRIOR_STRENGTH * np.log(shares)
+            return keras.ops.mean(keras.losses.categorical_crossentropy(targets[name], logits, from_logits=True))
+
+        if function == "logit_adjusted":
+            return logit_adjusted
+        losses: dict[str, keras.losses.Loss] = {
+            "categorical_crossentropy": keras.losses.CategoricalCrossentropy(),
+            "binary_crossentropy": keras.losses.BinaryCrossentropy(),
+        }
+        loss = losses[function]
+        return lambda targets, outputs: loss(targets[name], outputs[name])
+
+    def training_metrics(self, name: str) -> list[keras.metrics.Metric]:
+        import keras
+
+        return [keras.metrics.CategoricalAccuracy(name=f"{name}_accuracy")]
+
+    def constant(self, labels: Labels) -> Outputs:
+        counts = np.bincount(labels, minlength=len(self.classes))
+        return np.eye(len(self.classes), dtype=np.float32)[[counts.argmax()]]
+
+    def values(self, outputs: Outputs) -> Labels:
+        return np.asarray(outputs.argmax(axis=1), dtype=np.int64)
+
+    def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
+        """Return the class name, and each class's probability; sigmoids are divided by their sum."""
+        probabilities = outputs / np.maximum(outputs.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return {
+            name: np.array(self.classes)[self.values(outputs)],
+            **{
+                f"{name}_{re.sub('[^0-9A-Za-z]+', '_', label)}": np.round(probabilities[:, i].astype(np.float64), 4)
+                for i, label in enumerate(self.classes)
+            },
+        }
+
+    def names(self, labels: Labels) -> npt.NDArray[Any]:
+        return np.array(self.classes)[labels]
+
+    def measure(self, labels: Labels, outputs: Outputs) -> dict[str, float]:
+        """Return the accuracy, and the means of F1 and recall over the classes that the labels hold."""
+        from sklearn.metrics import accuracy_score, f1_score, recall_score
+
+        predicted = self.values(outputs)
+        present = np.unique(labels)
+        mean = {"labels": present, "average": "macro", "zero_division": 0.0}
+        return {
+            "accuracy": float(accuracy_score(labels, predicted)),
+            "macro_f1": float(f1_score(labels, predicted, **mean)),
+            "balanced_accuracy": float(recall_score(labels, predicted, **mean)),
+        }
+
+    def gain(self, value: float, baseline: float) -> float:
+        return (value - baseline) / (1 - baseline) if baseline < 1 else 0.0
+
+    def report(self, labels: Labels, outputs: Outputs) -> HeadReport:
+        """Return scikit-learn's classification report and the confusion matrix, rows true, columns predicted."""
+        from sklearn.metrics import classification_report, confusion_matrix
+
+        predicted = self.values(outputs)
+        every = list(range(len(self.classes)))
+        options = {"labels": every, "target_names": list(self.classes), "zero_division": 0.0}
+        text = classification_report(labels, predicted, **options)
+        data = classification_report(labels, predicted, output_dict=True, **options)
+        matrix = confusion_matrix(labels, predicted, labels=every)
+        width = max(8, *(len(label) + 1 for label in self.classes))
+        header = " " * width + "".join(f"{label:>{width}}" for label in self.classes)
+        rows = [
+            f"{label:>{width}}" + "".join(f"{n:{width}d}" for n in row)
+            for label, row in zip(self.classes, matrix, strict=True)
+        ]
+        text += "\nconfusion matrix (rows as labelled, columns as predicted)\n" + "\n".join([header, *rows]) + "\n"
+        return HeadReport(text, {**data, "confusion": matrix.tolist(), "classes": list(self.classes)})
+
+    def figure(self, name: str, labels: Labels, outputs: Outputs) -> Figure:
+        """Return the confusion matrix: shares of each labelled class, with counts."""
+        from matplotlib.figure import Figure
+        from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+
+        figure = Figure(figsize=(1.6 + 0.8 * len(self.classes), 1 + 0.75 * len(self.classes)), layout="constrained")
+        axis = figure.subplots()
+        counts = confusion_matrix(labels, self.values(outputs), labels=list(range(len(self.classes))))
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        display = ConfusionMatrixDisplay(shares, display_labels=list(self.classes))
+        display.plot(ax=axis, cmap="Blues", values_format=".2f", colorbar=False, im_kw={"vmin": 0, "vmax": 1})
+        for (row, column), text in np.ndenumerate(display.text_):
+            text.set_text(f"{shares[row, column]:.2f}\n{counts[row, column]}")
+            text.set_fontsize("small")
+        axis.set(title=f"{name}, test", xlabel="as predicted", ylabel="as labelled")
+        return figure

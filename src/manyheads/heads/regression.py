@@ -1,0 +1,298 @@
+"""A whole-number label on a line."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, PositiveFloat, model_validator
+
+from manyheads.heads.base import Head, HeadReport, Labels, LabelStatistics, Outputs, Term
+
+if TYPE_CHECKING:
+    import keras
+    from matplotlib.figure import Figure
+
+# The 95th percentile of the standard normal: 90 % lie within this many standard deviations of the mean.
+NORMAL_95 = 1.6448536
+
+# Losses whose output is a probability for each whole number of the label space.
+DISTRIBUTIONS = ("soft_label", "ranked_probability")
+
+
+class Regression(Head):
+    """A whole-number label on a line, predicted as a number, as a Gaussian, or as a distribution over all labels.
+
+    The losses, on standardised labels:
+
+    * ``mse``, ``mae``, ``huber``: of one real number.
+    * ``gaussian``: a second output, ``<name>_log_variance``, is the log of the variance in squared units of the label;
+      the loss is the negative log-likelihood less its constant, ``(s + (y - m)^2 exp(-s)) / 2`` (Nix and Weigend,
+      1994; Kendall and Gal, NeurIPS 2017).
+    * ``soft_label``: a second output, ``<name>_distribution``, is a softmax over the whole numbers from ``minimum`` to
+      ``maximum``, and the value is its mean. The loss is the cross-entropy with the label spread to a Gaussian of
+      ``label_deviation``, and the absolute error of the mean (DLDL-v2: Gao et al., IJCAI 2018).
+    * ``ranked_probability``: the same outputs, seen as ordered: the squared difference of cumulative distributions,
+      summed (the ranked probability score: Epstein, 1969; as a loss, Hou, Yu and Samaras, 2016).
+
+    Attributes:
+        unit: What the label counts, in the plural.
+        minimum: Smallest label of the label space.
+        maximum: Largest label of the label space.
+        bins: Inner edges of the bins that a split is stratified over; a label on an edge belongs to the upper bin.
+        tolerance: Half-width of the band whose share of predictions is reported.
+        label_deviation: Standard deviation that ``soft_label`` gives a label, in its unit.
+    """
+
+    kind: Literal["regression"] = "regression"
+    unit: str
+    minimum: int
+    maximum: int
+    bins: tuple[int, ...] = ()
+    tolerance: int = Field(default=5, gt=0)
+    label_deviation: PositiveFloat = 2.0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        edges = (self.minimum, *self.bins, self.maximum)
+        if list(edges) != sorted(set(edges)):
+            raise ValueError(f"minimum, bins and maximum must increase, got {list(edges)}")
+        return self
+
+    @property
+    def _line(self) -> npt.NDArray[np.float32]:
+        """The label space, shape (maximum - minimum + 1,)."""
+        return np.arange(self.minimum, self.maximum + 1, dtype=np.float32)
+
+    @property
+    def loss_functions(self) -> tuple[str, ...]:
+        return ("mse", "mae", "huber", "gaussian", *DISTRIBUTIONS)
+
+    @property
+    def signed_losses(self) -> tuple[str, ...]:
+        return ("gaussian",)
+
+    @property
+    def further_outputs(self) -> tuple[str, ...]:
+        return ("log_variance", "distribution")
+
+    @property
+    def main_metric(self) -> str:
+        return "mae"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return ()
+
+    def refuse(self, label: int) -> str | None:
+        if self.minimum <= label <= self.maximum:
+            return None
+        return f"{label} is outside {self.minimum}-{self.maximum} {self.unit}"
+
+    def strata(self, labels: Labels) -> npt.NDArray[np.int64]:
+        return np.digitize(labels, self.bins).astype(np.int64)
+
+    def describe(self, labels: Labels) -> dict[str, float]:
+        return {"mean": round(float(np.mean(labels)), 4), "median": float(np.median(labels))}
+
+    def statistics(self, mode: Literal["standard", "maximum"], labels: Labels) -> LabelStatistics:
+        if mode == "maximum":
+            return LabelStatistics(0.0, float(self.maximum))
+        return LabelStatistics(float(np.mean(labels)), float(np.std(labels)) or 1.0)
+
+    def outputs(
+        self, features: keras.KerasTensor, name: str, loss: str, statistics: LabelStatistics
+    ) -> dict[str, keras.KerasTensor]:
+        """Return the value, and what the loss needs beside it.
+
+        The standard deviation of ``gaussian`` starts at the spread of the labels and stays between a hundredth of it
+        and a hundredfold, so that the likelihood of one sample cannot run away.
+        """
+        import keras
+
+        if loss in DISTRIBUTIONS:
+            distribution = keras.layers.Dense(
+                len(self._line), activation="softmax", dtype="float32", name=f"{name}_distribution"
+            )(features)
+            mean = keras.layers.Dense(1, use_bias=False, trainable=False, dtype="float32", name=name)
+            value = mean(distribution)
+            mean.set_weights([self._line[:, None]])
+            return {name: value, f"{name}_distribution": distribution}
+        standardised = keras.layers.Dense(1, dtype="float32", name=f"{name}_standardised")(features)
+        rescaling = keras.layers.Rescaling(statistics.spread, statistics.center, dtype="float32", name=name)
+        outputs = {name: rescaling(standardised)}
+        if loss == "gaussian":
+            bounded = keras.layers.Dense(
+                1, activation="tanh", kernel_initializer="zeros", dtype="float32", name=f"{name}_bounded"
+            )(features)
+            within = keras.layers.Rescaling(
+                2 * math.log(100), 2 * math.log(statistics.spread), dtype="float32", name=f"{name}_log_variance"
+            )
+            outputs[f"{name}_log_variance"] = within(bounded)
+        return outputs
+
+    def targets(self, labels: Labels) -> npt.NDArray[np.float32]:
+        return labels.astype(np.float32)[:, None]
+
+    def term(self, name: str, function: str, statistics: LabelStatistics) -> Term:
+        """Return the loss on standardised labels, while targets and outputs keep the label's unit."""
+        import keras
+
+        ops, line = keras.ops, self._line
+
+        def standardised(values: Any) -> Any:
+            return (values - statistics.center) / statistics.spread
+
+        def gaussian(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+            squared_error = ops.square(standardised(targets[name]) - standardised(outputs[name]))
+            log_variance = outputs[f"{name}_log_variance"] - 2 * math.log(statistics.spread)
+            return ops.mean(log_variance + squared_error * ops.exp(-log_variance)) / 2
+
+        def soft_label(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+            spread = ops.softmax(-ops.square((line - targets[name]) / self.label_deviation) / 2)
+            crossentropy = keras.losses.categorical_crossentropy(spread, outputs[f"{name}_distribution"])
+            return ops.mean(crossentropy) + absolute(standardised(targets[name]), standardised(outputs[name]))
+
+        def ranked_probability(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+            reached = ops.cast(line >= targets[name], "float32")
+            difference = ops.cumsum(outputs[f"{name}_distribution"], axis=1) - reached
+            return ops.mean(ops.sum(ops.square(difference), axis=1)) / statistics.spread
+
+        absolute = keras.losses.MeanAbsoluteError()
+        special: dict[str, Term] = {
+            "gaussian": gaussian,
+            "soft_label": soft_label,
+            "ranked_probability": ranked_probability,
+        }
+        if function in special:
+            return special[function]
+        losses: dict[str, keras.losses.Loss] = {
+            "mse": keras.losses.MeanSquaredError(),
+            "mae": absolute,
+            "huber": keras.losses.Huber(),
+        }
+        loss = losses[function]
+        return lambda targets, outputs: loss(standardised(targets[name]), standardised(outputs[name]))
+
+    def training_metrics(self, name: str) -> list[keras.metrics.Metric]:
+        import keras
+
+        return [keras.metrics.MeanAbsoluteError(name=f"{name}_mae")]
+
+    def constant(self, labels: Labels) -> Outputs:
+        return np.array([[np.median(labels)]], dtype=np.float32)
+
+    def values(self, outputs: Outputs) -> npt.NDArray[np.float64]:
+        return outputs[:, 0].astype(np.float64)
+
+    def _has_distribution(self, outputs: Outputs) -> bool:
+        return bool(outputs.shape[1] == 1 + len(self._line))
+
+    def _quantile(self, outputs: Outputs, share: float) -> npt.NDArray[np.float64]:
+        """Return where the cumulative distribution reaches ``share``, linear within a label's unit, shape (n,)."""
+        cumulated = np.cumsum(outputs[:, 1:].astype(np.float64), axis=1)
+        reached = np.argmax(cumulated >= share * cumulated[:, -1:], axis=1)
+        rows = np.arange(len(outputs))
+        upper = cumulated[rows, reached]
+        lower = np.where(reached > 0, cumulated[rows, reached - 1], 0.0)
+        within = (share * cumulated[:, -1] - lower) / np.maximum(upper - lower, np.finfo(np.float64).tiny)
+        return np.asarray(self.minimum + reached - 0.5 + within, dtype=np.float64)
+
+    def median(self, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """Return what is expected to have the least absolute error, shape (n,): the median of a distribution."""
+        return self._quantile(outputs, 0.5) if self._has_distribution(outputs) else self.values(outputs)
+
+    def interval(self, outputs: Outputs) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+        """Return the ends of the central 90 % interval, each of shape (n,), or None for a value alone."""
+        if outputs.shape[1] == 1:
+            return None
+        if self._has_distribution(outputs):
+            return self._quantile(outputs, 0.05), self._quantile(outputs, 0.95)
+        reach = NORMAL_95 * np.exp(outputs[:, 1].astype(np.float64) / 2)
+        return self.values(outputs) - reach, self.values(outputs) + reach
+
+    def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
+        """Return the value; of a distribution also the median; with them the ends of the central 90 % interval."""
+        columns = {name: np.round(self.values(outputs), 2)}
+        if self._has_distribution(outputs):
+            columns[f"{name}_median"] = np.round(self.median(outputs), 2)
+        if (interval := self.interval(outputs)) is not None:
+            columns |= {f"{name}_low": np.round(interval[0], 2), f"{name}_high": np.round(interval[1], 2)}
+        return columns
+
+    def names(self, labels: Labels) -> npt.NDArray[Any]:
+        return labels
+
+    def measure(self, labels: Labels, outputs: Outputs) -> dict[str, float]:
+        """Return the figures of predictions against labels.
+
+        Of a distribution, the absolute errors (``mae``, ``within_<tolerance>``) are those of its median, the squared
+        ones (``rmse``, ``r2``) and ``bias`` those of its mean: each is what its figure rewards. ``coverage_90`` is the
+        share of labels inside their central 90 % interval, ``interval_width`` its mean width.
+        """
+        from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+        mean, median = self.values(outputs), self.median(outputs)
+        figures = {
+            "mae": float(mean_absolute_error(labels, median)),
+            "rmse": float(root_mean_squared_error(labels, mean)),
+            "r2": float(r2_score(labels, mean)) if len(labels) > 1 else float("nan"),
+            "bias": float(np.mean(mean - labels)),
+            f"within_{self.tolerance}": float(np.mean(np.abs(median - labels) <= self.tolerance)),
+        }
+        if (interval := self.interval(outputs)) is not None:
+            low, high = interval
+            figures["coverage_90"] = float(np.mean((low <= labels) & (labels <= high)))
+            figures["interval_width"] = float(np.mean(high - low))
+        return figures
+
+    def gain(self, value: float, baseline: float) -> float:
+        return 1 - value / baseline if baseline else 0.0
+
+    def report(self, labels: Labels, outputs: Outputs) -> HeadReport:
+        """Return the figures overall and in each bin of the true label."""
+        edges = [self.minimum, *self.bins, self.maximum + 1]
+        strata = self.strata(labels)
+        lines = [f"{self.unit:>12} {'mae':>8} {'rmse':>8} {'bias':>8} {f'within {self.tolerance}':>9} {'support':>8}"]
+        data: dict[str, Any] = {}
+        rows = [(f"{low}-{high - 1}", strata == i) for i, (low, high) in enumerate(itertools.pairwise(edges))]
+        for label, rows_in in [*rows, ("all", np.ones(len(labels), dtype=bool))]:
+            if not rows_in.any():
+                continue
+            figures = self.measure(labels[rows_in], outputs[rows_in]) | {"support": int(rows_in.sum())}
+            data[label] = figures
+            lines.append(
+                f"{label:>12} {figures['mae']:8.2f} {figures['rmse']:8.2f} {figures['bias']:+8.2f} "
+                f"{figures[f'within_{self.tolerance}']:9.2f} {figures['support']:8d}"
+            )
+        lines.append(f"\nR² {data['all']['r2']:.4f}; errors in {self.unit}; bias is predicted less labelled")
+        if "coverage_90" in data["all"]:
+            lines.append(
+                f"the 90 % intervals hold {data['all']['coverage_90']:.3f} of the labels, "
+                f"mean width {data['all']['interval_width']:.1f} {self.unit}"
+            )
+        return HeadReport("\n".join(lines) + "\n", data)
+
+    def figure(self, name: str, labels: Labels, outputs: Outputs) -> Figure:
+        """Return a map of how many samples have which label and prediction, with the line of perfect predictions."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(4.6, 4), layout="constrained")
+        axis = figure.subplots()
+        ends = (float(self.minimum), float(self.maximum))
+        edges = np.linspace(ends[0], ends[1], 59)
+        predicted = np.clip(self.values(outputs), ends[0], ends[1])
+        *_, image = axis.hist2d(labels, predicted, bins=[edges, edges], cmin=1, cmap="viridis")
+        axis.plot(ends, ends, color="grey", linestyle=":")
+        axis.set(
+            title=f"{name}, test",
+            xlabel=f"{self.unit}, as labelled",
+            ylabel=f"{self.unit}, as predicted",
+            aspect="equal",
+        )
+        figure.colorbar(image, label="samples")
+        return figure
