@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from manyheads import images
 from manyheads.errors import IntegrityError, MachineError
+from manyheads.machine import available_cores
 
 CHUNK = 128
 """Images that a worker gets at once."""
@@ -181,11 +182,6 @@ def _one_by_one(suspects: Iterable[Encoded], work: Work, timeout: float) -> Iter
                 pool = _start(1)
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use, which in a container is often fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _start(workers: int) -> ProcessPoolExecutor:

@@ -1,0 +1,48 @@
+"""What this machine has and what it computes fast in."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import Literal
+
+Precision = Literal["float32", "mixed_bfloat16"]
+
+CPU_INFO = Path("/proc/cpuinfo")
+"""Where Linux lists what a processor can do; on other systems bfloat16 is not looked for."""
+
+# NVIDIA's Ampere was the first to compute in bfloat16.
+AMPERE = (8, 0)
+
+
+@functools.cache
+def fastest_precision() -> Precision:
+    """Return the Keras dtype policy that this machine trains fastest with.
+
+    ``mixed_bfloat16`` where the processor has AMX or AVX-512 instructions for it, or all GPUs have; elsewhere it is
+    emulated, slower than ``float32``.
+    """
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capabilities = [
+            tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus
+        ]
+        return "mixed_bfloat16" if min(capabilities) >= AMPERE else "float32"
+    return "mixed_bfloat16" if {"amx_bf16", "avx512_bf16"} & _cpu_flags(CPU_INFO) else "float32"
+
+
+def _cpu_flags(info: Path) -> set[str]:
+    """Return the instruction sets of the processor, none where the system does not list them."""
+    try:
+        lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return set()
+    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use, which in a container is often fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
