@@ -10,5 +10,6 @@ from pydantic import Field
 
 from manyheads.encoders.article import ArticleEncoder
 from manyheads.encoders.compact import CompactEncoder
+from manyheads.encoders.pretrained import PretrainedEncoder
 
-AnyEncoder = Annotated[ArticleEncoder | CompactEncoder, Field(discriminator="encoder")]
+AnyEncoder = Annotated[ArticleEncoder | CompactEncoder | PretrainedEncoder, Field(discriminator="encoder")]

@@ -17,12 +17,14 @@ class CompactEncoder(Encoder):
     """A residual trunk (He et al., 2016) with global average pooling; every head gets the same features.
 
     Attributes:
+        stem: Channels of each convolution before the stages; each halves the resolution.
         widths: Channels of each stage; each stage after the first halves the resolution.
         blocks: Residual blocks of each stage.
         dropout: Share of the features dropped before the heads.
     """
 
     encoder: Literal["compact"] = "compact"
+    stem: tuple[PositiveInt, ...] = Field(min_length=1)
     widths: tuple[PositiveInt, ...] = Field(min_length=1)
     blocks: tuple[PositiveInt, ...] = Field(min_length=1)
     dropout: float = Field(ge=0, lt=1)
@@ -52,7 +54,8 @@ class CompactEncoder(Encoder):
             return keras.layers.ReLU(dtype=precision, name=f"{name}_relu")(x) if relu else x
 
         x = keras.layers.Rescaling(1 / 127.5, -1, dtype=precision, name="scaled")(images)
-        x = convolution(x, self.widths[0], "stem", strides=2)
+        for i, channels in enumerate(self.stem, start=1):
+            x = convolution(x, channels, f"stem{i}", strides=2)
         for stage, (channels, blocks) in enumerate(zip(self.widths, self.blocks, strict=True), start=1):
             for block in range(1, blocks + 1):
                 name = f"stage{stage}_block{block}"
