@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 TINY = [
     "pack.image_size=16",
+    "model.stem=[8]",
     "model.widths=[8,16]",
     "model.blocks=[1,1]",
     "model.dropout=0",

@@ -3,12 +3,12 @@ import pytest
 
 from manyheads import fitting, model
 from manyheads.errors import IntegrityError, MachineError, ManyheadsError
-from manyheads.heads import Categorical, Regression, Scale
+from manyheads.heads import Categorical, LabelStatistics, Regression
 from manyheads.parts import Part
 
 HEADS = {"age": Regression(unit="years", minimum=0, maximum=116), "race": Categorical(classes=("a", "b", "c"))}
 LOSSES = {"age": "mae", "race": "categorical_crossentropy"}
-SCALES = {"age": Scale(50.0, 30.0), "race": Scale(0.0, 1.0)}
+STATISTICS = {"age": LabelStatistics(50.0, 30.0), "race": LabelStatistics(0.0, 1.0)}
 SIZE = 16
 
 
@@ -29,7 +29,7 @@ def train_config(tiny_config):
     return tiny_config("train.epochs=3", "train.augment=true", "train.deterministic=true").train
 
 
-def network(config, weighting="fixed"):
+def network(config, weighting="fixed", size=SIZE):
     import keras
     import tensorflow as tf
 
@@ -37,10 +37,12 @@ def network(config, weighting="fixed"):
 
     keras.utils.set_random_seed(3)
     tf.config.experimental.enable_op_determinism()
-    encoder = CompactEncoder(widths=(8, 16), blocks=(1, 1), dropout=0.3)
-    built = model.build(encoder, HEADS, LOSSES, SCALES, SIZE)
+    encoder = CompactEncoder(stem=(8,), widths=(8, 16), blocks=(1, 1), dropout=0.3)
+    built = model.build(encoder, HEADS, LOSSES, STATISTICS, size)
     optimizer = fitting.optimizer_for(config, len(TRAIN) // config.batch_size)
-    return model.compile_heads(built, HEADS, LOSSES, {"age": 1.0, "race": 2.0}, SCALES, optimizer, weighting)
+    return model.compile_heads(
+        built, HEADS, LOSSES, {"age": 1.0, "race": 2.0}, STATISTICS, optimizer, weighting, config.averaging
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,7 +51,7 @@ def _keras():
 
 
 def fit(built, config, state, on_epoch=lambda epoch, row: None, train=TRAIN):
-    progress = fitting.resume(state, built)
+    progress = fitting.resume(state, built, {"train.epochs": str(config.epochs)})
     return fitting.fit(built, HEADS, train, VALIDATION, config, 5, state, progress, on_epoch)
 
 
@@ -68,8 +70,9 @@ def test_what_can_be_told_apart_is_learned(train_config, tmp_path):
     }
 
 
-@pytest.mark.parametrize("weighting", ["fixed", "learned"])
-def test_an_interrupted_training_goes_on_to_the_same_weights(weighting, train_config, tmp_path):
+@pytest.mark.parametrize(("weighting", "averaging"), [("fixed", 0.0), ("learned", 0.9)])
+def test_an_interrupted_training_goes_on_to_the_same_weights(weighting, averaging, train_config, tmp_path):
+    train_config = train_config.model_copy(update={"averaging": averaging})
     whole = network(train_config, weighting)
     expected = fit(whole, train_config, tmp_path / "whole.npz")
 
@@ -91,9 +94,11 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(weighting, train_co
 def test_the_model_keeps_the_weights_of_its_best_epoch(train_config, tmp_path):
     built = network(train_config)
     progress = fit(built, train_config, tmp_path / "state.npz")
-    targets = {name: head.targets(VALIDATION.labels[name]) for name, head in HEADS.items()}
-    logs = built.evaluate(VALIDATION.images, targets, verbose=0, return_dict=True)
-    assert logs["age_mae"] == pytest.approx(progress.history[progress.best_epoch - 1]["val/age/mae"], rel=1e-4)
+    outputs = model.Predictor(built, HEADS)(VALIDATION.images)
+    best = progress.history[progress.best_epoch - 1]
+    for name, head in HEADS.items():
+        for figure, value in head.measure(VALIDATION.labels[name], outputs[name]).items():
+            assert value == pytest.approx(best[f"val/{name}/{figure}"], rel=1e-4)
 
 
 def test_learned_weights_are_in_the_history_and_kept_with_the_best_epoch(train_config, tmp_path):
@@ -116,36 +121,68 @@ def test_only_kernels_decay(train_config):
     assert set(decayed) == {"kernel"}
 
 
-def test_the_validation_score_leaves_no_sample_out(train_config, tmp_path):
-    feed = fitting._Feed(VALIDATION, HEADS, 32, 5, training=False, augment=False)
-    seen = [len(images) for images, _ in feed.dataset]
-    assert seen == [32, 18]
+def feed(part, **options):
+    return fitting._Feed(part, HEADS, 32, 5, **{"training": True, "augment": False} | options)
+
+
+def test_the_validation_score_leaves_no_sample_out():
+    batches = feed(VALIDATION, training=False).epoch(1, SIZE)
+    assert [len(images) for images, _ in batches] == [32, 18]
 
 
 def test_epochs_differ_in_order_and_a_seed_repeats_it():
-    feed = fitting._Feed(TRAIN, HEADS, 32, 5, training=True, augment=False)
-    orders = []
-    for epoch in (1, 2, 1):
-        feed.start_epoch(epoch)
-        orders.append(np.concatenate([targets["age"].numpy()[:, 0] for _, targets in feed.dataset]))
+    fed = feed(TRAIN)
+    orders = [np.concatenate([targets["age"].numpy() for _, targets in fed.epoch(i, SIZE)]) for i in (1, 2, 1)]
     assert not np.array_equal(orders[0], orders[1])
     np.testing.assert_array_equal(orders[0], orders[2])
-    assert [len(orders[0]), feed.steps] == [128, 4]
+    assert [len(orders[0]), fed.steps] == [128, 4]
 
 
 def test_images_stay_with_their_labels():
-    feed = fitting._Feed(TRAIN, HEADS, 32, 5, training=True, augment=False)
-    feed.start_epoch(1)
-    for images, targets in feed.dataset:
+    for images, targets in feed(TRAIN).epoch(1, SIZE):
         np.testing.assert_array_equal(images.numpy().min(axis=(1, 2, 3)), targets["age"].numpy()[:, 0])
         np.testing.assert_array_equal(images.numpy()[:, 0, 0].argmax(axis=1), targets["race"].numpy().argmax(axis=1))
+
+
+def test_what_a_sample_looks_like_depends_on_seed_and_epoch_alone():
+    def looks(batch_size, epoch):
+        fed = fitting._Feed(TRAIN, HEADS, batch_size, 5, training=True, augment=True)
+        shown = np.concatenate([images.numpy() for images, _ in fed.epoch(epoch, SIZE)])
+        return dict(zip(fed.order, shown, strict=False))
+
+    one, other, next_epoch = looks(10, 1), looks(65, 1), looks(65, 2)
+    assert len(one) == len(other) == 130
+    assert all(np.array_equal(one[sample], other[sample]) for sample in one)
+    assert not all(np.array_equal(one[sample], next_epoch[sample]) for sample in one)
+
+
+def test_images_grow_from_size_to_size_and_only_the_last_one_can_be_best(tiny_config, tmp_path):
+    config = tiny_config("train.epochs=4", "train.scales=[0.5,1]").train
+    assert [fitting.size_at(config, 16, epoch) for epoch in (1, 2, 3, 4)] == [8, 8, 16, 16]
+    assert [len(images[0]) for images, _ in feed(TRAIN).epoch(1, 8)] == [8] * 4
+    built = network(config, size=None)
+    progress = fit(built, config, tmp_path / "state.npz")
+    assert progress.best_epoch > 2
+    again = fitting.resume(tmp_path / "state.npz", network(config, size=None), {"train.epochs": "4"})
+    assert again.history == progress.history
+
+
+def test_averaged_weights_are_judged_and_kept(tiny_config, tmp_path):
+    config = tiny_config("train.epochs=2", "train.averaging=0.5").train
+    built = network(config)
+    last = []
+    progress = fit(built, config, tmp_path / "state.npz", lambda *_: last.append([w.numpy() for w in built.weights]))
+    for weight, average, trained in zip(built.weights, built.averages, last[-1], strict=True):
+        if progress.best_epoch == 2:
+            np.testing.assert_array_equal(weight.numpy(), average.numpy())
+        assert not weight.trainable or np.any(average.numpy() != trained)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_head(train_config, tmp_path):
     built = network(train_config)
     layer = built.get_layer("age_standardised")
     layer.set_weights([weight * np.nan for weight in layer.get_weights()])
-    with pytest.raises(ManyheadsError, match=r"diverged in epoch 1: age_loss.*lower train\.learning_rate"):
+    with pytest.raises(ManyheadsError, match=r"diverged in epoch 1: train/age/loss.*lower train\.learning_rate"):
         fit(built, train_config, tmp_path / "state.npz")
 
 
@@ -153,7 +190,16 @@ def test_a_damaged_state_is_named(train_config, tmp_path):
     state = tmp_path / "state.npz"
     state.write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(IntegrityError, match=r"state\.npz is damaged.*delete it"):
-        fitting.resume(state, network(train_config))
+        fitting.resume(state, network(train_config), {})
+
+
+def test_the_state_of_another_training_is_refused_by_name(train_config, tmp_path):
+    state = tmp_path / "state.npz"
+    fit(network(train_config), train_config, state)
+    with pytest.raises(IntegrityError, match=r"state\.npz is of another training: train\.epochs is 3 there, 4 here"):
+        fitting.resume(state, network(train_config), {"train.epochs": "4"})
+    with pytest.raises(IntegrityError, match="the split differs"):
+        fitting.resume(state, network(train_config), {"train.epochs": "3", "the split": "1" * 64})
 
 
 def test_two_processes_do_not_train_the_same(tmp_path):
@@ -180,20 +226,3 @@ def test_learning_rate_schedules(schedule, tiny_config):
 def _rate(optimizer, step):
     optimizer.iterations.assign(step)
     return float(optimizer.learning_rate)
-
-
-def test_augmentation_is_repeatable_and_leaves_the_dtype():
-    import tensorflow as tf
-
-    from manyheads.augment import augment
-
-    images = np.random.default_rng(0).integers(0, 255, (6, 24, 24, 3), dtype=np.uint8)
-    eager = augment(tf.constant(images), tf.constant([1, 2])).numpy()
-    compiled = tf.function(augment)(tf.constant(images), tf.constant([1, 2])).numpy()
-    other = augment(tf.constant(images), tf.constant([1, 3])).numpy()
-    assert eager.dtype == np.uint8
-    assert eager.shape == images.shape
-    assert np.abs(eager.astype(int) - compiled.astype(int)).max() <= 1
-    assert np.any(eager != other)
-    grey = augment(tf.constant(np.full((4, 24, 24, 3), 128, dtype=np.uint8)), tf.constant([0, 0])).numpy()
-    assert all(len(np.unique(image)) == 1 for image in grey)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from manyheads import model
-from manyheads.encoders import ArticleEncoder, CompactEncoder
-from manyheads.errors import ConfigError, IntegrityError
-from manyheads.heads import Categorical, Regression, Scale
+from manyheads.encoders import ArticleEncoder, CompactEncoder, PretrainedEncoder
+from manyheads.errors import ConfigError, IntegrityError, MachineError
+from manyheads.heads import Categorical, LabelStatistics, Regression
 
 HEADS = {
     "age": Regression(unit="years", minimum=0, maximum=116),
@@ -17,9 +17,13 @@ HEADS = {
     "gender": Categorical(classes=("male", "female")),
 }
 LOSSES = {"age": "mse", "race": "categorical_crossentropy", "gender": "binary_crossentropy"}
-SCALES = {"age": Scale(0.0, 116.0), "race": Scale(0.0, 1.0), "gender": Scale(0.0, 1.0)}
+STATISTICS = {
+    "age": LabelStatistics(0.0, 116.0),
+    "race": LabelStatistics(0.0, 1.0),
+    "gender": LabelStatistics(0.0, 1.0),
+}
 WEIGHTS = {"age": 4.0, "race": 1.5, "gender": 0.1}
-COMPACT = CompactEncoder(widths=(8, 16), blocks=(1, 2), dropout=0.1)
+COMPACT = CompactEncoder(stem=(8,), widths=(8, 16), blocks=(1, 2), dropout=0.1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,14 +32,14 @@ def _keras():
 
 
 def build(encoder=COMPACT, size=16, **options):
-    return model.build(encoder, HEADS, LOSSES, SCALES, size, **options)
+    return model.build(encoder, HEADS, LOSSES, STATISTICS, size, **options)
 
 
 def compiled(encoder=COMPACT, size=16, **options):
     import keras
 
     network = build(encoder, size, **options)
-    return model.compile_heads(network, HEADS, LOSSES, WEIGHTS, SCALES, keras.optimizers.Adam(0.01))
+    return model.compile_heads(network, HEADS, LOSSES, WEIGHTS, STATISTICS, keras.optimizers.Adam(0.01))
 
 
 def batch(n=8, size=16):
@@ -61,7 +65,7 @@ def test_the_article_has_as_many_parameters_as_its_code():
 
 
 def test_the_compact_encoder_shares_its_trunk():
-    network = build(CompactEncoder(widths=(32, 64, 128, 256), blocks=(1, 1, 1, 1), dropout=0.2), 96)
+    network = build(CompactEncoder(stem=(32, 64), widths=(64, 128, 256), blocks=(1, 1, 1), dropout=0.2), 96)
     assert 1_200_000 < network.count_params() < 1_300_000
     dense = [layer for layer in network.layers if type(layer).__name__ == "Dense"]
     assert len({id(layer.input) for layer in dense}) == 1
@@ -70,7 +74,7 @@ def test_the_compact_encoder_shares_its_trunk():
 
 @pytest.mark.parametrize("encoder", [COMPACT, ArticleEncoder()], ids=["compact", "article"])
 def test_outputs_go_by_the_heads_names(encoder):
-    outputs = model.predict(build(encoder, 32), HEADS, np.zeros((3, 32, 32, 3), dtype=np.uint8))
+    outputs = model.Predictor(build(encoder, 32), HEADS)(np.zeros((3, 32, 32, 3), dtype=np.uint8))
     assert {name: values.shape for name, values in outputs.items()} == {"age": (3, 1), "race": (3, 5), "gender": (3, 2)}
     assert all(values.dtype == np.float32 for values in outputs.values())
     assert outputs["race"].sum(axis=1) == pytest.approx(1)
@@ -82,7 +86,7 @@ def test_the_loss_is_the_weighted_sum_of_the_heads_losses():
     network, (images, labels, targets) = compiled(), batch()
     logs = network.evaluate(images, targets, verbose=0, return_dict=True)
     assert logs["loss"] == pytest.approx(sum(WEIGHTS[name] * logs[f"{name}_loss"] for name in HEADS), rel=1e-5)
-    outputs = model.predict(network, HEADS, images)
+    outputs = model.Predictor(network, HEADS)(images)
     years = outputs["age"][:, 0]
     assert logs["age_loss"] == pytest.approx(np.mean(((labels["age"] - years) / 116) ** 2), rel=1e-5)
     assert logs["age_mae"] == pytest.approx(np.mean(np.abs(labels["age"] - years)), rel=1e-5)
@@ -95,7 +99,7 @@ def test_weights_that_name_no_head_are_refused_before_keras_takes_them_by_positi
     import keras
 
     with pytest.raises(ConfigError, match="the heads are age, gender, race"):
-        model.compile_heads(build(), HEADS, LOSSES, weights, SCALES, keras.optimizers.Adam())
+        model.compile_heads(build(), HEADS, LOSSES, weights, STATISTICS, keras.optimizers.Adam())
 
 
 def test_an_image_too_small_for_the_article_is_named():
@@ -112,7 +116,7 @@ def test_folding_changes_no_prediction(encoder):
             variable.assign(variable + generator.uniform(0.01, 0.3, variable.shape))
     folded = build(encoder, size, folded=True)
     model.fold(trained, folded)
-    before, after = model.predict(trained, HEADS, images), model.predict(folded, HEADS, images)
+    before, after = model.Predictor(trained, HEADS)(images), model.Predictor(folded, HEADS)(images)
     for name in HEADS:
         np.testing.assert_allclose(before[name], after[name], rtol=1e-3, atol=1e-4)
 
@@ -125,12 +129,12 @@ def test_the_folded_model_is_made_of_kerass_own_layers_alone():
 
 def test_a_saved_model_predicts_the_same_elsewhere(tmp_path):
     losses = LOSSES | {"age": "gaussian"}
-    network, (images, _, _) = model.build(COMPACT, HEADS, losses, SCALES, 16, folded=True), batch()
+    network, (images, _, _) = model.build(COMPACT, HEADS, losses, STATISTICS, 16, folded=True), batch()
     model.save(tmp_path, network, model.ModelCard(data="utkface", size=16, heads=HEADS))
     loaded = model.load(tmp_path)
     assert loaded.card.heads == HEADS
-    for name, values in model.predict(loaded.keras_model, HEADS, images).items():
-        np.testing.assert_array_equal(values, model.predict(network, HEADS, images)[name])
+    for name, values in loaded.predictor()(images).items():
+        np.testing.assert_array_equal(values, model.Predictor(network, HEADS)(images)[name])
     np.save(tmp_path / "images.npy", images)
     code = (
         "import sys, keras, numpy as np; m = keras.saving.load_model('model.keras', compile=False);"
@@ -148,22 +152,83 @@ def test_outputs_of_no_head_are_refused(tmp_path):
         model.load(tmp_path)
     losses = LOSSES | {"age": "gaussian"}
     few = {name: HEADS[name] for name in ("race", "gender")}
-    network = model.build(COMPACT, HEADS, losses, SCALES, 16, folded=True)
+    network = model.build(COMPACT, HEADS, losses, STATISTICS, 16, folded=True)
     model.save(tmp_path, network, model.ModelCard(data="utkface", size=16, heads=few))
     with pytest.raises(IntegrityError, match="age_log_variance"):
         model.load(tmp_path)
 
 
+def test_mirrored_predictions_do_not_tell_an_image_from_its_mirror_image(tmp_path):
+    network, (images, _, _) = build(folded=True), batch()
+    model.save(tmp_path, network, model.ModelCard(data="utkface", size=16, heads=HEADS, mirrored=True))
+    predictor = model.load(tmp_path).predictor()
+    straight, mirrored = predictor(images), predictor(np.ascontiguousarray(images[:, :, ::-1]))
+    single = model.Predictor(network, HEADS)(images)
+    for name in HEADS:
+        np.testing.assert_allclose(straight[name], mirrored[name], rtol=1e-5)
+        assert np.any(np.abs(straight[name] - single[name]) > 1e-6)
+
+
+def test_a_predictor_takes_parts_of_every_length():
+    predictor = model.Predictor(build(folded=True), HEADS)
+    images = np.random.default_rng(0).integers(0, 255, (model.PREDICTION_BATCH + 3, 16, 16, 3), dtype=np.uint8)
+    whole = predictor(images)
+    assert all(len(values) == len(images) for values in whole.values())
+    np.testing.assert_allclose(predictor(images[-3:])["race"], whole["race"][-3:], rtol=1e-4)
+
+
+def test_images_of_several_sizes_need_an_encoder_that_pools():
+    assert build(COMPACT, None).input_shape == (None, None, None, 3)
+    with pytest.raises(ConfigError, match=r"train\.scales with several sizes does not fit"):
+        build(ArticleEncoder(), None)
+
+
+@pytest.mark.parametrize("backbone", ["EfficientNetV2B0", "MobileNetV3Large", "MobileNetV3Small"])
+def test_a_pretrained_encoder_is_trained_on_and_saved_as_plain_layers(backbone, tmp_path):
+    encoder = PretrainedEncoder(backbone=backbone, weights="random", dropout=0.1)
+    trained, (images, _, _) = build(encoder, 32), batch(8, 32)
+    folded = build(encoder, 32, folded=True)
+    model.fold(trained, folded)
+    model.save(tmp_path, folded, model.ModelCard(data="utkface", size=32, heads=HEADS))
+    for name, values in model.load(tmp_path).predictor()(images).items():
+        np.testing.assert_allclose(values, model.Predictor(trained, HEADS)(images)[name], rtol=1e-4, atol=1e-5)
+
+
+def test_pretrained_weights_come_from_a_local_file(tmp_path):
+    import keras
+
+    source = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(32, 32, 3))
+    source.save_weights(tmp_path / "own.weights.h5")
+    network = build(PretrainedEncoder(backbone="MobileNetV3Small", weights=f"{tmp_path}/own.weights.h5", dropout=0), 32)
+    np.testing.assert_array_equal(network.get_layer("conv").get_weights()[0], source.get_layer("conv").get_weights()[0])
+    with pytest.raises(ConfigError, match=r"own\.weights\.h5 does not fit MobileNetV3Large"):
+        build(PretrainedEncoder(backbone="MobileNetV3Large", weights=f"{tmp_path}/own.weights.h5", dropout=0), 32)
+
+
+def test_pretrained_weights_that_cannot_be_had_say_what_to_do(tmp_path, monkeypatch):
+    import keras
+
+    with pytest.raises(ConfigError, match=r"model\.weights=nowhere\.h5 is no file"):
+        build(PretrainedEncoder(backbone="MobileNetV3Small", weights="nowhere.h5", dropout=0), 32)
+
+    def no_network(**options):
+        raise Exception("URL fetch failure on https://example.org/weights.h5")
+
+    monkeypatch.setattr(keras.applications, "MobileNetV3Small", no_network)
+    with pytest.raises(MachineError, match=r"cannot be downloaded \(URL fetch.*set model\.weights to its path"):
+        build(PretrainedEncoder(backbone="MobileNetV3Small", weights="imagenet", dropout=0), 32)
+
+
 def test_a_variance_is_a_second_column_and_starts_at_the_spread_of_the_labels():
-    scales = SCALES | {"age": Scale(33.0, 20.0)}
-    network, (images, _, _) = model.build(COMPACT, HEADS, LOSSES | {"age": "gaussian"}, scales, 16), batch()
-    outputs = model.predict(network, HEADS, images)
+    statistics = STATISTICS | {"age": LabelStatistics(33.0, 20.0)}
+    network, (images, _, _) = model.build(COMPACT, HEADS, LOSSES | {"age": "gaussian"}, statistics, 16), batch()
+    outputs = model.Predictor(network, HEADS)(images)
     assert {name: values.shape for name, values in outputs.items()} == {"age": (8, 2), "race": (8, 5), "gender": (8, 2)}
     np.testing.assert_allclose(np.exp(outputs["age"][:, 1] / 2), 20.0, rtol=1e-5)
     layer = network.get_layer("age_bounded")
     for extreme, spread in ((1e6, 2000.0), (-1e6, 0.2)):
         layer.set_weights([layer.get_weights()[0], np.array([extreme])])
-        bounded = model.predict(network, HEADS, images)["age"][:, 1]
+        bounded = model.Predictor(network, HEADS)(images)["age"][:, 1]
         np.testing.assert_allclose(np.exp(bounded / 2), spread, rtol=1e-4)
 
 

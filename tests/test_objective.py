@@ -4,11 +4,11 @@ from scipy.stats import norm
 
 from manyheads import model
 from manyheads.errors import ConfigError
-from manyheads.heads import Categorical, Regression, Scale
+from manyheads.heads import Categorical, LabelStatistics, Regression
 
 HEADS = {"age": Regression(unit="years", minimum=0, maximum=116), "race": Categorical(classes=("a", "b", "c"))}
 LOSSES = {"age": "mse", "race": "categorical_crossentropy"}
-SCALES = {"age": Scale(40.0, 20.0), "race": Scale(0.0, 1.0)}
+STATISTICS = {"age": LabelStatistics(40.0, 20.0), "race": LabelStatistics(shares=(0.5, 0.3, 0.2))}
 WEIGHTS = {"age": 4.0, "race": 0.5}
 
 
@@ -25,7 +25,7 @@ def network(losses=LOSSES):
     features = keras.Input((6,), name="features")
     outputs = {}
     for name, head in HEADS.items():
-        outputs |= head.outputs(features, name, losses[name], SCALES[name])
+        outputs |= head.outputs(features, name, losses[name], STATISTICS[name])
     return keras.Model(features, outputs)
 
 
@@ -33,7 +33,7 @@ def objective(weighting="fixed", losses=LOSSES, rate=0.1):
     import keras
 
     return model.compile_heads(
-        network(losses), HEADS, losses, WEIGHTS, SCALES, keras.optimizers.SGD(rate), weighting=weighting
+        network(losses), HEADS, losses, WEIGHTS, STATISTICS, keras.optimizers.SGD(rate), weighting=weighting
     )
 
 
@@ -101,12 +101,89 @@ def test_a_term_of_two_outputs_is_the_gaussian_log_likelihood():
     assert np.any(trained.get_layer("age_bounded").get_weights()[0] != before)
 
 
+def test_a_soft_label_is_the_crossentropy_with_a_gaussian_and_the_error_of_the_mean():
+    losses = LOSSES | {"age": "soft_label"}
+    trained, (features, labels, targets) = objective(losses=losses), samples()
+    outputs = trained.predict(features, verbose=0)
+    line, shares = np.arange(117), outputs["age_distribution"]
+    spread = norm.pdf(line, labels["age"][:, None], 2.0)
+    spread /= spread.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(outputs["age"][:, 0], shares @ line, rtol=1e-4)
+    expected = -np.mean(np.sum(spread * np.log(shares), axis=1)) + np.mean(np.abs(shares @ line - labels["age"])) / 20
+    assert trained.losses_of(targets, outputs)["age"] == pytest.approx(expected, rel=1e-4)
+    assert trained.evaluate(features, targets, verbose=0, return_dict=True)["age_loss"] == pytest.approx(
+        expected, rel=1e-4
+    )
+
+
+def test_the_ranked_probability_score_compares_cumulated_distributions():
+    losses = LOSSES | {"age": "ranked_probability"}
+    trained, (features, labels, targets) = objective(losses=losses), samples()
+    outputs = trained.predict(features, verbose=0)
+    cumulated = np.cumsum(outputs["age_distribution"], axis=1)
+    reached = np.arange(117) >= labels["age"][:, None]
+    expected = np.mean(np.sum((cumulated - reached) ** 2, axis=1)) / 20
+    assert trained.losses_of(targets, outputs)["age"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["soft_label", "ranked_probability"])
+def test_the_mean_of_a_distribution_is_not_trained(loss):
+    trained, (features, _, targets) = objective(losses=LOSSES | {"age": loss}), samples()
+    before = trained.losses_of(targets, trained.predict(features, verbose=0))["age"]
+    trained.fit(features, targets, epochs=20, verbose=0)
+    np.testing.assert_array_equal(trained.get_layer("age").get_weights()[0][:, 0], np.arange(117))
+    assert trained.losses_of(targets, trained.predict(features, verbose=0))["age"] < 0.9 * before
+
+
+def test_adjusted_logits_hold_scarce_classes_against_frequent_ones():
+    losses, shares = LOSSES | {"race": "logit_adjusted"}, (0.9, 0.1, 0.0)
+    term = HEADS["race"].term("race", "logit_adjusted", LabelStatistics(shares=shares))
+    probabilities = np.array([[0.5, 0.3, 0.2]], dtype=np.float32)
+    for label in range(3):
+        targets = {"race": np.eye(3, dtype=np.float32)[[label]]}
+        weighted = probabilities[0] * np.maximum(shares, 1e-6)
+        expected = -np.log(weighted[label] / weighted.sum())
+        assert float(term(targets, {"race": probabilities})) == pytest.approx(expected, rel=1e-3)
+    trained, (features, _, targets) = objective(losses=losses), samples()
+    assert np.isfinite(trained.losses_of(targets, trained.predict(features, verbose=0))["race"])
+    assert HEADS["race"].statistics("standard", np.array([0, 0, 1, 0])).shares == (0.75, 0.25, 0.0)
+
+
+@pytest.mark.parametrize("weighting", ["fixed", "learned"])
+def test_losses_of_whole_parts_are_those_that_keras_follows(weighting):
+    trained, (features, _, targets) = objective(weighting), samples()
+    logs = trained.evaluate(features, targets, batch_size=4, verbose=0, return_dict=True)
+    losses = trained.losses_of(targets, trained.predict(features, verbose=0))
+    assert losses == pytest.approx({"age": logs["age_loss"], "race": logs["race_loss"], "loss": logs["loss"]}, rel=1e-5)
+
+
+def test_averages_follow_the_weights_and_can_be_looked_at():
+    import keras
+
+    trained = model.compile_heads(
+        network(), HEADS, LOSSES, WEIGHTS, STATISTICS, keras.optimizers.SGD(0.1), averaging=0.9
+    )
+    features, _, targets = samples()
+    expected = [weight.numpy() for weight in trained.weights]
+    for step in range(1, 4):
+        trained.fit(features, targets, batch_size=10, verbose=0)
+        kept = min(0.9, (1 + step) / (10 + step))
+        expected = [kept * a + (1 - kept) * w.numpy() for a, w in zip(expected, trained.weights, strict=True)]
+    last = [weight.numpy() for weight in trained.weights]
+    with trained.averaged():
+        for weight, average in zip(trained.weights, expected, strict=True):
+            np.testing.assert_allclose(weight.numpy(), average, rtol=1e-4, atol=1e-6)
+    for weight, value in zip(trained.weights, last, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), value)
+    assert len(trained.variables) == len(network().variables)
+
+
 @pytest.mark.parametrize("weighting", ["fixed", "learned"])
 def test_the_network_inside_is_a_plain_model(weighting):
     import keras
 
     inside = network()
-    trained = model.compile_heads(inside, HEADS, LOSSES, WEIGHTS, SCALES, keras.optimizers.SGD(0.1), weighting)
+    trained = model.compile_heads(inside, HEADS, LOSSES, WEIGHTS, STATISTICS, keras.optimizers.SGD(0.1), weighting)
     trained.fit(*samples()[::2], verbose=0)
     assert type(inside).__module__.startswith("keras.")
     assert "manyheads" not in inside.to_json()
@@ -120,7 +197,6 @@ def test_the_network_inside_is_a_plain_model(weighting):
     [
         (["loss=learned", "loss.weights.race=0"], "weights.race is 0: a learned weight starts above 0"),
         (["loss=gaussian_age", "loss.weighting=learned"], "functions.age is 'gaussian', which may fall below 0"),
-        (["loss=learned", "loss.functions.race=gaussian"], "weight cannot be learned"),
         (["loss=balanced", "loss.functions.race=gaussian"], "loss.functions.race is 'gaussian'; this head takes"),
         (
             [

@@ -11,7 +11,7 @@ from PIL import Image
 from manyheads import model, predict
 from manyheads.encoders import CompactEncoder
 from manyheads.errors import DataError
-from manyheads.heads import Categorical, Regression, Scale
+from manyheads.heads import Categorical, LabelStatistics, Regression
 
 HEADS = {"age": Regression(unit="years", minimum=0, maximum=116), "race": Categorical(classes=("a", "b", "c"))}
 
@@ -20,9 +20,9 @@ HEADS = {"age": Regression(unit="years", minimum=0, maximum=116), "race": Catego
 def saved(tmp_path_factory):
     model.require_tensorflow()
     folder = tmp_path_factory.mktemp("model")
-    encoder = CompactEncoder(widths=(8,), blocks=(1,), dropout=0)
+    encoder = CompactEncoder(stem=(8,), widths=(8,), blocks=(1,), dropout=0)
     losses = {"age": "mae", "race": "categorical_crossentropy"}
-    network = model.build(encoder, HEADS, losses, dict.fromkeys(HEADS, Scale(30.0, 10.0)), 16, folded=True)
+    network = model.build(encoder, HEADS, losses, dict.fromkeys(HEADS, LabelStatistics(30.0, 10.0)), 16, folded=True)
     model.save(folder, network, model.ModelCard(data="sample", size=16, heads=HEADS))
     return folder
 
@@ -81,10 +81,10 @@ def test_it_needs_no_mlflow_and_no_dvc(saved, tmp_path):
 
 def test_a_model_with_a_variance_gives_the_ends_of_an_interval(tmp_path):
     encoder, losses = (
-        CompactEncoder(widths=(8,), blocks=(1,), dropout=0),
+        CompactEncoder(stem=(8,), widths=(8,), blocks=(1,), dropout=0),
         {"age": "gaussian", "race": "categorical_crossentropy"},
     )
-    network = model.build(encoder, HEADS, losses, dict.fromkeys(HEADS, Scale(30.0, 10.0)), 16, folded=True)
+    network = model.build(encoder, HEADS, losses, dict.fromkeys(HEADS, LabelStatistics(30.0, 10.0)), 16, folded=True)
     model.save(tmp_path, network, model.ModelCard(data="sample", size=16, heads=HEADS))
     table = predict.predict_all(model.load(tmp_path), [("one.jpg", jpeg(1)), ("broken.jpg", b"<html>")])
     assert list(table) == ["path", "age", "age_low", "age_high", "race", "race_a", "race_b", "race_c", "error"]

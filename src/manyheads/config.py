@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 
 from manyheads.encoders import AnyEncoder
 from manyheads.errors import ConfigError
-from manyheads.heads import SIGNED_LOSSES, AnyHead
+from manyheads.heads import AnyHead
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -114,12 +114,6 @@ class LossConfig(Section):
             for name, weight in self.weights.items():
                 if weight == 0:
                     raise ValueError(f"weights.{name} is 0: a learned weight starts above 0, or use weighting 'fixed'")
-            for name, function in self.functions.items():
-                if function in SIGNED_LOSSES:
-                    raise ValueError(
-                        f"functions.{name} is {function!r}, which may fall below 0: its weight cannot be learned, use "
-                        "weighting 'fixed' or another function"
-                    )
         return self
 
 
@@ -135,8 +129,13 @@ class TrainConfig(Section):
             1 + step * learning_rate / epochs) or ``constant``.
         warmup_epochs: Epochs of the linear warm-up (``cosine``).
         weight_decay: Decoupled weight decay (``adamw``).
-        augment: Whether training images are flipped, shifted, varied in brightness and contrast, and erased in part.
-        precision: Dtype policy of the hidden layers.
+        averaging: How much of the weights' moving average each step keeps, such as 0.998; 0 for no averaging. The
+            averaged weights are judged and saved.
+        scales: Sizes of the images as shares of ``pack.image_size``, each for an equal share of the epochs; the last
+            is 1. Only epochs at 1 can be the best.
+        augment: Whether training images are changed at random; see ``augment.augment``.
+        mirrored: Whether the saved model's predictions are means over an image and its mirror image.
+        precision: Dtype policy of the hidden layers; ``auto`` takes bfloat16 where the machine computes in it.
         deterministic: Bit-equal weights from the same seed on the same machine, for some time.
     """
 
@@ -147,9 +146,18 @@ class TrainConfig(Section):
     schedule: Literal["cosine", "inverse_time", "constant"]
     warmup_epochs: NonNegative
     weight_decay: NonNegative
+    averaging: Annotated[float, Field(ge=0, lt=1)]
+    scales: tuple[Annotated[float, Field(gt=0, le=1)], ...]
     augment: bool
-    precision: Literal["float32", "mixed_bfloat16"]
+    mirrored: bool
+    precision: Literal["auto", "float32", "mixed_bfloat16"]
     deterministic: bool
+
+    @model_validator(mode="after")
+    def _ends_at_full_size(self) -> Self:
+        if self.scales[-1:] != (1.0,):
+            raise ValueError(f"scales must end with 1, got {list(self.scales)}")
+        return self
 
 
 class TrackingConfig(Section):
@@ -188,8 +196,13 @@ class Config(Section):
             known = self.data.heads[name].loss_functions
             if function not in known:
                 raise ValueError(f"loss.functions.{name} is {function!r}; this head takes {_listed(known, 'or')}")
-            if f"{name}_log_variance" in heads:
-                raise ValueError(f"data.heads.{name}_log_variance has the name of an output of {name}: rename the head")
+            if self.loss.weighting == "learned" and function in self.data.heads[name].signed_losses:
+                raise ValueError(
+                    f"loss.functions.{name} is {function!r}, which may fall below 0: its weight cannot be learned, use "
+                    "weighting 'fixed' or another function"
+                )
+            for output in self.data.heads[name].output_names(name, heads)[1:]:
+                raise ValueError(f"data.heads.{output} has the name of an output of {name}: rename the head")
         if not any(self.loss.weights.values()):
             raise ValueError("loss.weights are all 0: nothing would be learned")
         return self

@@ -22,10 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from manyheads import interruption
+from manyheads.augment import augment, draws, resize
 from manyheads.config import TrainConfig
 from manyheads.errors import IntegrityError, MachineError, ManyheadsError
 from manyheads.files import write_aside
 from manyheads.heads import Head, gains, trivial_baselines
+from manyheads.model import side_by_side
 from manyheads.parts import Part
 from manyheads.progress import progress_bar
 
@@ -49,12 +51,14 @@ class Progress:
         best_epoch: Epoch of the highest score, counted from 1; 0 before the first.
         best_weights: The model's variables at that epoch.
         run_id: The MLflow run that the training is recorded in, or an empty text.
+        shaped_by: All that shapes the training, by name.
     """
 
     history: list[Row] = field(default_factory=list)
     best_epoch: int = 0
     best_weights: list[npt.NDArray[Any]] = field(default_factory=list)
     run_id: str = ""
+    shaped_by: Mapping[str, str] = field(default_factory=dict)
 
 
 def optimizer_for(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -91,44 +95,46 @@ class _Feed:
         self.targets = {name: head.targets(part.labels[name]) for name, head in heads.items()}
         self.batch_size = batch_size
         self.seed = seed
-        self.order = np.arange(len(part))
-        self.epoch = 0
         self.training = training
+        self.augment = augment
         # A last batch of a few images would make batch normalisation's statistics poor; each epoch drops others.
         self.steps = max(1, len(part) // batch_size) if training else math.ceil(len(part) / batch_size)
-        self.dataset = self._dataset(augment)
+        self.order = np.arange(len(part))
+        self.draws = draws(seed, 0, 0)
 
-    def start_epoch(self, epoch: int) -> None:
-        """Shuffle anew; the order depends on seed and epoch alone."""
-        self.epoch = epoch
-        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.part))
+    def epoch(self, number: int, size: int) -> tf.data.Dataset:
+        """Return the batches of an epoch at a size; shuffled and changed if they are for training.
 
-    def _load(self, step: int) -> list[npt.NDArray[Any]]:
+        Order and augmentation depend on seed, epoch and sample alone.
+        """
+        if self.training:
+            self.order = np.random.default_rng([self.seed, number]).permutation(len(self.part))
+        if self.augment:
+            self.draws = draws(self.seed, number, len(self.part))
+        return self._dataset(size)
+
+    def _load(self, step: int, size: int) -> list[npt.NDArray[Any]]:
         chosen = self.order[step * self.batch_size : (step + 1) * self.batch_size]
-        seed = np.array([self.seed, self.epoch * self.steps + step], dtype=np.int32)
-        return [seed, self.part.images[self.part.rows[chosen]], *(target[chosen] for target in self.targets.values())]
+        images = resize(self.part.images[self.part.rows[chosen]], size)
+        if self.augment:
+            images = augment(images, self.draws[chosen])
+        return [images, *(target[chosen] for target in self.targets.values())]
 
-    def _dataset(self, augmented: bool) -> tf.data.Dataset:
+    def _dataset(self, size: int) -> tf.data.Dataset:
         import tensorflow as tf
 
-        from manyheads.augment import augment
-
-        size = self.part.images.shape[1]
         units = [target.shape[1] for target in self.targets.values()]
 
         def load(step: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-            dtypes = [tf.int32, tf.uint8, *[tf.float32] * len(units)]
-            seed, images, *targets = tf.numpy_function(self._load, [step], dtypes)
-            seed.set_shape((2,))
+            dtypes = [tf.uint8, *[tf.float32] * len(units)]
+            images, *targets = tf.numpy_function(lambda number: self._load(number, size), [step], dtypes)
             images.set_shape((None, size, size, 3))
             for target, width in zip(targets, units, strict=True):
                 target.set_shape((None, width))
-            if augmented:
-                images = augment(images, seed)
             return images, dict(zip(self.targets, targets, strict=True))
 
         dataset = tf.data.Dataset.range(self.steps).map(load)
-        return dataset.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(2)
+        return dataset.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(4)
 
 
 def fit(
@@ -173,26 +179,30 @@ def fit(
     with _Display(config.epochs, feed.steps, done=len(progress.history)) as display:
         for epoch in range(len(progress.history) + 1, config.epochs + 1):
             start = time.monotonic()
-            feed.start_epoch(epoch)
-            fitted = model.fit(feed.dataset, epochs=1, verbose=0, shuffle=False, callbacks=[display.callback()])
-            trained = {name: float(values[-1]) for name, values in fitted.history.items()}
-            _refuse_divergence(trained, epoch)
-            judged = model.evaluate(judge.dataset, verbose=0, return_dict=True)
-            row = {**_named("train", trained, heads), **_named("val", judged, heads)}
-            main = {name: row[f"val/{name}/{head.main_metric}"] for name, head in heads.items()}
-            gained = gains(heads, main, baselines)
-            row |= {f"val/{name}/gain": gain for name, gain in gained.items()}
-            row["val/score"] = sum(gained.values())
+            size = size_at(config, train.images.shape[1], epoch)
+            batches = feed.epoch(epoch, size)
+            fitted = model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[display.callback()])
+            row = _named({name: float(values[-1]) for name, values in fitted.history.items()}, heads)
+            _refuse_divergence(row, epoch)
+            with model.averaged():
+                row |= _judged(model, heads, validation, judge.epoch(epoch, size))
+                main = {name: row[f"val/{name}/{head.main_metric}"] for name, head in heads.items()}
+                gained = gains(heads, main, baselines)
+                row |= {f"val/{name}/gain": gain for name, gain in gained.items()}
+                row["val/score"] = sum(gained.values())
+                best = size == train.images.shape[1] and (
+                    progress.best_epoch == 0
+                    or row["val/score"] > progress.history[progress.best_epoch - 1]["val/score"]
+                )
+                if best:
+                    progress.best_epoch = epoch
+                    progress.best_weights = [variable.numpy() for variable in model.variables]
             for name, log_variance in model.log_variances.items():
                 row[f"train/{name}/log_variance"] = float(log_variance.numpy())
                 row[f"train/{name}/weight"] = math.exp(-row[f"train/{name}/log_variance"])
             row["train/learning_rate"] = float(model.optimizer.learning_rate)
             row["train/seconds"] = round(time.monotonic() - start, 3)
             progress.history.append(row)
-            best = progress.best_epoch == 0 or row["val/score"] > progress.history[progress.best_epoch - 1]["val/score"]
-            if best:
-                progress.best_epoch = epoch
-                progress.best_weights = [variable.numpy() for variable in model.variables]
             _save_state(state, model, progress)
             display.finish_epoch(epoch, row, heads, best)
             on_epoch(epoch, row)
@@ -202,18 +212,37 @@ def fit(
     return progress
 
 
-def _named(prefix: str, logs: Mapping[str, float], heads: Mapping[str, Head]) -> Row:
-    """Rename Keras's ``age_mae`` to ``val/age/mae``; the losses of single heads are not weighted."""
-    row = {f"{prefix}/loss": float(logs["loss"])}
+def size_at(config: TrainConfig, full: int, epoch: int) -> int:
+    """Return the images' height and width in an epoch, counted from 1: a multiple of 8 pixels, or ``full``."""
+    scale = config.scales[(epoch - 1) * len(config.scales) // config.epochs]
+    return full if scale == 1 else max(8, 8 * round(scale * full / 8))
+
+
+def _named(logs: Mapping[str, float], heads: Mapping[str, Head]) -> Row:
+    """Rename Keras's ``age_mae`` to ``train/age/mae``; the losses of single heads are not weighted."""
+    row = {"train/loss": float(logs["loss"])}
     for name in heads:
         for key, value in logs.items():
             if key.startswith(f"{name}_"):
-                row[f"{prefix}/{name}/{key.removeprefix(f'{name}_')}"] = float(value)
+                row[f"train/{name}/{key.removeprefix(f'{name}_')}"] = float(value)
     return row
 
 
-def _refuse_divergence(logs: Mapping[str, float], epoch: int) -> None:
-    bad = [name for name, value in logs.items() if not math.isfinite(value)]
+def _judged(model: MultiHead, heads: Mapping[str, Head], part: Part, batches: tf.data.Dataset) -> Row:
+    """Return the losses and every figure that evaluate will give, on the validation part."""
+    outputs = model.predict(batches, verbose=0)
+    targets = {name: head.targets(part.labels[name]) for name, head in heads.items()}
+    losses = model.losses_of(targets, outputs)
+    row = {"val/loss": losses["loss"]}
+    for name, head in heads.items():
+        row[f"val/{name}/loss"] = losses[name]
+        measured = head.measure(part.labels[name], side_by_side(head, name, outputs))
+        row |= {f"val/{name}/{figure}": value for figure, value in measured.items()}
+    return row
+
+
+def _refuse_divergence(row: Row, epoch: int) -> None:
+    bad = [name for name, value in row.items() if not math.isfinite(value)]
     if bad:
         raise ManyheadsError(
             f"training diverged in epoch {epoch}: {', '.join(sorted(bad))} is not finite; lower train.learning_rate "
@@ -221,12 +250,17 @@ def _refuse_divergence(logs: Mapping[str, float], epoch: int) -> None:
         )
 
 
-def _variables(model: keras.Model) -> list[keras.Variable]:
-    return [*model.variables, *model.optimizer.variables]
+def _variables(model: MultiHead) -> list[keras.Variable | tf.Variable]:
+    return [*model.variables, *model.averages, *model.optimizer.variables]
 
 
-def _save_state(path: Path, model: keras.Model, progress: Progress) -> None:
-    about = {"history": progress.history, "best_epoch": progress.best_epoch, "run_id": progress.run_id}
+def _save_state(path: Path, model: MultiHead, progress: Progress) -> None:
+    about = {
+        "history": progress.history,
+        "best_epoch": progress.best_epoch,
+        "run_id": progress.run_id,
+        "shaped_by": progress.shaped_by,
+    }
     arrays = {f"current_{i:05d}": variable.numpy() for i, variable in enumerate(_variables(model))}
     arrays |= {f"best_{i:05d}": value for i, value in enumerate(progress.best_weights)}
     with write_aside(path) as aside, aside.open("wb") as file:
@@ -245,20 +279,47 @@ def recorded_run(path: Path) -> str:
         return str(_about(arrays)["run_id"])
 
 
-def resume(path: Path, model: keras.Model) -> Progress:
+def resume(path: Path, model: MultiHead, shaped_by: Mapping[str, str]) -> Progress:
     """Load the state of an unfinished training into a compiled model, or return a fresh start if there is none.
 
+    Args:
+        path: The state.
+        model: Compiled as for the training that was stopped.
+        shaped_by: All that shapes the training, by name.
+
     Raises:
-        IntegrityError: The state file is damaged.
+        IntegrityError: The state file is damaged, or is that of another training.
     """
     if not path.exists():
-        return Progress()
+        return Progress(shaped_by=shaped_by)
+    if differing := differences(path, shaped_by):
+        raise IntegrityError(f"{path} is of another training: {differing}. Delete it to train from the start")
     with _state(path) as arrays:
         about = _about(arrays)
         for i, variable in enumerate(_variables(model)):
             variable.assign(arrays[f"current_{i:05d}"])
-        best = [arrays[f"best_{i:05d}"] for i in range(len(model.variables))]
-    return Progress(about["history"], about["best_epoch"], best, about["run_id"])
+        best = [arrays[f"best_{i:05d}"] for i in range(len(model.variables))] if about["best_epoch"] else []
+    return Progress(about["history"], about["best_epoch"], best, about["run_id"], shaped_by)
+
+
+def differences(path: Path, shaped_by: Mapping[str, str]) -> str:
+    """Return in words how a state's training differs from one that is shaped by ``shaped_by``; nothing if it does not.
+
+    Raises:
+        IntegrityError: The state file is damaged.
+    """
+    with _state(path) as arrays:
+        theirs = _about(arrays)["shaped_by"]
+    names = [name for name in {**theirs, **shaped_by} if theirs.get(name) != shaped_by.get(name)]
+    # Nobody reads digests.
+    told = [
+        f"{name} is {theirs.get(name, 'not set')} there, {shaped_by.get(name, 'not set')} here"
+        if max(len(theirs.get(name, "")), len(shaped_by.get(name, ""))) < 64
+        else f"{name} differs"
+        for name in names
+    ]
+    more = f" and {len(told) - 3} more" if len(told) > 3 else ""
+    return "; ".join(told[:3]) + more
 
 
 @contextmanager

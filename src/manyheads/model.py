@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from manyheads.encoders.base import Encoder
 from manyheads.errors import ConfigError, IntegrityError, MachineError
-from manyheads.heads import AnyHead, Head, Outputs, Scale
+from manyheads.heads import AnyHead, Head, LabelStatistics, Outputs
 
 if TYPE_CHECKING:
     import keras
@@ -40,6 +40,7 @@ class ModelCard(BaseModel):
         data: Name of the dataset it was trained on.
         size: Height and width of its input images in pixels.
         heads: Its heads.
+        mirrored: Whether its predictions are means over an image and its mirror image.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,6 +48,7 @@ class ModelCard(BaseModel):
     data: str
     size: PositiveInt
     heads: dict[str, AnyHead]
+    mirrored: bool = False
 
 
 class SavedModel(NamedTuple):
@@ -54,6 +56,10 @@ class SavedModel(NamedTuple):
 
     keras_model: keras.Model
     card: ModelCard
+
+    def predictor(self) -> Predictor:
+        """Return the model as a function of images."""
+        return Predictor(self.keras_model, self.card.heads, mirrored=self.card.mirrored)
 
 
 def require_tensorflow() -> None:
@@ -99,8 +105,8 @@ def build(
     encoder: Encoder,
     heads: Mapping[str, Head],
     losses: Mapping[str, str],
-    scales: Mapping[str, Scale],
-    size: int,
+    statistics: Mapping[str, LabelStatistics],
+    size: int | None,
     precision: str = "float32",
     *,
     folded: bool = False,
@@ -111,8 +117,8 @@ def build(
         encoder: Makes each head's features.
         heads: The heads by name.
         losses: Name of each head's loss; a head's activation follows it.
-        scales: Scale of each head's labels.
-        size: Height and width of the images in pixels.
+        statistics: LabelStatistics of each head's labels.
+        size: Height and width of the images in pixels, or None for images of several sizes.
         precision: Dtype policy of the hidden layers.
         folded: Build for inference; see ``Encoder.features``.
 
@@ -129,10 +135,11 @@ def build(
     try:
         features = encoder.features(image, list(heads), precision, folded=folded)
     except ValueError as error:
-        raise ConfigError(f"pack.image_size={size} does not fit this model: {str(error).splitlines()[0]}") from error
+        which = f"pack.image_size={size}" if size else "train.scales with several sizes"
+        raise ConfigError(f"{which} does not fit this model: {str(error).splitlines()[0]}") from error
     outputs: dict[str, keras.KerasTensor] = {}
     for name, head in heads.items():
-        outputs |= head.outputs(features[name], name, losses[name], scales[name])
+        outputs |= head.outputs(features[name], name, losses[name], statistics[name])
     return keras.Model(image, outputs, name="manyheads")
 
 
@@ -141,9 +148,10 @@ def compile_heads(
     heads: Mapping[str, Head],
     losses: Mapping[str, str],
     weights: Mapping[str, float],
-    scales: Mapping[str, Scale],
+    statistics: Mapping[str, LabelStatistics],
     optimizer: keras.optimizers.Optimizer,
     weighting: Literal["fixed", "learned"] = "fixed",
+    averaging: float = 0.0,
 ) -> MultiHead:
     """Return ``model`` with its objective, compiled for training.
 
@@ -152,9 +160,10 @@ def compile_heads(
         heads: The heads by name.
         losses: Name of each head's loss.
         weights: Weight of each head's loss, or where it starts if it is learned.
-        scales: Scale of each head's labels.
+        statistics: LabelStatistics of each head's labels.
         optimizer: Changes the weights of the layers, and the learned weights of the losses.
         weighting: See ``MultiHead``.
+        averaging: See ``MultiHead``.
 
     Raises:
         ConfigError: Losses, weights or outputs are those of other heads.
@@ -166,10 +175,11 @@ def compile_heads(
 
     compiled = MultiHead(
         model,
-        {name: head.term(name, losses[name], scales[name]) for name, head in heads.items()},
+        {name: head.term(name, losses[name], statistics[name]) for name, head in heads.items()},
         weights,
         {name: head.training_metrics(name) for name, head in heads.items()},
         learned=weighting == "learned",
+        averaging=averaging,
     )
     compiled.compile(optimizer=optimizer)
     # TensorFlow traces a step that makes variables twice, and tracing takes seconds.
@@ -186,6 +196,8 @@ def fold(trained: keras.Model, folded: keras.Model) -> None:
     """
     layers = {layer.name: layer for layer in trained.layers}
     for layer in folded.layers:
+        if not layer.weights:
+            continue
         norm = layers.get(layer.name.removesuffix("_conv") + "_norm")
         if len(layer.weights) == len(layers[layer.name].weights):
             layer.set_weights(layers[layer.name].get_weights())
@@ -251,18 +263,46 @@ def _refuse_foreign_classes(node: Any, path: Path) -> None:
             _refuse_foreign_classes(child, path)
 
 
-def predict(model: keras.Model, heads: Mapping[str, Head], images: npt.NDArray[np.uint8]) -> dict[str, Outputs]:
-    """Return each head's outputs side by side, shape (n, units), float32.
+class Predictor:
+    """A model as a function of images, traced once for batches of every length."""
 
-    Args:
-        model: From ``build`` or ``load``.
-        heads: Its heads by name.
-        images: Shape (n, size, size, 3), uint8.
-    """
-    collected: dict[str, list[Outputs]] = {name: [] for name in heads}
-    for start in range(0, len(images), PREDICTION_BATCH):
-        batch = model.predict_on_batch(np.asarray(images[start : start + PREDICTION_BATCH]))
-        for name, head in heads.items():
-            outputs = [batch[output] for output in head.output_names(name, batch)]
-            collected[name].append(np.concatenate(outputs, axis=1, dtype=np.float32))
-    return {name: np.concatenate(parts) for name, parts in collected.items()}
+    def __init__(self, model: keras.Model, heads: Mapping[str, Head], *, mirrored: bool = False) -> None:
+        """Prepare a model.
+
+        Args:
+            model: From ``build`` or ``load``.
+            heads: Its heads by name.
+            mirrored: Give the mean over each image and its mirror image, in twice the time.
+        """
+        import tensorflow as tf
+
+        self.heads = dict(heads)
+
+        def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
+            straight: dict[str, tf.Tensor] = model(images, training=False)
+            if not mirrored:
+                return straight
+            mirror = model(images[:, :, ::-1], training=False)
+            return {name: (values + mirror[name]) / 2 for name, values in straight.items()}
+
+        signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)]
+        self._outputs = tf.function(outputs, input_signature=signature)
+
+    def __call__(self, images: npt.NDArray[np.uint8]) -> dict[str, Outputs]:
+        """Return each head's outputs side by side, shape (n, units), float32.
+
+        Args:
+            images: Shape (n, size, size, 3), uint8.
+        """
+        collected: dict[str, list[Outputs]] = {name: [] for name in self.heads}
+        for start in range(0, len(images), PREDICTION_BATCH):
+            batch = self._outputs(np.ascontiguousarray(images[start : start + PREDICTION_BATCH]))
+            values = {name: output.numpy() for name, output in batch.items()}
+            for name, head in self.heads.items():
+                collected[name].append(side_by_side(head, name, values))
+        return {name: np.concatenate(parts) for name, parts in collected.items()}
+
+
+def side_by_side(head: Head, name: str, outputs: Mapping[str, npt.NDArray[Any]]) -> Outputs:
+    """Return those of a model's outputs that are a head's as columns, shape (n, units), float32."""
+    return np.concatenate([outputs[output] for output in head.output_names(name, outputs)], axis=1, dtype=np.float32)

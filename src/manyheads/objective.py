@@ -6,11 +6,13 @@ it compiles, for it needs Keras.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 if TYPE_CHECKING:
     from manyheads.heads import Term
@@ -27,8 +29,12 @@ class MultiHead(keras.Model):  # type: ignore[misc]
 
     Its metrics are ``loss`` (the objective), ``<head>_loss`` (the term, not weighted) and those that follow each head.
 
+    With ``averaging`` it also keeps an exponential moving average of its weights, normalisation's statistics among
+    them (Polyak and Juditsky, 1992). Its share of the past grows from 1/10 to ``averaging`` as training goes on.
+
     Attributes:
         log_variances: The trained scalar of each head, float32; empty if the weights are fixed.
+        averages: The average of each of ``weights``, in their order; empty without averaging.
     """
 
     def __init__(
@@ -39,6 +45,7 @@ class MultiHead(keras.Model):  # type: ignore[misc]
         followed: Mapping[str, list[keras.metrics.Metric]],
         *,
         learned: bool,
+        averaging: float,
     ) -> None:
         """Put an objective on a network, whose layers are shared.
 
@@ -48,6 +55,7 @@ class MultiHead(keras.Model):  # type: ignore[misc]
             weights: Weight of each term, or its start; greater than 0 if they are learned.
             followed: Metrics of each head's targets and outputs, with names of their own.
             learned: Whether the weights are learned.
+            averaging: How much of the average each step keeps, from 0 (no averaging) to below 1.
         """
         super().__init__(inputs=network.inputs, outputs=network.output, name=network.name)
         self.terms = dict(terms)
@@ -64,6 +72,43 @@ class MultiHead(keras.Model):  # type: ignore[misc]
         }
         self.loss_trackers = {name: keras.metrics.Mean(name=f"{name}_loss") for name in terms}
         self.followed = dict(followed)
+        self.averaging = averaging
+        # Not Keras's variables: they are no part of the model, and are neither trained nor counted.
+        self.averages = [tf.Variable(weight) for weight in self.weights] if averaging else []
+
+    def train_step(self, data: Any) -> Any:
+        """Take a step, and the averages along; see ``keras.Model.train_step``."""
+        logs = super().train_step(data)
+        if self.averages:
+            step = tf.cast(self.optimizer.iterations.value, tf.float32)
+            kept = tf.minimum(self.averaging, (1 + step) / (10 + step))
+            for average, weight in zip(self.averages, self.weights, strict=True):
+                average.assign_add((1 - kept) * (tf.cast(weight.value, average.dtype) - average))
+        return logs
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Have the averaged weights in the body, and those of the last step again after it."""
+        last = [weight.numpy() for weight in self.weights] if self.averages else []
+        for weight, average in zip(self.weights, self.averages, strict=False):
+            weight.assign(average)
+        try:
+            yield
+        finally:
+            for weight, value in zip(self.weights, last, strict=False):
+                weight.assign(value)
+
+    def losses_of(self, targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, float]:
+        """Return each head's term and the objective, as ``loss``, for arrays of whole parts."""
+        terms = {name: float(term(targets, outputs)) for name, term in self.terms.items()}
+        objective = 0.0
+        for name, loss in terms.items():
+            if name in self.log_variances:
+                log_variance = float(self.log_variances[name].numpy())
+                objective += float(np.exp(-log_variance)) * loss + log_variance / 2
+            else:
+                objective += self.fixed_weights[name] * loss
+        return {**terms, "loss": objective}
 
     def compute_loss(
         self,

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 EPILOG = """examples:
   python -m manyheads params                        the defaults
-  python -m manyheads params experiment=utkface     another choice; then `dvc repro`
+  python -m manyheads params experiment=hour        another choice; then `dvc repro`
   python -m manyheads params --check                fail if params.yaml is not what conf/ composes to"""
 
 

@@ -25,7 +25,7 @@ from manyheads.errors import ManyheadsError
 from manyheads.files import write_text
 from manyheads.fitting import Row
 from manyheads.layout import Layout
-from manyheads.packed import available_cores
+from manyheads.machine import available_cores
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,9 @@ import argparse
 import itertools
 import logging
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,19 @@ import pandas as pd
 
 from manyheads import archives, model
 from manyheads.errors import DataError
-from manyheads.images import Undecodable, decode
+from manyheads.images import Pixels, Undecodable, decode
 from manyheads.layout import Layout, project_root
+from manyheads.machine import available_cores
 from manyheads.progress import track
 from manyheads.tables import write_table
 
 logger = logging.getLogger(__name__)
+
+CHUNK = 64
+"""Images that a thread decodes at once."""
+
+CHUNKS_IN_FLIGHT = 4
+"""Chunks for each thread that are decoded ahead of the model: what bounds the memory."""
 
 EPILOG = """examples:
   python -m manyheads predict photograph.jpg
@@ -78,36 +87,60 @@ def predict_all(saved: model.SavedModel, members: Iterable[tuple[str, bytes | OS
     Returns:
         One row a member, in their order: ``path``, the heads' columns (empty where unreadable), ``error``.
     """
-    tables = [_predict_batch(saved, batch) for batch in _batches(track(members, "predicting"), model.PREDICTION_BATCH)]
+    predictor = saved.predictor()
+    decoded = _decoded(track(members, "predicting"), saved.card.size)
+    tables = [_table(saved, predictor, batch) for batch in _batches(decoded, model.PREDICTION_BATCH)]
     if not tables:
         raise DataError("there is no image in what was given")
     return pd.concat(tables, ignore_index=True)
 
 
-def _batches(members: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    iterator = iter(members)
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
     while batch := list(itertools.islice(iterator, size)):
         yield batch
 
 
-def _predict_batch(saved: model.SavedModel, batch: list[tuple[str, bytes | OSError]]) -> pd.DataFrame:
-    table = pd.DataFrame({"path": [path for path, _ in batch], "error": ""})
-    images, read = [], []
-    for row, (_, data) in enumerate(batch):
+def _decoded(members: Iterable[tuple[str, bytes | OSError]], size: int) -> Iterator[tuple[str, Pixels | str]]:
+    """Decode ahead of the model, in as many threads as there are cores: Pillow lets go of Python's lock.
+
+    Yields:
+        Each member's path and pixels, shape (size, size, 3), uint8, or why it could not be read.
+    """
+    cores = available_cores()
+    with ThreadPoolExecutor(cores) as pool:
+        pending: deque[Future[list[tuple[str, Pixels | str]]]] = deque()
+        for chunk in _batches(members, CHUNK):
+            pending.append(pool.submit(_decode, chunk, size))
+            if len(pending) > CHUNKS_IN_FLIGHT * cores:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+
+
+def _decode(members: list[tuple[str, bytes | OSError]], size: int) -> list[tuple[str, Pixels | str]]:
+    outcomes: list[tuple[str, Pixels | str]] = []
+    for path, data in members:
         try:
             if isinstance(data, OSError):
                 raise data
-            images.append(decode(data, saved.card.size).pixels)
-            read.append(row)
+            outcomes.append((path, decode(data, size).pixels))
         except Undecodable as problem:
-            table.loc[row, "error"] = f"{problem.code}: {problem.reason}"
+            outcomes.append((path, f"{problem.code}: {problem.reason}"))
         except OSError as problem:
-            table.loc[row, "error"] = f"IO_ERROR: {problem.strerror or problem}"
+            outcomes.append((path, f"IO_ERROR: {problem.strerror or problem}"))
+    return outcomes
+
+
+def _table(saved: model.SavedModel, predictor: model.Predictor, batch: list[tuple[str, Pixels | str]]) -> pd.DataFrame:
+    errors = [outcome if isinstance(outcome, str) else "" for _, outcome in batch]
+    table = pd.DataFrame({"path": [path for path, _ in batch], "error": errors})
+    images = {row: outcome for row, (_, outcome) in enumerate(batch) if not isinstance(outcome, str)}
     values = pd.DataFrame(index=table.index)
-    if read:
-        outputs = model.predict(saved.keras_model, saved.card.heads, np.stack(images))
+    if images:
+        outputs = predictor(np.stack(list(images.values())))
         columns: dict[str, Any] = {}
         for name, head in saved.card.heads.items():
             columns |= head.columns(name, outputs[name])
-        values = pd.DataFrame(columns, index=read).reindex(table.index)
+        values = pd.DataFrame(columns, index=list(images)).reindex(table.index)
     return pd.concat([table[["path"]], values, table[["error"]]], axis=1)

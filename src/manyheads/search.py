@@ -54,7 +54,7 @@ ENOUGH = 4
 
 EPILOG = """examples:
   python -m manyheads search                                              every head's weight, 0.1 to 10
-  python -m manyheads search --trials 40 experiment=utkface_quick         the same on other data
+  python -m manyheads search --trials 40 experiment=quick                 the same on other data
   python -m manyheads search 'loss.weights.age=tag(log,interval(0.1,10))' loss=balanced,learned train.epochs=6
 
 Words of Hydra: interval(a,b) is any number between, int(interval(a,b)) a whole one, range(a,b,step) as in Python,

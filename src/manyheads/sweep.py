@@ -29,7 +29,7 @@ from manyheads.comparison import short_names
 from manyheads.config import Config, composition_error, load
 from manyheads.errors import ConfigError, MachineError, ManyheadsError
 from manyheads.layout import Layout
-from manyheads.packed import available_cores
+from manyheads.machine import available_cores
 from manyheads.pipeline import require_data_as_locked, require_settings_as_locked
 from manyheads.points import ATTEMPTS, Group, Record, parent_place, remember_parent, speak_as
 

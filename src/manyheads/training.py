@@ -20,16 +20,19 @@ import pandas as pd
 
 from manyheads import fitting, tracking
 from manyheads import model as models
-from manyheads.config import Config
+from manyheads.config import Config, TrainConfig
 from manyheads.files import sha256_of, write_aside
-from manyheads.heads import Scale
+from manyheads.heads import LabelStatistics
 from manyheads.layout import Layout, main_project
+from manyheads.machine import Precision, fastest_precision
 from manyheads.parts import Part, label_table, load_part
 from manyheads.pipeline import code_of
 from manyheads.tables import write_table
 
 if TYPE_CHECKING:
     import keras
+
+    from manyheads.objective import MultiHead
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +69,7 @@ def train(
     """
     models.require_tensorflow()
     part, validation = load_part(config, inputs, "train"), load_part(config, inputs, "validation")
-    state = Layout(main_project(inputs.root)).resume / f"{identity(config, inputs)}.npz"
+    state = _resume(inputs) / f"{identity(config, inputs)}.npz"
     with fitting.alone(state):
         place = _described(place, config, inputs)._replace(run_id=fitting.recorded_run(state) or place.run_id)
         with tracking.run(config.tracking, inputs.root, place) as record:
@@ -133,22 +136,19 @@ def _train(
     keras.utils.set_random_seed(config.seed)
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
-    heads, loss = config.data.heads, config.loss
-    scales = {name: head.scale(loss.scale, train.labels[name]) for name, head in heads.items()}
-    network = models.build(config.model, heads, loss.functions, scales, config.pack.image_size, config.train.precision)
-    steps = max(1, len(train) // config.train.batch_size)
-    optimizer = fitting.optimizer_for(config.train, steps)
-    network = models.compile_heads(network, heads, loss.functions, loss.weights, scales, optimizer, loss.weighting)
-    progress = fitting.resume(state, network)
+    heads, settings = config.data.heads, config.train
+    network = compiled(config, train)
+    progress = fitting.resume(state, network, shaped_by(config, inputs))
     if progress.history:
         logger.info("going on after epoch %d (%s)", len(progress.history), state)
     logger.info(
-        "training %s parameters on %d images, judged on %d, in %d epochs",
-        f"{network.count_params():,}", len(train), len(validation), config.train.epochs,
+        "training %s parameters on %d images, judged on %d, in %d epochs, %s",
+        f"{network.count_params():,}", len(train), len(validation), settings.epochs, precision_of(settings),
     )  # fmt: skip
     start = time.monotonic()
     progress.run_id = record.run_id
-    record.params(config.model_dump() | {"parameters": network.count_params()})
+    settled = {"parameters": network.count_params(), "precision": precision_of(settings)}
+    record.params(config.model_dump() | settled)
     record.dataset(label_table(train), f"{config.data.name}-train", config.data.path, "training")
     record.missing_epochs(progress.history)
 
@@ -156,15 +156,15 @@ def _train(
         record.metrics(row, step=epoch)
         on_epoch(epoch, row)
 
-    fitting.fit(network, heads, train, validation, config.train, config.seed, state, progress, after_epoch)
+    fitting.fit(network, heads, train, validation, settings, config.seed, state, progress, after_epoch)
     figures = summary(progress)
-    folded = _for_inference(config, scales, network)
+    folded = _for_inference(config, train, network)
     _write(outputs, config, folded, progress)
     _record_results(record, inputs, outputs, figures)
     record.model(folded, heads, config.pack.image_size)
     logger.info(
         "best epoch %d of %d, validation score %.3f; %.0f s",
-        progress.best_epoch, config.train.epochs, figures["best/val/score"], time.monotonic() - start,
+        progress.best_epoch, settings.epochs, figures["best/val/score"], time.monotonic() - start,
     )  # fmt: skip
     return figures
 
@@ -180,12 +180,40 @@ def summary(progress: fitting.Progress) -> dict[str, float]:
     return figures
 
 
-def _for_inference(config: Config, scales: Mapping[str, Scale], trained: keras.Model) -> keras.Model:
+def compiled(config: Config, train: Part) -> MultiHead:
+    """Return the configured model, ready to be fitted to the training part."""
+    heads, loss, settings = config.data.heads, config.loss, config.train
+    statistics = _label_statistics(config, train)
+    size = None if len(set(settings.scales)) > 1 else config.pack.image_size
+    network = models.build(config.model, heads, loss.functions, statistics, size, precision_of(settings))
+    optimizer = fitting.optimizer_for(settings, max(1, len(train) // settings.batch_size))
+    return models.compile_heads(
+        network,
+        heads,
+        loss.functions,
+        loss.weights,
+        statistics,
+        optimizer,
+        loss.weighting,
+        averaging=settings.averaging,
+    )
+
+
+def _for_inference(config: Config, train: Part, trained: keras.Model) -> keras.Model:
     folded = models.build(
-        config.model, config.data.heads, config.loss.functions, scales, config.pack.image_size, folded=True
+        config.model,
+        config.data.heads,
+        config.loss.functions,
+        _label_statistics(config, train),
+        config.pack.image_size,
+        folded=True,
     )
     models.fold(trained, folded)
     return folded
+
+
+def _label_statistics(config: Config, train: Part) -> dict[str, LabelStatistics]:
+    return {name: head.statistics(config.loss.scale, train.labels[name]) for name, head in config.data.heads.items()}
 
 
 def _write(outputs: Layout, config: Config, model: keras.Model, progress: fitting.Progress) -> None:
@@ -193,30 +221,59 @@ def _write(outputs: Layout, config: Config, model: keras.Model, progress: fittin
     history.insert(0, "epoch", range(1, len(history) + 1))
     # Seconds differ from run to run; DVC would take the file for changed. They are in MLflow.
     write_table(outputs.history, history.drop(columns="train/seconds"))
-    card = models.ModelCard(data=config.data.name, size=config.pack.image_size, heads=config.data.heads)
+    card = models.ModelCard(
+        data=config.data.name,
+        size=config.pack.image_size,
+        heads=config.data.heads,
+        mirrored=config.train.mirrored,
+    )
     with write_aside(outputs.model) as folder:
         folder.mkdir()
         models.save(folder, model, card)
         (folder / outputs.run_record.name).write_text(json.dumps({"run_id": progress.run_id}) + "\n", encoding="utf-8")
 
 
-def identity(config: Config, inputs: Layout) -> str:
-    """Return a digest of all that shapes a training: settings, data, split, code and library versions.
+def shaped_by(config: Config, inputs: Layout) -> dict[str, str]:
+    """Return all that shapes a training, by name: settings, data, split, code and library versions.
 
     The samples table holds the hash of every image's bytes, so the array itself need not be read. The code is what
     ``dvc.yaml`` lists for the stage.
     """
-    relevant = config.model_dump(mode="json", include={"seed", "model", "loss", "train", "pack"})
-    relevant["heads"] = config.model_dump(mode="json")["data"]["heads"]
-    return _digest(
-        relevant, sha256_of(inputs.samples), sha256_of(inputs.splits), code_of("train", inputs.root), _versions()
-    )
+    settings = config.model_dump(mode="json", include={"seed", "model", "loss", "train", "pack"})
+    settings["train"]["precision"] = precision_of(config.train)
+    settings["data"] = {"heads": config.model_dump(mode="json")["data"]["heads"]}
+    return {
+        **{name: str(value) for name, value in tracking.flattened(settings).items()},
+        "the packed samples": sha256_of(inputs.samples),
+        "the split": sha256_of(inputs.splits),
+        **code_of("train", inputs.root),
+        **_versions(),
+    }
+
+
+def identity(config: Config, inputs: Layout) -> str:
+    """Return a digest of all that shapes a training."""
+    return hashlib.sha256(json.dumps(shaped_by(config, inputs), sort_keys=True).encode()).hexdigest()[:24]
+
+
+def mention_another(config: Config, inputs: Layout) -> None:
+    """Say in the log what the latest unfinished training differs in, if it is another one than the configured."""
+    states = sorted(_resume(inputs).glob("*.npz"), key=lambda path: path.stat().st_mtime)
+    if not states or states[-1].stem == identity(config, inputs):
+        return
+    if differing := fitting.differences(states[-1], shaped_by(config, inputs)):
+        logger.info("%s is of another training and is not used: %s", states[-1], differing)
+
+
+def _resume(inputs: Layout) -> Path:
+    return Layout(main_project(inputs.root)).resume
+
+
+def precision_of(config: TrainConfig) -> Precision:
+    """Return the dtype policy that a training has on this machine."""
+    return fastest_precision() if config.precision == "auto" else config.precision
 
 
 @functools.cache
 def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("keras", "numpy")}
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]

@@ -14,4 +14,5 @@ from manyheads.layout import Layout
 
 def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     """Train the configured model; the same command goes on with a training that was stopped."""
+    training.mention_another(config, inputs)
     training.train(config, inputs, outputs)
