@@ -1,7 +1,7 @@
 """What a point of a sweep costs beyond its training: bare trainings and points of the same settings, in turns.
 
     python benchmarks/sweep_overhead.py
-    python benchmarks/sweep_overhead.py experiment=utkface_quick train.epochs=1
+    python benchmarks/sweep_overhead.py experiment=quick train.epochs=1
 
 Needs the packed data (`dvc repro split`). Everything else happens in a temporary project that shares it, with an MLflow
 store of its own, in one process that has loaded TensorFlow before. Each turn is a bare training and a sweep of one

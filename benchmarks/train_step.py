@@ -13,7 +13,7 @@ import numpy as np
 
 from manyheads import model
 from manyheads.encoders import ArticleEncoder, CompactEncoder
-from manyheads.heads import Categorical, Regression, Scale
+from manyheads.heads import Categorical, LabelStatistics, Regression
 
 HEADS = {
     "age": Regression(unit="years", minimum=0, maximum=116),
@@ -21,16 +21,20 @@ HEADS = {
     "gender": Categorical(classes=("male", "female")),
 }
 LOSSES = {"age": "mae", "race": "categorical_crossentropy", "gender": "categorical_crossentropy"}
-SCALES = {"age": Scale(33.0, 20.0), "race": Scale(0.0, 1.0), "gender": Scale(0.0, 1.0)}
-COMPACT = CompactEncoder(widths=(32, 64, 128, 256), blocks=(1, 1, 1, 1), dropout=0.2)
+STATISTICS = {
+    "age": LabelStatistics(33.0, 20.0),
+    "race": LabelStatistics(0.0, 1.0),
+    "gender": LabelStatistics(0.0, 1.0),
+}
+COMPACT = CompactEncoder(stem=(32, 64), widths=(64, 128, 256), blocks=(1, 1, 1), dropout=0.2)
 
 
 def images_per_second(encoder, size, precision, batch_size, steps):
     import keras
 
-    network = model.build(encoder, HEADS, LOSSES, SCALES, size, precision)
+    network = model.build(encoder, HEADS, LOSSES, STATISTICS, size, precision)
     weights = dict.fromkeys(HEADS, 1.0)
-    network = model.compile_heads(network, HEADS, LOSSES, weights, SCALES, keras.optimizers.AdamW(1e-3))
+    network = model.compile_heads(network, HEADS, LOSSES, weights, STATISTICS, keras.optimizers.AdamW(1e-3))
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (batch_size * steps, size, size, 3), dtype=np.uint8)
     labels = {"age": (0, 117), "race": (0, 5), "gender": (0, 2)}

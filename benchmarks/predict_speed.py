@@ -1,0 +1,61 @@
+"""Images a second from JPEG files to a table of predictions, for a model of each recipe.
+
+    python benchmarks/predict_speed.py --archive data/raw/UTKFace.tar.gz
+
+The whole command `python -m manyheads predict` is timed, from its start to its end. The models have random weights:
+what they predict makes no difference to the time.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import results
+
+from manyheads import config, model
+from manyheads.heads import LabelStatistics
+from manyheads.layout import project_root
+
+RECIPES = ("minutes", "hour", "best")
+
+
+def save(folder, recipe):
+    from omegaconf import OmegaConf
+
+    settings = config.load(OmegaConf.create(config.compose(project_root(), [f"experiment={recipe}"])))
+    heads, size = settings.data.heads, settings.pack.image_size
+    statistics = dict.fromkeys(heads, LabelStatistics(30.0, 20.0))
+    network = model.build(settings.model, heads, settings.loss.functions, statistics, size, folded=True)
+    card = model.ModelCard(data="utkface", size=size, heads=heads, mirrored=settings.train.mirrored)
+    model.save(folder, network, card)
+    return f"{size} px" + (", mirrored" if settings.train.mirrored else "")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--archive", type=Path, default=Path("data/raw/UTKFace.tar.gz"), help="JPEG files")
+    options = parser.parse_args()
+    model.require_tensorflow()
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for recipe in RECIPES:
+            folder = Path(temporary) / recipe
+            folder.mkdir()
+            about = save(folder, recipe)
+            table = folder / "predictions.csv"
+            command = [sys.executable, "-m", "manyheads", "predict", str(options.archive)]
+            began = time.perf_counter()
+            subprocess.run([*command, "--model", str(folder), "--output", str(table)], check=True)
+            seconds = time.perf_counter() - began
+            images = len(table.read_text(encoding="utf-8").splitlines()) - 1
+            rows.append([f"`experiment={recipe}`, {about}", images, f"{seconds:.1f}", f"{images / seconds:.0f}"])
+    results.write(
+        "predict_speed", "python benchmarks/predict_speed.py", ["model", "images", "seconds", "images/s"], rows
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Time and peak memory of an epoch of training, for more and more samples.
+
+    python benchmarks/training_memory.py --recipe hour 1000 10000 100000
+
+Images are random numbers in a packed array on disk, as pack writes it. Each size is trained in a fresh process. The
+resident memory holds the pages of the array that the system keeps because nothing else needs them; what the process
+itself needs is the memory that is not of files.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import results
+
+from manyheads import config, model, training
+from manyheads.layout import Layout, project_root
+from manyheads.tables import write_table
+
+STATUS = Path("/proc/self/status")
+
+
+class Peak(threading.Thread):
+    """The most memory so far in MiB, looked at ten times a second: resident, and of that what is not of files."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.resident = self.own = 0.0
+
+    def run(self):
+        """Look until the process ends."""
+        while True:
+            lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+            self.resident = max(self.resident, int(lines["VmRSS"].split()[0]) / 1024)
+            self.own = max(self.own, int(lines["RssAnon"].split()[0]) / 1024)
+            time.sleep(0.1)
+
+
+def write_project(folder, settings, n):
+    layout = Layout(folder)
+    layout.images.parent.mkdir(parents=True)
+    layout.split_counts.parent.mkdir()
+    size, generator = settings.pack.image_size, np.random.default_rng(0)
+    array = np.lib.format.open_memmap(layout.images, mode="w+", dtype=np.uint8, shape=(n, size, size, 3))
+    for start in range(0, n, 1000):
+        array[start : start + 1000] = generator.integers(0, 256, array[start : start + 1000].shape, dtype=np.uint8)
+    array.flush()
+    heads = settings.data.heads
+    ends = {name: len(head.class_names) or head.maximum for name, head in heads.items()}
+    labels = {name: generator.integers(0, end, n) for name, end in ends.items()}
+    common = {"path": [f"{i}.jpg" for i in range(n)], "sha256": [f"{i:064x}" for i in range(n)]}
+    common["group"] = [f"{i:016x}" for i in range(n)]
+    write_table(layout.samples, pd.DataFrame({"row": range(n), **common, **labels, "note": ""}))
+    part = np.where(np.arange(n) % 10 == 9, "validation", "train")
+    write_table(layout.splits, pd.DataFrame({**common, "part": part, "rule": ""}))
+    layout.split_counts.write_text("{}\n")
+    (folder / "dvc.yaml").symlink_to(project_root() / "dvc.yaml")
+
+
+def measure(recipe, n):
+    from omegaconf import OmegaConf
+
+    overrides = [f"experiment={recipe}", "train.epochs=1", "train.scales=[1]"]
+    settings = config.load(OmegaConf.create(config.compose(project_root(), overrides)))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_project(folder, settings, n)
+        model.require_tensorflow()
+        peak = Peak()
+        peak.start()
+        trained = training.train(settings, Layout(folder), Layout(folder))
+        return {"seconds": trained.figures["wall_seconds"], "resident": peak.resident, "own": peak.own}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("samples", nargs="*", type=int, default=[1000, 10000, 100000], help="numbers of samples")
+    parser.add_argument("--recipe", default="hour", help="whose settings (default: hour)")
+    parser.add_argument("--only", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only:
+        print(json.dumps(measure(options.recipe, options.samples[0])))
+        return
+    rows = []
+    for n in options.samples:
+        command = [sys.executable, __file__, "--only", "--recipe", options.recipe, str(n)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        figures = json.loads(done.stdout.splitlines()[-1])
+        rows.append([f"{n:,}", *(f"{figures[key]:,.0f}" for key in ("seconds", "resident", "own"))])
+    results.write(
+        "training_memory",
+        f"python benchmarks/training_memory.py --recipe {options.recipe}",
+        ["samples", "seconds an epoch", "resident, MiB", "of it not of files, MiB"],
+        rows,
+        "One part in ten is judged on, the rest trained on.",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Images a second in training: the article's way beside each recipe, and how close a step comes to the machine.
+
+    python benchmarks/training_speed.py --archive data/raw/UTKFace.tar.gz
+
+Everything is timed in one process after another, each on all cores, in turns, so that a machine that slows down slows
+all of them. For each recipe:
+
+- training: feed, augmentation, forward and backward pass, optimiser, as `fit` runs them, at the recipe's sizes;
+- input alone: the same feed with nothing to feed;
+- convolutions: the time of the step's own convolutions, forward and both backward passes, each alone in bfloat16 on
+  this machine, as a share of the step. What is missing to 100 % is everything else in the step.
+
+The article's way is its code's: a Python generator that opens and resizes one JPEG after another to 198 pixels, three
+branches, float32, batches of 32. Images are those of the archive; labels are random.
+"""
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import results
+from PIL import Image
+
+from manyheads import archives, config, fitting, model, training
+from manyheads.layout import project_root
+from manyheads.parts import Part
+
+RECIPES = ("minutes", "hour", "best")
+
+
+def photographs(archive, count):
+    found = (data for _, data in archives.contents(archive) if isinstance(data, bytes))
+    return [data for data, _ in zip(found, range(count), strict=False)]
+
+
+def part(heads, images):
+    generator = np.random.default_rng(0)
+    ends = {name: len(head.class_names) or head.maximum for name, head in heads.items()}
+    labels = {name: generator.integers(0, end, len(images)) for name, end in ends.items()}
+    return Part(images, np.arange(len(images)), [""] * len(images), labels)
+
+
+def composed(*overrides):
+    from omegaconf import OmegaConf
+
+    return config.load(OmegaConf.create(config.compose(project_root(), overrides)))
+
+
+def article(archive, steps):
+    """Return images a second of the article's generator and network together."""
+    settings = composed("experiment=article")
+    files = photographs(archive, 32 * steps)
+    size = settings.pack.image_size
+    fed = part(settings.data.heads, np.zeros((len(files), 1, 1, 3), np.uint8))
+    network = training.compiled(settings, fed)
+    targets = {name: head.targets(fed.labels[name]) for name, head in settings.data.heads.items()}
+
+    def batches():
+        for start in range(0, len(files), 32):
+            opened = [Image.open(io.BytesIO(data)).convert("RGB") for data in files[start : start + 32]]
+            pixels = np.stack([np.asarray(image.resize((size, size))) for image in opened])
+            yield pixels, {name: values[start : start + 32] for name, values in targets.items()}
+
+    network.train_on_batch(*next(batches()))
+    began = time.perf_counter()
+    for images, labels in batches():
+        network.train_on_batch(images, labels)
+    return {"training": len(files) / (time.perf_counter() - began)}
+
+
+def recipe(name, archive, steps):
+    """Return the recipe's images a second, in training and of the feed alone, and the convolutions' share of a step."""
+    from manyheads.images import decode
+
+    settings = composed(f"experiment={name}")
+    batch, full = settings.train.batch_size, settings.pack.image_size
+    sizes = {fitting.size_at(settings.train, full, epoch) for epoch in range(1, settings.train.epochs + 1)}
+    files = photographs(archive, batch * steps)
+    fed = part(settings.data.heads, np.stack([decode(data, settings.pack.image_size).pixels for data in files]))
+    network = training.compiled(settings, fed)
+    feed = fitting._Feed(fed, settings.data.heads, batch, 1, training=True, augment=settings.train.augment)
+    seconds, alone, convolving = 0.0, 0.0, 0.0
+    for size in sizes:
+        network.fit(feed.epoch(1, size).take(2), verbose=0)
+        began = time.perf_counter()
+        network.fit(feed.epoch(1, size), verbose=0)
+        seconds += time.perf_counter() - began
+        began = time.perf_counter()
+        for _ in feed.epoch(1, size):
+            pass
+        alone += time.perf_counter() - began
+        convolving += convolutions(network, size, batch) * steps
+    images = len(files) * len(sizes)
+    return {"training": images / seconds, "input": images / alone, "convolutions": convolving / seconds}
+
+
+def convolutions(network, size, batch):
+    """Return the seconds that a step's convolutions take one by one, in bfloat16, forward and backward."""
+    import keras
+    import tensorflow as tf
+
+    shapes = {}
+    for layer in keras.models.clone_model(network, input_tensors=keras.Input((size, size, 3))).layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            key = (tuple(layer.input.shape[1:]), layer.kernel_size, layer.filters, layer.strides)
+            shapes[key] = shapes.get(key, 0) + 1
+    total = 0.0
+    for (shape, kernel_size, filters, strides), times in shapes.items():
+        x = tf.cast(tf.random.normal((batch, *shape)), tf.bfloat16)
+        kernel = tf.cast(tf.random.normal((*kernel_size, shape[-1], filters)), tf.bfloat16)
+
+        @tf.function
+        def passes(x, kernel, strides=strides, first=shape[-1] == 3):
+            with tf.GradientTape() as tape:
+                tape.watch([x, kernel])
+                y = tf.nn.conv2d(x, kernel, strides, "SAME")
+            # The first convolution has no use for the gradient of the image.
+            return tape.gradient(y, kernel if first else [x, kernel], output_gradients=y)
+
+        passes(x, kernel)
+        taken = []
+        for _ in range(5):
+            began = time.perf_counter()
+            passes(x, kernel)
+            tf.test.experimental.sync_devices()
+            taken.append(time.perf_counter() - began)
+        total += times * float(np.median(taken))
+    return total
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--archive", type=Path, default=Path("data/raw/UTKFace.tar.gz"), help="photographs to feed")
+    parser.add_argument("--steps", type=int, default=20, help="steps that are timed, a turn (default: 20)")
+    parser.add_argument("--turns", type=int, default=3, help="how often each is timed; the median counts (default: 3)")
+    parser.add_argument("--only", choices=("article", *RECIPES), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only:
+        model.require_tensorflow()
+        steps = max(4, options.steps // 4) if options.only == "article" else options.steps
+        measured = (
+            article(options.archive, steps)
+            if options.only == "article"
+            else recipe(options.only, options.archive, steps)
+        )
+        print(json.dumps(measured))
+        return
+    names = ("article", *RECIPES)
+    measured = {name: [] for name in names}
+    for _ in range(options.turns):
+        for name in names:
+            command = [sys.executable, __file__, "--only", name, "--archive", str(options.archive)]
+            done = subprocess.run([*command, "--steps", str(options.steps)], capture_output=True, text=True, check=True)
+            measured[name].append(json.loads(done.stdout.splitlines()[-1]))
+    median = {
+        name: {key: float(np.median([turn[key] for turn in turns])) for key in turns[0]}
+        for name, turns in measured.items()
+    }
+    rows = [["the article's generator and network", f"{median['article']['training']:.0f}", "1", "", ""]]
+    for name in RECIPES:
+        figures = median[name]
+        rows.append(
+            [
+                f"`experiment={name}`",
+                f"{figures['training']:.0f}",
+                f"{figures['training'] / median['article']['training']:.1f}",
+                f"{figures['input'] / figures['training']:.1f}",
+                f"{figures['convolutions']:.0%}",
+            ]
+        )
+    results.write(
+        "training_speed",
+        "python benchmarks/training_speed.py",
+        ["", "images/s", "x article", "input alone, x training", "convolutions' share of the step"],
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()
