@@ -34,7 +34,7 @@ sweep: install ## Sweep loss weights and say which to take; ARGS='+sweep=loss_we
 	dvc repro --quiet split
 	python -m manyheads train --multirun $(or $(ARGS),+sweep=sample hydra/launcher=joblib)
 
-params: install ## Compose conf/ into params.yaml; ARGS='experiment=utkface' for another choice
+params: install ## Compose conf/ into params.yaml; ARGS='experiment=hour' for another choice
 	python -m manyheads params $(ARGS)
 
 test: install ## Run all tests

@@ -36,7 +36,7 @@ def sweep(root, weights, failing=()):
     with tracking.run(config(root), root, Place("a sweep", {"sweep": "s"})) as parent:
         for weight in (*weights, *failing):
             for seed in (1, 2):
-                overrides = ["experiment=utkface", f"loss.weights.age={weight}", f"seed={seed}"]
+                overrides = ["experiment=hour", f"loss.weights.age={weight}", f"seed={seed}"]
                 tags = {"split": "abc", "overrides": json.dumps(overrides), "sweep": "s", "point": f"{weight}-{seed}"}
                 place = Place(f"age={weight} seed={seed}", tags, parent.run_id)
                 try:
@@ -70,7 +70,7 @@ def test_the_newest_sweep_is_compared_and_gets_the_files(root, capsys):
     assert table["error"].tolist()[-1] == "out of memory in two lines"
     printed = capsys.readouterr().out
     assert "failed: age=3 seed=1: out of memory in two lines" in printed
-    assert "dvc exp run -S experiment=utkface -S loss.weights.age=2\n" in printed
+    assert "dvc exp run -S experiment=hour -S loss.weights.age=2\n" in printed
     assert artifacts(root, parent) == FILES
     assert mlflow.MlflowClient(tracking.tracking_uri(root)).get_run(parent).info.status == "FINISHED"
 

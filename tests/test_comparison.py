@@ -214,8 +214,8 @@ def _named(name, split):
 @pytest.mark.parametrize(
     ("overrides", "command"),
     [
-        (["experiment=utkface", "loss.weights.age=0.3", "seed=2"],
-         "dvc exp run -S experiment=utkface -S loss.weights.age=0.3"),
+        (["experiment=hour", "loss.weights.age=0.3", "seed=2"],
+         "dvc exp run -S experiment=hour -S loss.weights.age=0.3"),
         (["+sweep=weights", "hydra/launcher=joblib", "hydra.sweep.dir=x", "+search=asha", "train.epochs=3"],
          "dvc exp run -S train.epochs=3"),
         (["+data.heads.age.note=old age", "model.widths=[8,16]", "~split.files"],

@@ -148,7 +148,7 @@ def test_experiments_from_the_queue_leave_a_run_each_with_the_figures_that_dvc_h
 def test_missing_photographs_say_where_they_come_from(clone):
     clone.run("git", "checkout", "-q", ".")
     done = subprocess.run(
-        ["dvc", "exp", "run", "-S", "experiment=utkface"],
+        ["dvc", "exp", "run", "-S", "experiment=hour"],
         cwd=clone.root,
         env=clone.environment,
         capture_output=True,

@@ -456,7 +456,7 @@ def test_coral_lists_fit_the_real_names(make_config):
     from manyheads import archives
     from manyheads.datasets import utkface
 
-    config = make_config("experiment=utkface", "split=coral")
+    config = make_config("experiment=hour", "split=coral")
     parsed = {path: utkface.parse_name(path) for path in archives.names(ARCHIVE)}
     rows = [{"path": path, "group": path, **name.labels} for path, name in parsed.items() if hasattr(name, "labels")]
     samples = pd.DataFrame(rows)
