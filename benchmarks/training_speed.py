@@ -83,7 +83,7 @@ def recipe(name, archive, steps):
     files = photographs(archive, batch * steps)
     fed = part(settings.data.heads, np.stack([decode(data, settings.pack.image_size).pixels for data in files]))
     network = training.compiled(settings, fed)
-    feed = fitting._Feed(fed, settings.data.heads, batch, 1, training=True, augment=settings.train.augment)
+    feed = fitting.Feed(fed, settings.data.heads, batch, 1, training=True, augment=settings.train.augment)
     seconds, alone, convolving = 0.0, 0.0, 0.0
     for size in sizes:
         network.fit(feed.epoch(1, size).take(2), verbose=0)

@@ -122,7 +122,7 @@ def test_only_kernels_decay(train_config):
 
 
 def feed(part, **options):
-    return fitting._Feed(part, HEADS, 32, 5, **{"training": True, "augment": False} | options)
+    return fitting.Feed(part, HEADS, 32, 5, **{"training": True, "augment": False} | options)
 
 
 def test_the_validation_score_leaves_no_sample_out():
@@ -146,7 +146,7 @@ def test_images_stay_with_their_labels():
 
 def test_what_a_sample_looks_like_depends_on_seed_and_epoch_alone():
     def looks(batch_size, epoch):
-        fed = fitting._Feed(TRAIN, HEADS, batch_size, 5, training=True, augment=True)
+        fed = fitting.Feed(TRAIN, HEADS, batch_size, 5, training=True, augment=True)
         shown = np.concatenate([images.numpy() for images, _ in fed.epoch(epoch, SIZE)])
         return dict(zip(fed.order, shown, strict=False))
 
@@ -154,6 +154,11 @@ def test_what_a_sample_looks_like_depends_on_seed_and_epoch_alone():
     assert len(one) == len(other) == 130
     assert all(np.array_equal(one[sample], other[sample]) for sample in one)
     assert not all(np.array_equal(one[sample], next_epoch[sample]) for sample in one)
+
+
+def test_the_feed_is_not_autotuned():
+    """tf.data's tuner sleeps twice as long each time, and the end of an epoch waited until it woke."""
+    assert feed(TRAIN).epoch(1, 16).options().autotune.enabled is False
 
 
 def test_images_grow_from_size_to_size_and_only_the_last_one_can_be_best(tiny_config, tmp_path):
