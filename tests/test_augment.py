@@ -46,6 +46,16 @@ def test_each_change_does_what_it_says(images):
     assert np.any(turned != images)
 
 
+def test_half_the_strength_reaches_half_as_far(images):
+    flat = np.full_like(images, 100)
+    assert np.unique(augment(flat, drawn(6, brightness=1.0), 0.5)).tolist() == [round(100 + 0.06 * 255)]
+    two_pixels = drawn(6, right=0.5 + 0.5 * (2 / 24) / 0.08)
+    np.testing.assert_array_equal(augment(images, two_pixels, 0.5)[:, :, 1:], images[:, :, :-1])
+    erased = drawn(6, erased=0.4)
+    assert np.any(augment(images, erased) != images)
+    np.testing.assert_array_equal(augment(images, erased, 0.5), images)
+
+
 def test_a_grey_image_stays_even(images):
     grey = augment(np.full((4, 24, 24, 3), 128, dtype=np.uint8), draws(0, 0, 4))
     assert all(len(np.unique(image)) == 1 for image in grey)

@@ -26,7 +26,7 @@ TRAIN, VALIDATION = part(130, 1), part(50, 2)
 
 @pytest.fixture
 def train_config(tiny_config):
-    return tiny_config("train.epochs=3", "train.augment=true", "train.deterministic=true").train
+    return tiny_config("train.epochs=3", "train.augment=1", "train.deterministic=true").train
 
 
 def network(config, weighting="fixed", size=SIZE):
@@ -122,7 +122,7 @@ def test_only_kernels_decay(train_config):
 
 
 def feed(part, **options):
-    return fitting.Feed(part, HEADS, 32, 5, **{"training": True, "augment": False} | options)
+    return fitting.Feed(part, HEADS, 32, 5, **{"training": True, "augment": 0.0} | options)
 
 
 def test_the_validation_score_leaves_no_sample_out():
@@ -146,7 +146,7 @@ def test_images_stay_with_their_labels():
 
 def test_what_a_sample_looks_like_depends_on_seed_and_epoch_alone():
     def looks(batch_size, epoch):
-        fed = fitting.Feed(TRAIN, HEADS, batch_size, 5, training=True, augment=True)
+        fed = fitting.Feed(TRAIN, HEADS, batch_size, 5, training=True, augment=1.0)
         shown = np.concatenate([images.numpy() for images, _ in fed.epoch(epoch, SIZE)])
         return dict(zip(fed.order, shown, strict=False))
 

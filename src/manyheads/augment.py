@@ -48,7 +48,7 @@ def resize(images: Images, size: int) -> Images:
     return resized
 
 
-def augment(images: Images, drawn: Draws) -> Images:
+def augment(images: Images, drawn: Draws, strength: float = 1.0) -> Images:
     """Flip, rotate, zoom, shift, erase, and vary brightness and contrast of each image on its own.
 
     What lies outside is filled with the border. Hue and saturation are left alone: skin tone is a signal, not noise.
@@ -56,21 +56,31 @@ def augment(images: Images, drawn: Draws) -> Images:
     Args:
         images: Shape (n, size, size, 3), uint8; not changed.
         drawn: From ``draws``, the rows of these samples.
+        strength: Share of the reach of every change but the flip, and of the probability of erasing.
 
     Returns:
         Images of the same shape and dtype.
     """
     size = images.shape[1]
     flip, rotation, zoom, right, down, contrast, brightness, erased, side, top, left = drawn.T.astype(np.float64)
-    matrices = _matrices(size, flip < 0.5, _within(rotation, ROTATION), 1 + _within(zoom, ZOOM), right, down)
-    tables = _tables(images, 1 + _within(contrast, CONTRAST), 255 * _within(brightness, BRIGHTNESS))
+    matrices = _matrices(
+        flip < 0.5,
+        _within(rotation, strength * ROTATION),
+        1 + _within(zoom, strength * ZOOM),
+        size * _within(right, strength * SHIFT),
+        size * _within(down, strength * SHIFT),
+        size,
+    )
+    tables = _tables(
+        images, 1 + _within(contrast, strength * CONTRAST), 255 * _within(brightness, strength * BRIGHTNESS)
+    )
     side = np.rint((ERASED[0] + (ERASED[1] - ERASED[0]) * side) * size).astype(int)
     top, left = (np.floor(start * (size - side + 1)).astype(int) for start in (top, left))
     changed = np.empty_like(images)
     for i, (image, target) in enumerate(zip(images, changed, strict=True)):
         cv2.warpAffine(image, matrices[i], (size, size), dst=target, borderMode=cv2.BORDER_REPLICATE)
         cv2.LUT(target, tables[i], dst=target)
-        if erased[i] < ERASE_PROBABILITY:
+        if erased[i] < strength * ERASE_PROBABILITY:
             square = target[top[i] : top[i] + side[i], left[i] : left[i] + side[i]]
             square[:] = cv2.mean(target)[:3]
     return changed
@@ -81,19 +91,19 @@ def _within(drawn: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.floa
 
 
 def _matrices(
-    size: int,
     mirrored: npt.NDArray[np.bool_],
     degrees: npt.NDArray[np.float64],
     zoom: npt.NDArray[np.float64],
     right: npt.NDArray[np.float64],
     down: npt.NDArray[np.float64],
+    size: int,
 ) -> npt.NDArray[np.float64]:
-    """Return affine maps about the centre of the image, shape (n, 2, 3)."""
+    """Return affine maps about the centre of the image, shape (n, 2, 3); shifts are in pixels."""
     angle, middle = np.radians(degrees), (size - 1) / 2
     cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
     sign = np.where(mirrored, -1.0, 1.0)
     linear = np.stack([np.stack([sign * cosine, -sine], -1), np.stack([sign * sine, cosine], -1)], axis=1)
-    moved = middle + size * np.stack([_within(right, SHIFT), _within(down, SHIFT)], -1)
+    moved = middle + np.stack([right, down], -1)
     return np.concatenate([linear, (moved - linear.sum(axis=2) * middle)[..., None]], axis=2)
 
 

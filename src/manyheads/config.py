@@ -133,7 +133,9 @@ class TrainConfig(Section):
             averaged weights are judged and saved.
         scales: Sizes of the images as shares of ``pack.image_size``, each for an equal share of the epochs; the last
             is 1. Only epochs at 1 can be the best.
-        augment: Whether training images are changed at random; see ``augment.augment``.
+        generations: Networks trained one after the other, of which the last is kept. Each after the first learns from
+            the predictions of the one before as much as from the labels.
+        augment: How strongly training images are changed at random, 0 for not at all; see ``augment.augment``.
         mirrored: Whether the saved model's predictions are means over an image and its mirror image.
         precision: Dtype policy of the hidden layers; ``auto`` takes bfloat16 where the machine computes in it.
         deterministic: Bit-equal weights from the same seed on the same machine, for some time.
@@ -148,7 +150,8 @@ class TrainConfig(Section):
     weight_decay: NonNegative
     averaging: Annotated[float, Field(ge=0, lt=1)]
     scales: tuple[Annotated[float, Field(gt=0, le=1)], ...]
-    augment: bool
+    generations: PositiveInt
+    augment: Fraction
     mirrored: bool
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     deterministic: bool

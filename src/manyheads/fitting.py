@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 
 Row = dict[str, float]
 
+TRUST = 0.5
+"""How much of a target is the prediction of the generation before; the rest is the label."""
+
 
 @dataclass
 class Progress:
@@ -52,6 +55,9 @@ class Progress:
         best_weights: The model's variables at that epoch.
         run_id: The MLflow run that the training is recorded in, or an empty text.
         shaped_by: All that shapes the training, by name.
+        generation: Which of ``TrainConfig.generations`` is being trained, counted from 1.
+        targets: What each head is trained towards, shape (n, units), if it is not the labels alone.
+        earlier: Figures of the generations before.
     """
 
     history: list[Row] = field(default_factory=list)
@@ -59,6 +65,9 @@ class Progress:
     best_weights: list[npt.NDArray[Any]] = field(default_factory=list)
     run_id: str = ""
     shaped_by: Mapping[str, str] = field(default_factory=dict)
+    generation: int = 1
+    targets: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    earlier: dict[str, float] = field(default_factory=dict)
 
 
 def optimizer_for(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -89,7 +98,7 @@ class Feed:
     """Batches of one part as a ``tf.data.Dataset``, gathered from the memory map as they are needed."""
 
     def __init__(
-        self, part: Part, heads: Mapping[str, Head], batch_size: int, seed: int, *, training: bool, augment: bool
+        self, part: Part, heads: Mapping[str, Head], batch_size: int, seed: int, *, training: bool, augment: float
     ):
         self.part = part
         self.targets = {name: head.targets(part.labels[name]) for name, head in heads.items()}
@@ -117,7 +126,7 @@ class Feed:
         chosen = self.order[step * self.batch_size : (step + 1) * self.batch_size]
         images = resize(self.part.images[self.part.rows[chosen]], size)
         if self.augment:
-            images = augment(images, self.draws[chosen])
+            images = augment(images, self.draws[chosen], self.augment)
         return [images, *(target[chosen] for target in self.targets.values())]
 
     def _dataset(self, size: int) -> tf.data.Dataset:
@@ -133,7 +142,7 @@ class Feed:
                 target.set_shape((None, width))
             return images, dict(zip(self.targets, targets, strict=True))
 
-        # Autotuning has nothing to tune here, and holds an epoch's end back until its thread wakes: at 10, 20, 41 seconds.
+        # Autotuning has nothing to tune here, and holds an epoch's end back until its thread wakes: at 10, 20, 41 s.
         options = tf.data.Options()
         options.autotune.enabled = False
         dataset = tf.data.Dataset.range(self.steps).map(load).with_options(options)
@@ -149,7 +158,7 @@ def fit(
     seed: int,
     state: Path,
     progress: Progress,
-    on_epoch: Callable[[int, Row], None],
+    on_epoch: Callable[[int, Row], None] = lambda epoch, row: None,  # noqa: ARG005 - called by position
 ) -> Progress:
     """Train a compiled model and leave it with the weights of its best epoch.
 
@@ -174,7 +183,8 @@ def fit(
         MachineError: The state cannot be written.
     """
     feed = Feed(train, heads, config.batch_size, seed, training=True, augment=config.augment)
-    judge = Feed(validation, heads, max(config.batch_size, 128), seed, training=False, augment=False)
+    feed.targets |= progress.targets
+    judge = Feed(validation, heads, max(config.batch_size, 128), seed, training=False, augment=0.0)
     baselines = {
         name: figures[heads[name].main_metric]
         for name, figures in trivial_baselines(heads, train.labels, validation.labels).items()
@@ -206,13 +216,40 @@ def fit(
             row["train/learning_rate"] = float(model.optimizer.learning_rate)
             row["train/seconds"] = round(time.monotonic() - start, 3)
             progress.history.append(row)
-            _save_state(state, model, progress)
+            save_state(state, model, progress)
             display.finish_epoch(epoch, row, heads, best)
             on_epoch(epoch, row)
             interruption.heed()
     for variable, value in zip(model.variables, progress.best_weights, strict=True):
         variable.assign(value)
     return progress
+
+
+def next_generation(
+    progress: Progress, labels: Mapping[str, npt.NDArray[np.float32]], taught: Mapping[str, npt.NDArray[np.float32]]
+) -> Progress:
+    """Return the start of the generation after a finished one: born-again networks (Furlanello et al., ICML 2018).
+
+    A network's predictions say which samples are like which classes, and disagree with labels that are wrong.
+
+    Args:
+        progress: The finished generation's.
+        labels: Targets of the training part as labelled, shape (n, units) for each head.
+        taught: Targets as the finished generation sees them, of the same shapes.
+    """
+    targets = {name: TRUST * taught[name] + (1 - TRUST) * labels[name] for name in labels}
+    finished = f"generation_{progress.generation}"
+    earlier = {
+        f"{finished}/best/val/score": progress.history[progress.best_epoch - 1]["val/score"],
+        f"{finished}/wall_seconds": sum(row["train/seconds"] for row in progress.history),
+    }
+    return Progress(
+        run_id=progress.run_id,
+        shaped_by=progress.shaped_by,
+        generation=progress.generation + 1,
+        targets=targets,
+        earlier=progress.earlier | earlier,
+    )
 
 
 def size_at(config: TrainConfig, full: int, epoch: int) -> int:
@@ -257,15 +294,19 @@ def _variables(model: MultiHead) -> list[keras.Variable | tf.Variable]:
     return [*model.variables, *model.averages, *model.optimizer.variables]
 
 
-def _save_state(path: Path, model: MultiHead, progress: Progress) -> None:
+def save_state(path: Path, model: MultiHead, progress: Progress) -> None:
+    """Write how far a training is, aside and whole; ``resume`` reads it."""
     about = {
         "history": progress.history,
         "best_epoch": progress.best_epoch,
         "run_id": progress.run_id,
         "shaped_by": progress.shaped_by,
+        "generation": progress.generation,
+        "earlier": progress.earlier,
     }
     arrays = {f"current_{i:05d}": variable.numpy() for i, variable in enumerate(_variables(model))}
     arrays |= {f"best_{i:05d}": value for i, value in enumerate(progress.best_weights)}
+    arrays |= {f"target_{name}": values for name, values in progress.targets.items()}
     with write_aside(path) as aside, aside.open("wb") as file:
         np.savez(file, about=np.frombuffer(json.dumps(about).encode(), dtype=np.uint8), **arrays)
 
@@ -302,7 +343,17 @@ def resume(path: Path, model: MultiHead, shaped_by: Mapping[str, str]) -> Progre
         for i, variable in enumerate(_variables(model)):
             variable.assign(arrays[f"current_{i:05d}"])
         best = [arrays[f"best_{i:05d}"] for i in range(len(model.variables))] if about["best_epoch"] else []
-    return Progress(about["history"], about["best_epoch"], best, about["run_id"], shaped_by)
+        targets = {name.removeprefix("target_"): arrays[name] for name in arrays if name.startswith("target_")}
+    return Progress(
+        about["history"],
+        about["best_epoch"],
+        best,
+        about["run_id"],
+        shaped_by,
+        about["generation"],
+        targets,
+        about["earlier"],
+    )
 
 
 def differences(path: Path, shaped_by: Mapping[str, str]) -> str:

@@ -288,15 +288,19 @@ class Predictor:
         signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)]
         self._outputs = tf.function(outputs, input_signature=signature)
 
-    def __call__(self, images: npt.NDArray[np.uint8]) -> dict[str, Outputs]:
+    def __call__(
+        self, images: npt.NDArray[np.uint8], rows: npt.NDArray[np.integer[Any]] | None = None
+    ) -> dict[str, Outputs]:
         """Return each head's outputs side by side, shape (n, units), float32.
 
         Args:
-            images: Shape (n, size, size, 3), uint8.
+            images: Shape (n, size, size, 3), uint8; a memory map is read batch by batch.
+            rows: Which of the images, and in which order; all by default.
         """
         collected: dict[str, list[Outputs]] = {name: [] for name in self.heads}
-        for start in range(0, len(images), PREDICTION_BATCH):
-            batch = self._outputs(np.ascontiguousarray(images[start : start + PREDICTION_BATCH]))
+        rows = np.arange(len(images)) if rows is None else rows
+        for start in range(0, len(rows), PREDICTION_BATCH):
+            batch = self._outputs(images[rows[start : start + PREDICTION_BATCH]])
             values = {name: output.numpy() for name, output in batch.items()}
             for name, head in self.heads.items():
                 collected[name].append(side_by_side(head, name, values))

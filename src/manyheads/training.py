@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from manyheads import fitting, tracking
@@ -133,14 +135,13 @@ def _train(
     import tensorflow as tf
 
     keras.backend.clear_session()  # of an earlier training in this process
-    keras.utils.set_random_seed(config.seed)
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
     heads, settings = config.data.heads, config.train
     network = compiled(config, train)
     progress = fitting.resume(state, network, shaped_by(config, inputs))
-    if progress.history:
-        logger.info("going on after epoch %d (%s)", len(progress.history), state)
+    if state.exists():
+        logger.info("going on after epoch %d of generation %d (%s)", len(progress.history), progress.generation, state)
     logger.info(
         "training %s parameters on %d images, judged on %d, in %d epochs, %s",
         f"{network.count_params():,}", len(train), len(validation), settings.epochs, precision_of(settings),
@@ -156,7 +157,16 @@ def _train(
         record.metrics(row, step=epoch)
         on_epoch(epoch, row)
 
-    fitting.fit(network, heads, train, validation, settings, config.seed, state, progress, after_epoch)
+    while progress.generation < settings.generations:
+        logger.info("generation %d of %d teaches the next", progress.generation, settings.generations)
+        seed = _seed(config, progress.generation)
+        fitting.fit(network, heads, train, validation, settings, seed, state, progress)
+        labels = {name: head.targets(train.labels[name]) for name, head in heads.items()}
+        progress = fitting.next_generation(progress, labels, _taught(config, train, network))
+        network = compiled(config, train, progress.generation)
+        fitting.save_state(state, network, progress)
+    seed = _seed(config, progress.generation)
+    fitting.fit(network, heads, train, validation, settings, seed, state, progress, after_epoch)
     figures = summary(progress)
     folded = _for_inference(config, train, network)
     _write(outputs, config, folded, progress)
@@ -177,11 +187,14 @@ def summary(progress: fitting.Progress) -> dict[str, float]:
         figures |= {f"{which}/{name}": value for name, value in row.items() if name.startswith("val/")}
     figures["best/epoch"] = progress.best_epoch
     figures["wall_seconds"] = sum(row["train/seconds"] for row in progress.history)
-    return figures
+    return figures | progress.earlier
 
 
-def compiled(config: Config, train: Part) -> MultiHead:
-    """Return the configured model, ready to be fitted to the training part."""
+def compiled(config: Config, train: Part, generation: int = 1) -> MultiHead:
+    """Return the configured model with the initial weights of a generation, ready to be fitted to the training part."""
+    import keras
+
+    keras.utils.set_random_seed(_seed(config, generation))
     heads, loss, settings = config.data.heads, config.loss, config.train
     statistics = _label_statistics(config, train)
     size = None if len(set(settings.scales)) > 1 else config.pack.image_size
@@ -199,6 +212,10 @@ def compiled(config: Config, train: Part) -> MultiHead:
     )
 
 
+def _seed(config: Config, generation: int) -> int:
+    return config.seed + generation - 1
+
+
 def _for_inference(config: Config, train: Part, trained: keras.Model) -> keras.Model:
     folded = models.build(
         config.model,
@@ -210,6 +227,16 @@ def _for_inference(config: Config, train: Part, trained: keras.Model) -> keras.M
     )
     models.fold(trained, folded)
     return folded
+
+
+def _taught(config: Config, train: Part, trained: keras.Model) -> dict[str, npt.NDArray[np.float32]]:
+    """Return what a finished generation makes of the training part, as targets of the next."""
+    heads, statistics = config.data.heads, _label_statistics(config, train)
+    teacher = models.Predictor(_for_inference(config, train, trained), heads, mirrored=config.train.mirrored)
+    outputs = teacher(train.images, train.rows)
+    return {
+        name: head.taught(outputs[name], config.loss.functions[name], statistics[name]) for name, head in heads.items()
+    }
 
 
 def _label_statistics(config: Config, train: Part) -> dict[str, LabelStatistics]:

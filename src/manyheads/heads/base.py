@@ -105,6 +105,10 @@ class Head(BaseModel, ABC):
         """Return what the output is compared with in training, shape (n, units), float32."""
 
     @abstractmethod
+    def taught(self, outputs: Outputs, function: str, statistics: LabelStatistics) -> npt.NDArray[np.float32]:
+        """Return the targets that lead another network with the same loss to ``outputs``, shape (n, units), float32."""
+
+    @abstractmethod
     def term(self, name: str, function: str, statistics: LabelStatistics) -> Term:
         """Return the loss of that name as this head's term of the objective."""
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
 
-PRIOR_STRENGTH = 1.0
+PRIOR_STRENGTH = 0.5
+"""Of ``logit_adjusted``: 0 is the plain cross-entropy, 1 serves all classes alike, at the cost of the frequent ones."""
 
 
 class Categorical(Head):
@@ -81,14 +82,19 @@ class Categorical(Head):
     def targets(self, labels: Labels) -> npt.NDArray[np.float32]:
         return np.eye(len(self.classes), dtype=np.float32)[labels]
 
+    def taught(self, outputs: Outputs, function: str, statistics: LabelStatistics) -> npt.NDArray[np.float32]:
+        if function != "logit_adjusted":
+            return outputs
+        weighted = outputs * np.power(_shares(statistics), PRIOR_STRENGTH)
+        return np.asarray(weighted / weighted.sum(axis=1, keepdims=True), dtype=np.float32)
+
     def term(self, name: str, function: str, statistics: LabelStatistics) -> Term:
         import keras
 
         def logit_adjusted(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
             # The log of a softmax is its logits up to a constant, which the second softmax takes out again.
-            # A class that the training part lacks would have a logit of minus infinity.
-            shares = np.maximum(np.asarray(statistics.shares, dtype=np.float32), 1e-6)
-            logits = keras.ops.log(outputs[name] + keras.config.epsilon()) + PRIOR_STRENGTH * np.log(shares)
+            logits = keras.ops.log(outputs[name] + keras.config.epsilon())
+            logits += PRIOR_STRENGTH * np.log(_shares(statistics))
             return keras.ops.mean(keras.losses.categorical_crossentropy(targets[name], logits, from_logits=True))
 
         if function == "logit_adjusted":
@@ -177,3 +183,8 @@ class Categorical(Head):
             text.set_fontsize("small")
         axis.set(title=f"{name}, test", xlabel="as predicted", ylabel="as labelled")
         return figure
+
+
+def _shares(statistics: LabelStatistics) -> npt.NDArray[np.float32]:
+    # The logarithm of a class that the training part lacks would be minus infinity.
+    return np.maximum(np.asarray(statistics.shares, dtype=np.float32), 1e-6)

@@ -37,7 +37,7 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
             f"{inputs.model} was trained with other heads or another pack.image_size: run `dvc repro train`"
         )
     test, train = load_part(config, inputs, "test"), load_part(config, inputs, "train")
-    predicted = saved.predictor()(test.images[test.rows])
+    predicted = saved.predictor()(test.images, test.rows)
     baselines = trivial_baselines(heads, train.labels, test.labels)
     measured = {name: head.measure(test.labels[name], predicted[name]) for name, head in heads.items()}
     metrics = summary(heads, measured, baselines, len(test))
