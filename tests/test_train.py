@@ -89,18 +89,18 @@ def test_nothing_is_left_to_resume(trained):
 
 def test_an_interrupted_stage_goes_on_in_the_same_run(tiny_project, tiny_config, monkeypatch):
     layout, config = tiny_project, tiny_config()
-    save = fitting._save_state
+    save = fitting.save_state
 
     def save_and_interrupt(path, model, progress):
         save(path, model, progress)
         if len(progress.history) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fitting, "_save_state", save_and_interrupt)
+    monkeypatch.setattr(fitting, "save_state", save_and_interrupt)
     with pytest.raises(KeyboardInterrupt):
         train.run(config, layout, layout)
     assert not layout.model.exists()
-    monkeypatch.setattr(fitting, "_save_state", save)
+    monkeypatch.setattr(fitting, "save_state", save)
     train.run(config, layout, layout)
     mlflow.set_tracking_uri(f"sqlite:///{layout.root}/mlflow.db")
     (run,) = mlflow.MlflowClient().search_runs(["1"])
