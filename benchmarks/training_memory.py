@@ -67,7 +67,7 @@ def write_project(folder, settings, n):
 def measure(recipe, n):
     from omegaconf import OmegaConf
 
-    overrides = [f"experiment={recipe}", "train.epochs=1", "train.scales=[1]"]
+    overrides = [f"experiment={recipe}", "train.epochs=1"]
     settings = config.load(OmegaConf.create(config.compose(project_root(), overrides)))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -5,7 +5,7 @@
 Everything is timed in one process after another, each on all cores, in turns, so that a machine that slows down slows
 all of them. For each recipe:
 
-- training: feed, augmentation, forward and backward pass, optimiser, as `fit` runs them, at the recipe's sizes;
+- training: feed, augmentation, forward and backward pass, optimiser, as `fit` runs them;
 - input alone: the same feed with nothing to feed;
 - convolutions: the time of the step's own convolutions, forward and both backward passes, each alone in bfloat16 on
   this machine, as a share of the step. What is missing to 100 % is everything else in the step.
@@ -78,25 +78,21 @@ def recipe(name, archive, steps):
     from manyheads.images import decode
 
     settings = composed(f"experiment={name}")
-    batch, full = settings.train.batch_size, settings.pack.image_size
-    sizes = {fitting.size_at(settings.train, full, epoch) for epoch in range(1, settings.train.epochs + 1)}
+    batch, size = settings.train.batch_size, settings.pack.image_size
     files = photographs(archive, batch * steps)
     fed = part(settings.data.heads, np.stack([decode(data, settings.pack.image_size).pixels for data in files]))
     network = training.compiled(settings, fed)
     feed = fitting.Feed(fed, settings.data.heads, batch, 1, training=True, augment=settings.train.augment)
-    seconds, alone, convolving = 0.0, 0.0, 0.0
-    for size in sizes:
-        network.fit(feed.epoch(1, size).take(2), verbose=0)
-        began = time.perf_counter()
-        network.fit(feed.epoch(1, size), verbose=0)
-        seconds += time.perf_counter() - began
-        began = time.perf_counter()
-        for _ in feed.epoch(1, size):
-            pass
-        alone += time.perf_counter() - began
-        convolving += convolutions(network, size, batch) * steps
-    images = len(files) * len(sizes)
-    return {"training": images / seconds, "input": images / alone, "convolutions": convolving / seconds}
+    network.fit(feed.epoch(1).take(2), verbose=0)
+    began = time.perf_counter()
+    network.fit(feed.epoch(1), verbose=0)
+    seconds = time.perf_counter() - began
+    began = time.perf_counter()
+    for _ in feed.epoch(1):
+        pass
+    alone = time.perf_counter() - began
+    convolving = convolutions(network, size, batch) * steps
+    return {"training": len(files) / seconds, "input": len(files) / alone, "convolutions": convolving / seconds}
 
 
 def convolutions(network, size, batch):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from manyheads.augment import DRAWS, augment, draws, resize
+from manyheads.augment import DRAWS, augment, draws
 
 NEUTRAL = dict(zip(
     ("flip", "rotation", "zoom", "right", "down", "contrast", "brightness", "erased", "side", "top", "left"),
@@ -59,10 +59,3 @@ def test_half_the_strength_reaches_half_as_far(images):
 def test_a_grey_image_stays_even(images):
     grey = augment(np.full((4, 24, 24, 3), 128, dtype=np.uint8), draws(0, 0, 4))
     assert all(len(np.unique(image)) == 1 for image in grey)
-
-
-def test_reduction_averages_and_the_same_size_is_left_alone(images):
-    assert resize(images, 24) is images
-    halved = resize(images, 12)
-    means = images.reshape(6, 12, 2, 12, 2, 3).mean(axis=(2, 4))
-    assert np.abs(halved - means).max() <= 0.5

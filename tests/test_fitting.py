@@ -126,20 +126,20 @@ def feed(part, **options):
 
 
 def test_the_validation_score_leaves_no_sample_out():
-    batches = feed(VALIDATION, training=False).epoch(1, SIZE)
+    batches = feed(VALIDATION, training=False).epoch(1)
     assert [len(images) for images, _ in batches] == [32, 18]
 
 
 def test_epochs_differ_in_order_and_a_seed_repeats_it():
     fed = feed(TRAIN)
-    orders = [np.concatenate([targets["age"].numpy() for _, targets in fed.epoch(i, SIZE)]) for i in (1, 2, 1)]
+    orders = [np.concatenate([targets["age"].numpy() for _, targets in fed.epoch(i)]) for i in (1, 2, 1)]
     assert not np.array_equal(orders[0], orders[1])
     np.testing.assert_array_equal(orders[0], orders[2])
     assert [len(orders[0]), fed.steps] == [128, 4]
 
 
 def test_images_stay_with_their_labels():
-    for images, targets in feed(TRAIN).epoch(1, SIZE):
+    for images, targets in feed(TRAIN).epoch(1):
         np.testing.assert_array_equal(images.numpy().min(axis=(1, 2, 3)), targets["age"].numpy()[:, 0])
         np.testing.assert_array_equal(images.numpy()[:, 0, 0].argmax(axis=1), targets["race"].numpy().argmax(axis=1))
 
@@ -147,7 +147,7 @@ def test_images_stay_with_their_labels():
 def test_what_a_sample_looks_like_depends_on_seed_and_epoch_alone():
     def looks(batch_size, epoch):
         fed = fitting.Feed(TRAIN, HEADS, batch_size, 5, training=True, augment=1.0)
-        shown = np.concatenate([images.numpy() for images, _ in fed.epoch(epoch, SIZE)])
+        shown = np.concatenate([images.numpy() for images, _ in fed.epoch(epoch)])
         return dict(zip(fed.order, shown, strict=False))
 
     one, other, next_epoch = looks(10, 1), looks(65, 1), looks(65, 2)
@@ -158,18 +158,7 @@ def test_what_a_sample_looks_like_depends_on_seed_and_epoch_alone():
 
 def test_the_feed_is_not_autotuned():
     """tf.data's tuner sleeps twice as long each time, and the end of an epoch waited until it woke."""
-    assert feed(TRAIN).epoch(1, 16).options().autotune.enabled is False
-
-
-def test_images_grow_from_size_to_size_and_only_the_last_one_can_be_best(tiny_config, tmp_path):
-    config = tiny_config("train.epochs=4", "train.scales=[0.5,1]").train
-    assert [fitting.size_at(config, 16, epoch) for epoch in (1, 2, 3, 4)] == [8, 8, 16, 16]
-    assert [len(images[0]) for images, _ in feed(TRAIN).epoch(1, 8)] == [8] * 4
-    built = network(config, size=None)
-    progress = fit(built, config, tmp_path / "state.npz")
-    assert progress.best_epoch > 2
-    again = fitting.resume(tmp_path / "state.npz", network(config, size=None), {"train.epochs": "4"})
-    assert again.history == progress.history
+    assert feed(TRAIN).epoch(1).options().autotune.enabled is False
 
 
 def test_averaged_weights_are_judged_and_kept(tiny_config, tmp_path):

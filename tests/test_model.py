@@ -169,18 +169,25 @@ def test_mirrored_predictions_do_not_tell_an_image_from_its_mirror_image(tmp_pat
         assert np.any(np.abs(straight[name] - single[name]) > 1e-6)
 
 
+def test_what_was_trained_in_bfloat16_is_predicted_so_where_that_is_fast(monkeypatch):
+    network = build(folded=True)
+    images = np.random.default_rng(0).integers(0, 255, (40, 16, 16, 3), dtype=np.uint8)
+    monkeypatch.setattr(model, "fastest_precision", lambda: "float32")
+    exact = model.Predictor(network, HEADS, precision="mixed_bfloat16")(images)
+    monkeypatch.setattr(model, "fastest_precision", lambda: "mixed_bfloat16")
+    close = model.Predictor(network, HEADS, precision="mixed_bfloat16")(images)
+    plain = model.Predictor(network, HEADS)(images)
+    for name in HEADS:
+        np.testing.assert_array_equal(plain[name], exact[name])
+        np.testing.assert_allclose(close[name], exact[name], rtol=0.05, atol=0.05)
+
+
 def test_a_predictor_takes_parts_of_every_length():
     predictor = model.Predictor(build(folded=True), HEADS)
     images = np.random.default_rng(0).integers(0, 255, (model.PREDICTION_BATCH + 3, 16, 16, 3), dtype=np.uint8)
     whole = predictor(images)
     assert all(len(values) == len(images) for values in whole.values())
     np.testing.assert_allclose(predictor(images[-3:])["race"], whole["race"][-3:], rtol=1e-4)
-
-
-def test_images_of_several_sizes_need_an_encoder_that_pools():
-    assert build(COMPACT, None).input_shape == (None, None, None, 3)
-    with pytest.raises(ConfigError, match=r"train\.scales with several sizes does not fit"):
-        build(ArticleEncoder(), None)
 
 
 @pytest.mark.parametrize("backbone", ["EfficientNetV2B0", "MobileNetV3Large", "MobileNetV3Small"])

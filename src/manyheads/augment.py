@@ -33,21 +33,6 @@ def draws(seed: int, epoch: int, n: int) -> Draws:
     return np.random.default_rng([seed, epoch]).random((n, DRAWS), dtype=np.float32)
 
 
-def resize(images: Images, size: int) -> Images:
-    """Return images of another size, shape (n, size, size, 3); reduction averages over areas.
-
-    Args:
-        images: Shape (n, height, width, 3), uint8.
-        size: Height and width of the result.
-    """
-    if images.shape[1] == size:
-        return images
-    resized = np.empty((len(images), size, size, 3), dtype=np.uint8)
-    for image, target in zip(images, resized, strict=True):
-        cv2.resize(image, (size, size), dst=target, interpolation=cv2.INTER_AREA)
-    return resized
-
-
 def augment(images: Images, drawn: Draws, strength: float = 1.0) -> Images:
     """Flip, rotate, zoom, shift, erase, and vary brightness and contrast of each image on its own.
 

@@ -131,8 +131,6 @@ class TrainConfig(Section):
         weight_decay: Decoupled weight decay (``adamw``).
         averaging: How much of the weights' moving average each step keeps, such as 0.998; 0 for no averaging. The
             averaged weights are judged and saved.
-        scales: Sizes of the images as shares of ``pack.image_size``, each for an equal share of the epochs; the last
-            is 1. Only epochs at 1 can be the best.
         generations: Networks trained one after the other, of which the last is kept. Each after the first learns from
             the predictions of the one before as much as from the labels.
         augment: How strongly training images are changed at random, 0 for not at all; see ``augment.augment``.
@@ -149,18 +147,11 @@ class TrainConfig(Section):
     warmup_epochs: NonNegative
     weight_decay: NonNegative
     averaging: Annotated[float, Field(ge=0, lt=1)]
-    scales: tuple[Annotated[float, Field(gt=0, le=1)], ...]
     generations: PositiveInt
     augment: Fraction
     mirrored: bool
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     deterministic: bool
-
-    @model_validator(mode="after")
-    def _ends_at_full_size(self) -> Self:
-        if self.scales[-1:] != (1.0,):
-            raise ValueError(f"scales must end with 1, got {list(self.scales)}")
-        return self
 
 
 class TrackingConfig(Section):

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manyheads import interruption
-from manyheads.augment import augment, draws, resize
+from manyheads.augment import augment, draws
 from manyheads.config import TrainConfig
 from manyheads.errors import IntegrityError, MachineError, ManyheadsError
 from manyheads.files import write_aside
@@ -111,8 +111,8 @@ class Feed:
         self.order = np.arange(len(part))
         self.draws = draws(seed, 0, 0)
 
-    def epoch(self, number: int, size: int) -> tf.data.Dataset:
-        """Return the batches of an epoch at a size; shuffled and changed if they are for training.
+    def epoch(self, number: int) -> tf.data.Dataset:
+        """Return the batches of an epoch; shuffled and changed if they are for training.
 
         Order and augmentation depend on seed, epoch and sample alone.
         """
@@ -120,24 +120,24 @@ class Feed:
             self.order = np.random.default_rng([self.seed, number]).permutation(len(self.part))
         if self.augment:
             self.draws = draws(self.seed, number, len(self.part))
-        return self._dataset(size)
+        return self._dataset()
 
-    def _load(self, step: int, size: int) -> list[npt.NDArray[Any]]:
+    def _load(self, step: int) -> list[npt.NDArray[Any]]:
         chosen = self.order[step * self.batch_size : (step + 1) * self.batch_size]
-        images = resize(self.part.images[self.part.rows[chosen]], size)
+        images = self.part.images[self.part.rows[chosen]]
         if self.augment:
             images = augment(images, self.draws[chosen], self.augment)
         return [images, *(target[chosen] for target in self.targets.values())]
 
-    def _dataset(self, size: int) -> tf.data.Dataset:
+    def _dataset(self) -> tf.data.Dataset:
         import tensorflow as tf
 
         units = [target.shape[1] for target in self.targets.values()]
 
         def load(step: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
             dtypes = [tf.uint8, *[tf.float32] * len(units)]
-            images, *targets = tf.numpy_function(lambda number: self._load(number, size), [step], dtypes)
-            images.set_shape((None, size, size, 3))
+            images, *targets = tf.numpy_function(self._load, [step], dtypes)
+            images.set_shape((None, *self.part.images.shape[1:]))
             for target, width in zip(targets, units, strict=True):
                 target.set_shape((None, width))
             return images, dict(zip(self.targets, targets, strict=True))
@@ -192,18 +192,17 @@ def fit(
     with _Display(config.epochs, feed.steps, done=len(progress.history)) as display:
         for epoch in range(len(progress.history) + 1, config.epochs + 1):
             start = time.monotonic()
-            size = size_at(config, train.images.shape[1], epoch)
-            batches = feed.epoch(epoch, size)
+            batches = feed.epoch(epoch)
             fitted = model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[display.callback()])
             row = _named({name: float(values[-1]) for name, values in fitted.history.items()}, heads)
             _refuse_divergence(row, epoch)
             with model.averaged():
-                row |= _judged(model, heads, validation, judge.epoch(epoch, size))
+                row |= _judged(model, heads, validation, judge.epoch(epoch))
                 main = {name: row[f"val/{name}/{head.main_metric}"] for name, head in heads.items()}
                 gained = gains(heads, main, baselines)
                 row |= {f"val/{name}/gain": gain for name, gain in gained.items()}
                 row["val/score"] = sum(gained.values())
-                best = size == train.images.shape[1] and (
+                best = (
                     progress.best_epoch == 0
                     or row["val/score"] > progress.history[progress.best_epoch - 1]["val/score"]
                 )
@@ -250,12 +249,6 @@ def next_generation(
         targets=targets,
         earlier=progress.earlier | earlier,
     )
-
-
-def size_at(config: TrainConfig, full: int, epoch: int) -> int:
-    """Return the images' height and width in an epoch, counted from 1: a multiple of 8 pixels, or ``full``."""
-    scale = config.scales[(epoch - 1) * len(config.scales) // config.epochs]
-    return full if scale == 1 else max(8, 8 * round(scale * full / 8))
 
 
 def _named(logs: Mapping[str, float], heads: Mapping[str, Head]) -> Row:

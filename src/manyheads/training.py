@@ -197,8 +197,9 @@ def compiled(config: Config, train: Part, generation: int = 1) -> MultiHead:
     keras.utils.set_random_seed(_seed(config, generation))
     heads, loss, settings = config.data.heads, config.loss, config.train
     statistics = _label_statistics(config, train)
-    size = None if len(set(settings.scales)) > 1 else config.pack.image_size
-    network = models.build(config.model, heads, loss.functions, statistics, size, precision_of(settings))
+    network = models.build(
+        config.model, heads, loss.functions, statistics, config.pack.image_size, precision_of(settings)
+    )
     optimizer = fitting.optimizer_for(settings, max(1, len(train) // settings.batch_size))
     return models.compile_heads(
         network,
@@ -253,6 +254,7 @@ def _write(outputs: Layout, config: Config, model: keras.Model, progress: fittin
         size=config.pack.image_size,
         heads=config.data.heads,
         mirrored=config.train.mirrored,
+        precision=precision_of(config.train),
     )
     with write_aside(outputs.model) as folder:
         folder.mkdir()
