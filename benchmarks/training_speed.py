@@ -78,7 +78,7 @@ def recipe(name, archive, steps):
     from manyheads.images import decode
 
     settings = composed(f"experiment={name}")
-    batch, size = settings.train.batch_size, settings.pack.image_size
+    batch = settings.train.batch_size
     files = photographs(archive, batch * steps)
     fed = part(settings.data.heads, np.stack([decode(data, settings.pack.image_size).pixels for data in files]))
     network = training.compiled(settings, fed)
@@ -91,17 +91,17 @@ def recipe(name, archive, steps):
     for _ in feed.epoch(1):
         pass
     alone = time.perf_counter() - began
-    convolving = convolutions(network, size, batch) * steps
+    convolving = convolutions(network, batch) * steps
     return {"training": len(files) / seconds, "input": len(files) / alone, "convolutions": convolving / seconds}
 
 
-def convolutions(network, size, batch):
+def convolutions(network, batch):
     """Return the seconds that a step's convolutions take one by one, in bfloat16, forward and backward."""
     import keras
     import tensorflow as tf
 
     shapes = {}
-    for layer in keras.models.clone_model(network, input_tensors=keras.Input((size, size, 3))).layers:
+    for layer in network.layers:
         if isinstance(layer, keras.layers.Conv2D):
             key = (tuple(layer.input.shape[1:]), layer.kernel_size, layer.filters, layer.strides)
             shapes[key] = shapes.get(key, 0) + 1
