@@ -15,7 +15,7 @@ from pathlib import Path
 
 import results
 
-from manyheads import config, model
+from manyheads import config, model, training
 from manyheads.heads import LabelStatistics
 from manyheads.layout import project_root
 
@@ -29,7 +29,13 @@ def save(folder, recipe):
     heads, size = settings.data.heads, settings.pack.image_size
     statistics = dict.fromkeys(heads, LabelStatistics(30.0, 20.0))
     network = model.build(settings.model, heads, settings.loss.functions, statistics, size, folded=True)
-    card = model.ModelCard(data="utkface", size=size, heads=heads, mirrored=settings.train.mirrored)
+    card = model.ModelCard(
+        data="utkface",
+        size=size,
+        heads=heads,
+        mirrored=settings.train.mirrored,
+        precision=training.precision_of(settings.train),
+    )
     model.save(folder, network, card)
     return f"{size} px" + (", mirrored" if settings.train.mirrored else "")
 
