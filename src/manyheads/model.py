@@ -1,8 +1,8 @@
 """The model: built from an encoder and heads, compiled, folded for inference, saved and loaded.
 
 Targets, losses, weights and metrics all go by the heads' names, and so do outputs, of which a head may have more than
-one. Outputs are in the label's own unit and
-inputs are plain uint8 images, so that whoever loads a saved model needs nothing beside it.
+one. Outputs are in the label's own unit and inputs are plain uint8 images, so that whoever loads a saved model needs
+nothing beside it.
 """
 
 from __future__ import annotations

@@ -101,14 +101,14 @@ class MultiHead(keras.Model):  # type: ignore[misc]
     def losses_of(self, targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, float]:
         """Return each head's term and the objective, as ``loss``, for arrays of whole parts."""
         terms = {name: float(term(targets, outputs)) for name, term in self.terms.items()}
-        objective = 0.0
-        for name, loss in terms.items():
-            if name in self.log_variances:
-                log_variance = float(self.log_variances[name].numpy())
-                objective += float(np.exp(-log_variance)) * loss + log_variance / 2
-            else:
-                objective += self.fixed_weights[name] * loss
-        return {**terms, "loss": objective}
+        return {**terms, "loss": sum(float(self._weighted(name, loss)) for name, loss in terms.items())}
+
+    def _weighted(self, name: str, loss: Any) -> Any:
+        """Return what a head adds to the objective, a scalar."""
+        if name not in self.log_variances:
+            return self.fixed_weights[name] * loss
+        log_variance = keras.ops.convert_to_tensor(self.log_variances[name])
+        return keras.ops.exp(-log_variance) * loss + log_variance / 2
 
     def compute_loss(
         self,
@@ -125,11 +125,7 @@ class MultiHead(keras.Model):  # type: ignore[misc]
             loss = term(y, y_pred)
             # Batches differ in size: an epoch's figure is the mean over its samples.
             self.loss_trackers[name].update_state(loss, sample_weight=keras.ops.shape(y[name])[0])
-            if name in self.log_variances:
-                log_variance = keras.ops.convert_to_tensor(self.log_variances[name])
-                objective += keras.ops.exp(-log_variance) * loss + log_variance / 2
-            else:
-                objective += self.fixed_weights[name] * loss
+            objective += self._weighted(name, loss)
         return objective
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:

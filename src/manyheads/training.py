@@ -305,4 +305,4 @@ def precision_of(config: TrainConfig) -> Precision:
 
 @functools.cache
 def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("keras", "numpy")}
+    return {name: version(name) for name in ("keras", "numpy", "opencv-python-headless")}
