@@ -1,25 +1,19 @@
 """Where the benchmarks' tables go: `benchmarks/results/<name>.md`, each with the machine that it was measured on."""
 
 import datetime
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from manyheads.machine import CPU_INFO, available_cores, fastest_precision
+from manyheads.machine import describe, fastest_precision
 
 FOLDER = Path(__file__).parent / "results"
 
 
 def machine():
     """Return what a figure of speed depends on, in one line."""
-    model = "an unnamed processor"
-    if CPU_INFO.exists():
-        named = [line.partition(":")[2].strip() for line in CPU_INFO.read_text().splitlines() if "model name" in line]
-        model = named[0] if named else model
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
-        f"{available_cores()} cores of {model}, {memory:.0f} GiB, {fastest_precision()}; "
+        f"{describe()}, {fastest_precision()}; "
         f"{platform.system()}, Python {platform.python_version()}, TensorFlow {version('tensorflow-cpu')}, "
         f"Keras {version('keras')}; {datetime.date.today().isoformat()}"
     )

@@ -42,7 +42,8 @@ def part(heads, images):
     generator = np.random.default_rng(0)
     ends = {name: len(head.class_names) or head.maximum for name, head in heads.items()}
     labels = {name: generator.integers(0, end, len(images)) for name, end in ends.items()}
-    return Part(images, np.arange(len(images)), [""] * len(images), labels)
+    names = [f"{i}" for i in range(len(images))]
+    return Part(images, np.arange(len(images)), names, labels, names)
 
 
 def composed(*overrides):

@@ -18,7 +18,8 @@ def part(n, seed):
     images = np.zeros((n, SIZE, SIZE, 3))
     images[np.arange(n), :, :, labels["race"]] = 80
     images += labels["age"][:, None, None, None]
-    return Part(images.astype(np.uint8), np.arange(n), [f"{i}" for i in range(n)], labels)
+    names = [f"{i}" for i in range(n)]
+    return Part(images.astype(np.uint8), np.arange(n), names, labels, names)
 
 
 TRAIN, VALIDATION = part(130, 1), part(50, 2)

@@ -156,3 +156,14 @@ def test_baselines_are_fitted_on_one_part_and_judged_on_another():
     )
     assert figures["age"]["mae"] == 10
     assert figures["race"]["accuracy"] == 0
+
+
+def test_figures_that_the_labels_say_nothing_of_are_left_out():
+    head = Categorical(classes=("a", "b"))
+    assert set(head.measure(np.zeros(9, np.int64), np.tile(np.float32([[1, 0]]), (9, 1)))) == {
+        "accuracy", "macro_f1", "balanced_accuracy", "f1_a",
+    }  # fmt: skip
+    age = Regression(unit="years", minimum=0, maximum=99)
+    constant = np.full((9, 1), 40, np.float32)
+    assert "r2" not in age.measure(np.full(9, 30), constant)
+    assert "no R²: all labels are alike" in age.report(np.full(9, 30), constant).text

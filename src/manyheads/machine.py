@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 from pathlib import Path
 from typing import Literal
 
@@ -36,13 +37,25 @@ def fastest_precision() -> Precision:
 
 def _cpu_flags(info: Path) -> set[str]:
     """Return the instruction sets of the processor, none where the system does not list them."""
-    try:
-        lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return set()
+    lines = _cpu_lines(info)
     return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+
+
+def _cpu_lines(info: Path) -> list[str]:
+    try:
+        return info.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def available_cores() -> int:
     """Return how many cores this process may use, which in a container is often fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe() -> str:
+    """Return the processor, the cores that may be used, and the memory, in a few words."""
+    named = [line.partition(":")[2].strip() for line in _cpu_lines(CPU_INFO) if line.startswith("model name")]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0
+    processor = named[0] if named else platform.processor() or platform.machine()
+    return f"{available_cores()} cores of {processor}, {memory:.0f} GiB"

@@ -26,12 +26,14 @@ class Part:
         rows: Rows of ``images`` that belong to this part, shape (n,).
         paths: Path of each sample in the raw data.
         labels: Each head's labels, shape (n,).
+        groups: Duplicate group of each sample.
     """
 
     images: npt.NDArray[np.uint8]
     rows: npt.NDArray[np.int64]
     paths: list[str]
     labels: dict[str, Labels]
+    groups: list[str]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -57,7 +59,8 @@ def load_part(config: Config, layout: Layout, name: Literal["train", "validation
     if chosen.empty:
         raise IntegrityError(f"{layout.splits} has no sample in part {name!r}: run `dvc repro split`")
     labels = {head: chosen[head].to_numpy(np.int64, copy=True) for head in config.data.heads}
-    return Part(images, chosen["row"].to_numpy(np.int64, copy=True), chosen["path"].tolist(), labels)
+    rows = chosen["row"].to_numpy(np.int64, copy=True)
+    return Part(images, rows, chosen["path"].tolist(), labels, chosen["group"].astype(str).tolist())
 
 
 def label_table(part: Part) -> pd.DataFrame:

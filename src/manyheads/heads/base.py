@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     import keras
+    import pandas as pd
     from matplotlib.figure import Figure
 
 Labels = npt.NDArray[np.int64]
@@ -70,6 +71,11 @@ class Head(BaseModel, ABC):
 
     @property
     @abstractmethod
+    def stratum_names(self) -> tuple[str, ...]:
+        """Names of the values of ``strata``."""
+
+    @property
+    @abstractmethod
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, none for a label that is no class."""
 
@@ -124,6 +130,26 @@ class Head(BaseModel, ABC):
     def values(self, outputs: Outputs) -> npt.NDArray[np.float64] | Labels:
         """Return the predicted label of each row, shape (n,)."""
 
+    def interval(
+        self, outputs: Outputs, content: float = 0.9
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+        """Return the ends of the interval that holds the label with probability ``content``, or None without one."""
+        del outputs, content
+        return None
+
+    @abstractmethod
+    def confidence(self, outputs: Outputs) -> npt.NDArray[np.float64] | None:
+        """Return how sure each prediction is, shape (n,), or None if the outputs do not say."""
+
+    @property
+    @abstractmethod
+    def audit_loss(self) -> str:
+        """Name of the loss that models are trained with that audit the labels."""
+
+    @abstractmethod
+    def disagreement(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """Return how much outputs contradict the labels, shape (n,); larger is more, on a scale of the head's own."""
+
     @abstractmethod
     def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
         """Return the columns that a table of predictions has for this head, each of length n."""
@@ -133,8 +159,38 @@ class Head(BaseModel, ABC):
         """Return how labels are written in a table of predictions, shape (n,)."""
 
     @abstractmethod
+    def contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """Return what each sample adds to the sums that ``figures`` are made from, shape (n, k)."""
+
+    @abstractmethod
+    def recorded(self, name: str, table: pd.DataFrame) -> tuple[Labels, npt.NDArray[np.float64]]:
+        """Return labels and ``contributions`` from a table of predictions, as evaluate writes it.
+
+        Args:
+            name: The head's name, with which its columns start.
+            table: With the columns of ``columns`` and ``<name>_label``.
+        """
+
+    @abstractmethod
+    def figures(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+        """Return the figures of one or many sets of samples; ``main_metric`` is among them.
+
+        That all figures follow from sums makes them cheap for a thousand resamples of a hundred groups.
+
+        Args:
+            sums: Sums of ``contributions``, shape (..., k).
+
+        Returns:
+            Each figure by name, shape (...); not a number where the samples say nothing.
+        """
+
     def measure(self, labels: Labels, outputs: Outputs) -> dict[str, float]:
-        """Return the figures of predictions against labels; ``main_metric`` is among them."""
+        """Return the figures of predictions against labels; ``main_metric`` is among them.
+
+        Figures that these labels say nothing of, such as F1 of a class that none of them is, are left out.
+        """
+        figures = self.figures(self.contributions(labels, outputs).sum(axis=0))
+        return {name: float(value) for name, value in figures.items() if np.isfinite(value)}
 
     @abstractmethod
     def gain(self, value: float, baseline: float) -> float:

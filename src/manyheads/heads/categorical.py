@@ -14,6 +14,7 @@ from manyheads.heads.base import Head, HeadReport, Labels, LabelStatistics, Outp
 
 if TYPE_CHECKING:
     import keras
+    import pandas as pd
     from matplotlib.figure import Figure
 
 PRIOR_STRENGTH = 0.5
@@ -50,6 +51,10 @@ class Categorical(Head):
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        return self.classes
+
+    @property
+    def stratum_names(self) -> tuple[str, ...]:
         return self.classes
 
     def refuse(self, label: int) -> str | None:
@@ -118,13 +123,25 @@ class Categorical(Head):
     def values(self, outputs: Outputs) -> Labels:
         return np.asarray(outputs.argmax(axis=1), dtype=np.int64)
 
+    def confidence(self, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """Return the largest share, shape (n,)."""
+        return np.asarray(outputs.max(axis=1) / outputs.sum(axis=1), dtype=np.float64)
+
+    @property
+    def audit_loss(self) -> str:
+        return "categorical_crossentropy"
+
+    def disagreement(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """Return the probability of all classes but the labelled one (Northcutt et al., 2021: self-confidence)."""
+        return 1 - outputs[np.arange(len(labels)), labels].astype(np.float64)
+
     def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
         """Return the class name, and each class's probability; sigmoids are divided by their sum."""
         probabilities = outputs / np.maximum(outputs.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
         return {
             name: np.array(self.classes)[self.values(outputs)],
             **{
-                f"{name}_{re.sub('[^0-9A-Za-z]+', '_', label)}": np.round(probabilities[:, i].astype(np.float64), 4)
+                f"{name}_{_identifier(label)}": np.round(probabilities[:, i].astype(np.float64), 4)
                 for i, label in enumerate(self.classes)
             },
         }
@@ -132,18 +149,37 @@ class Categorical(Head):
     def names(self, labels: Labels) -> npt.NDArray[Any]:
         return np.array(self.classes)[labels]
 
-    def measure(self, labels: Labels, outputs: Outputs) -> dict[str, float]:
-        """Return the accuracy, and the means of F1 and recall over the classes that the labels hold."""
-        from sklearn.metrics import accuracy_score, f1_score, recall_score
+    def contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """Return which cell of the confusion matrix each sample is in, row by row of labels, shape (n, classes²)."""
+        n = len(self.classes)
+        return np.asarray(np.eye(n * n)[labels * n + self.values(outputs)], dtype=np.float64)
 
-        predicted = self.values(outputs)
-        present = np.unique(labels)
-        mean = {"labels": present, "average": "macro", "zero_division": 0.0}
-        return {
-            "accuracy": float(accuracy_score(labels, predicted)),
-            "macro_f1": float(f1_score(labels, predicted, **mean)),
-            "balanced_accuracy": float(recall_score(labels, predicted, **mean)),
-        }
+    def recorded(self, name: str, table: pd.DataFrame) -> tuple[Labels, npt.NDArray[np.float64]]:
+        place = {label: i for i, label in enumerate(self.classes)}
+        labels = np.asarray(table[f"{name}_label"].map(place), dtype=np.int64)
+        values = np.asarray(table[name].map(place), dtype=np.int64)
+        return labels, self.contributions(labels, np.eye(len(self.classes), dtype=np.float32)[values])
+
+    def figures(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+        """Return accuracy, each class's F1, and the means of F1 and recall over the classes that the labels hold."""
+        n = len(self.classes)
+        confusion = sums.reshape(*sums.shape[:-1], n, n)
+        right = np.diagonal(confusion, axis1=-2, axis2=-1)
+        labelled, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+        present = labelled > 0
+        with np.errstate(invalid="ignore"):
+            classes = present.sum(axis=-1)
+            f1 = np.where(present, 2 * right / (labelled + predicted), 0.0)
+            recall = np.where(present, right / labelled, 0.0)
+            return {
+                "accuracy": right.sum(axis=-1) / labelled.sum(axis=-1),
+                "macro_f1": f1.sum(axis=-1) / classes,
+                "balanced_accuracy": recall.sum(axis=-1) / classes,
+                **{
+                    f"f1_{_identifier(name)}": np.where(present[..., i], f1[..., i], np.nan)
+                    for i, name in enumerate(self.classes)
+                },
+            }
 
     def gain(self, value: float, baseline: float) -> float:
         return (value - baseline) / (1 - baseline) if baseline < 1 else 0.0
@@ -183,6 +219,10 @@ class Categorical(Head):
             text.set_fontsize("small")
         axis.set(title=f"{name}, test", xlabel="as predicted", ylabel="as labelled")
         return figure
+
+
+def _identifier(name: str) -> str:
+    return re.sub("[^0-9A-Za-z]+", "_", name)
 
 
 def _shares(statistics: LabelStatistics) -> npt.NDArray[np.float32]:

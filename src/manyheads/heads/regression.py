@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -15,10 +16,8 @@ from manyheads.heads.base import Head, HeadReport, Labels, LabelStatistics, Outp
 
 if TYPE_CHECKING:
     import keras
+    import pandas as pd
     from matplotlib.figure import Figure
-
-# The 95th percentile of the standard normal: 90 % lie within this many standard deviations of the mean.
-NORMAL_95 = 1.6448536
 
 # Losses whose output is a probability for each whole number of the label space.
 DISTRIBUTIONS = ("soft_label", "ranked_probability")
@@ -87,6 +86,11 @@ class Regression(Head):
     @property
     def class_names(self) -> tuple[str, ...]:
         return ()
+
+    @property
+    def stratum_names(self) -> tuple[str, ...]:
+        edges = [self.minimum, *self.bins, self.maximum + 1]
+        return tuple(f"{low}-{high - 1}" for low, high in itertools.pairwise(edges))
 
     def refuse(self, label: int) -> str | None:
         if self.minimum <= label <= self.maximum:
@@ -210,14 +214,34 @@ class Regression(Head):
         """Return what is expected to have the least absolute error, shape (n,): the median of a distribution."""
         return self._quantile(outputs, 0.5) if self._has_distribution(outputs) else self.values(outputs)
 
-    def interval(self, outputs: Outputs) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
-        """Return the ends of the central 90 % interval, each of shape (n,), or None for a value alone."""
+    def interval(
+        self, outputs: Outputs, content: float = 0.9
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+        """Return the ends of the central interval, each of shape (n,), or None for a value alone.
+
+        Args:
+            outputs: Shape (n, units).
+            content: The probability that it holds.
+        """
         if outputs.shape[1] == 1:
             return None
         if self._has_distribution(outputs):
-            return self._quantile(outputs, 0.05), self._quantile(outputs, 0.95)
-        reach = NORMAL_95 * np.exp(outputs[:, 1].astype(np.float64) / 2)
+            return self._quantile(outputs, (1 - content) / 2), self._quantile(outputs, (1 + content) / 2)
+        reach = NormalDist().inv_cdf((1 + content) / 2) * np.exp(outputs[:, 1].astype(np.float64) / 2)
         return self.values(outputs) - reach, self.values(outputs) + reach
+
+    def confidence(self, outputs: Outputs) -> npt.NDArray[np.float64] | None:
+        """Return the width of the central 90 % interval, negative, shape (n,)."""
+        interval = self.interval(outputs)
+        return None if interval is None else interval[0] - interval[1]
+
+    @property
+    def audit_loss(self) -> str:
+        return "mae"
+
+    def disagreement(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """Return the absolute error in the label's unit."""
+        return np.abs(self.median(outputs) - labels)
 
     def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
         """Return the value; of a distribution also the median; with them the ends of the central 90 % interval."""
@@ -231,27 +255,57 @@ class Regression(Head):
     def names(self, labels: Labels) -> npt.NDArray[Any]:
         return labels
 
-    def measure(self, labels: Labels, outputs: Outputs) -> dict[str, float]:
-        """Return the figures of predictions against labels.
+    def contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """Return errors and labels and their squares, shape (n, 7), and of an interval what it holds, shape (n, 9)."""
+        return self._contributions(labels, self.values(outputs), self.median(outputs), self.interval(outputs))
+
+    def _contributions(
+        self,
+        labels: Labels,
+        values: npt.NDArray[np.float64],
+        medians: npt.NDArray[np.float64],
+        interval: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None,
+    ) -> npt.NDArray[np.float64]:
+        y = labels.astype(np.float64)
+        error, absolute = values - y, np.abs(medians - y)
+        columns = [np.ones(len(y)), absolute, absolute <= self.tolerance, error, error**2, y, y**2]
+        if interval is not None:
+            low, high = interval
+            columns += [(low <= y) & (y <= high), high - low]
+        return np.stack(columns, axis=1, dtype=np.float64)
+
+    def recorded(self, name: str, table: pd.DataFrame) -> tuple[Labels, npt.NDArray[np.float64]]:
+        labels = table[f"{name}_label"].to_numpy(np.int64)
+        found = {
+            f"{name}_{part}": table[f"{name}_{part}"].to_numpy(np.float64)
+            for part in ("median", "low", "high")
+            if f"{name}_{part}" in table
+        }
+        values = table[name].to_numpy(np.float64)
+        ends = (found.get(f"{name}_low"), found.get(f"{name}_high"))
+        interval = None if ends[0] is None or ends[1] is None else (ends[0], ends[1])
+        return labels, self._contributions(labels, values, found.get(f"{name}_median", values), interval)
+
+    def figures(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+        """Return the errors of predictions against labels.
 
         Of a distribution, the absolute errors (``mae``, ``within_<tolerance>``) are those of its median, the squared
         ones (``rmse``, ``r2``) and ``bias`` those of its mean: each is what its figure rewards. ``coverage_90`` is the
-        share of labels inside their central 90 % interval, ``interval_width`` its mean width.
+        share of labels inside their central 90 % interval, ``interval_width`` its mean width. ``r2`` of labels that
+        are all alike is not a number.
         """
-        from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
-
-        mean, median = self.values(outputs), self.median(outputs)
-        figures = {
-            "mae": float(mean_absolute_error(labels, median)),
-            "rmse": float(root_mean_squared_error(labels, mean)),
-            "r2": float(r2_score(labels, mean)) if len(labels) > 1 else float("nan"),
-            "bias": float(np.mean(mean - labels)),
-            f"within_{self.tolerance}": float(np.mean(np.abs(median - labels) <= self.tolerance)),
-        }
-        if (interval := self.interval(outputs)) is not None:
-            low, high = interval
-            figures["coverage_90"] = float(np.mean((low <= labels) & (labels <= high)))
-            figures["interval_width"] = float(np.mean(high - low))
+        n, absolute, within, error, squared, y, y_squared, *interval = np.moveaxis(sums, -1, 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            total = y_squared - y**2 / n
+            figures = {
+                "mae": absolute / n,
+                "rmse": np.sqrt(squared / n),
+                "r2": np.where(total > 1e-9 * y_squared, 1 - squared / total, np.nan),
+                "bias": error / n,
+                f"within_{self.tolerance}": within / n,
+            }
+            if interval:
+                figures |= {"coverage_90": interval[0] / n, "interval_width": interval[1] / n}
         return figures
 
     def gain(self, value: float, baseline: float) -> float:
@@ -259,11 +313,10 @@ class Regression(Head):
 
     def report(self, labels: Labels, outputs: Outputs) -> HeadReport:
         """Return the figures overall and in each bin of the true label."""
-        edges = [self.minimum, *self.bins, self.maximum + 1]
         strata = self.strata(labels)
         lines = [f"{self.unit:>12} {'mae':>8} {'rmse':>8} {'bias':>8} {f'within {self.tolerance}':>9} {'support':>8}"]
         data: dict[str, Any] = {}
-        rows = [(f"{low}-{high - 1}", strata == i) for i, (low, high) in enumerate(itertools.pairwise(edges))]
+        rows = [(name, strata == i) for i, name in enumerate(self.stratum_names)]
         for label, rows_in in [*rows, ("all", np.ones(len(labels), dtype=bool))]:
             if not rows_in.any():
                 continue
@@ -273,7 +326,8 @@ class Regression(Head):
                 f"{label:>12} {figures['mae']:8.2f} {figures['rmse']:8.2f} {figures['bias']:+8.2f} "
                 f"{figures[f'within_{self.tolerance}']:9.2f} {figures['support']:8d}"
             )
-        lines.append(f"\nR² {data['all']['r2']:.4f}; errors in {self.unit}; bias is predicted less labelled")
+        explained = f"R² {data['all']['r2']:.4f}" if "r2" in data["all"] else "no R²: all labels are alike"
+        lines.append(f"\n{explained}; errors in {self.unit}; bias is predicted less labelled")
         if "coverage_90" in data["all"]:
             lines.append(
                 f"the 90 % intervals hold {data['all']['coverage_90']:.3f} of the labels, "

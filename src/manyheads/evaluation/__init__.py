@@ -1,0 +1,1 @@
+"""What predictions are worth: figures with their intervals, by group, calibrated or not. No TensorFlow, no files."""

@@ -1,0 +1,101 @@
+"""Whether probabilities are frequencies: reliability, and one temperature that mends it (Guo et al., ICML 2017)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from manyheads.evaluation.bootstrap import Array, Bootstrap, Estimate, estimate
+from manyheads.heads import Labels
+
+BINS = 15
+"""Bins of equal mass for the expected calibration error."""
+
+# Temperatures from a twentieth to twenty: beyond, a head is constant or wrong, not badly calibrated.
+LOG_TEMPERATURES = (-3.0, 3.0)
+SMALLEST = 1e-12
+
+
+class Reliability(NamedTuple):
+    """How confidence and accuracy agree.
+
+    Attributes:
+        figures: ``ece`` (expected calibration error, bins of equal mass), ``nll`` (mean negative log-likelihood of the
+            label, nats) and ``brier`` (squared error of the probabilities, summed over classes, 0 to 2).
+        confidence: Mean probability of the predicted class in each bin.
+        accuracy: Share of right predictions in each bin.
+        n: Samples in each bin.
+    """
+
+    figures: dict[str, Estimate]
+    confidence: list[float]
+    accuracy: list[Estimate]
+    n: list[int]
+
+
+def probabilities(outputs: npt.NDArray[np.float32]) -> Array:
+    """Return outputs as probabilities that add up to 1, shape (n, classes): sigmoids are divided by their sum."""
+    positive = np.maximum(outputs.astype(np.float64), SMALLEST)
+    return np.asarray(positive / positive.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def fit_temperature(labels: Labels, predicted: Array) -> float:
+    """Return the temperature with the highest likelihood.
+
+    Args:
+        labels: Shape (n,); never those of the test part.
+        predicted: From ``probabilities``.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_temperature: float) -> float:
+        scaled = at_temperature(predicted, float(np.exp(log_temperature)))
+        return -float(np.mean(np.log(np.maximum(scaled[np.arange(len(labels)), labels], SMALLEST))))
+
+    found = minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded")
+    return float(np.exp(found.x))
+
+
+def at_temperature(predicted: Array, temperature: float) -> Array:
+    """Return probabilities whose logits are divided by ``temperature``: above 1 they become less sure."""
+    logits = np.log(np.maximum(predicted, SMALLEST)) / temperature
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def reliability(labels: Labels, predicted: Array, bootstrap: Bootstrap) -> Reliability:
+    """Return how far probabilities are from frequencies.
+
+    Args:
+        labels: Shape (n,).
+        predicted: From ``probabilities``, shape (n, classes).
+        bootstrap: Of the same n samples.
+    """
+    n, classes = predicted.shape
+    confidence, right = predicted.max(axis=1), predicted.argmax(axis=1) == labels
+    order = np.argsort(confidence, kind="stable")
+    bins = np.empty(n, dtype=np.int64)
+    bins[order] = np.arange(n) * min(BINS, n) // n
+    in_bin = np.eye(min(BINS, n))[bins]
+    likelihood = predicted[np.arange(n), labels]
+    squared = np.sum((predicted - np.eye(classes)[labels]) ** 2, axis=1)
+    columns = [in_bin, in_bin * confidence[:, None], in_bin * right[:, None]]
+    loss = -np.log(np.maximum(likelihood, SMALLEST))
+    sums = bootstrap.sums(np.concatenate([*columns, loss[:, None], squared[:, None]], axis=1))
+    count, sure, correct = (sums[:, i * in_bin.shape[1] : (i + 1) * in_bin.shape[1]] for i in range(3))
+    total = count.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        accuracy = correct / count
+    figures = {
+        "ece": estimate(np.abs(sure - correct).sum(axis=1) / total),
+        "nll": estimate(sums[:, -2] / total),
+        "brier": estimate(sums[:, -1] / total),
+    }
+    return Reliability(
+        figures,
+        (sure[0] / count[0]).tolist(),
+        [estimate(accuracy[:, i]) for i in range(accuracy.shape[1])],
+        count[0].astype(int).tolist(),
+    )

@@ -1,0 +1,48 @@
+"""What a head is worth where it is sure: figures of the most confident predictions alone."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from manyheads.evaluation.bootstrap import Array, Bootstrap, Estimate, estimate
+from manyheads.heads import Head, Labels, Outputs
+
+KEPT = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+
+
+class Selected(NamedTuple):
+    """Figures of the most confident predictions.
+
+    Attributes:
+        kept: Share of the samples that is answered.
+        n: How many samples.
+        figure: The head's main metric among them.
+    """
+
+    kept: float
+    n: int
+    figure: Estimate
+
+
+def selective(head: Head, labels: Labels, outputs: Outputs, confidence: Array, bootstrap: Bootstrap) -> list[Selected]:
+    """Return the head's main metric for ever smaller shares of the samples, the surest of them.
+
+    Args:
+        head: Whose outputs they are.
+        labels: Shape (n,).
+        outputs: Shape (n, units).
+        confidence: How sure each prediction is, shape (n,).
+        bootstrap: Of the same n samples.
+    """
+    contributions = head.contributions(labels, outputs)
+    rank = np.empty(len(labels), dtype=np.int64)
+    rank[np.argsort(-confidence, kind="stable")] = np.arange(len(labels))
+    found = []
+    for kept in KEPT:
+        n = round(kept * len(labels))
+        if n:
+            figures = head.figures(bootstrap.sums(contributions, rank < n))
+            found.append(Selected(kept, n, estimate(figures[head.main_metric])))
+    return found

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from manyheads.evaluation import calibration
+from manyheads.evaluation.bootstrap import Bootstrap
+
+
+def drawn(n=6000, seed=0):
+    """Return labels that are drawn from probabilities, and these."""
+    generator = np.random.default_rng(seed)
+    shares = generator.dirichlet([0.6, 0.6, 0.6], n)
+    labels = (shares.cumsum(axis=1) < generator.random((n, 1))).sum(axis=1)
+    return labels, shares
+
+
+def reliability(labels, predicted):
+    return calibration.reliability(labels, predicted, Bootstrap([f"{i}" for i in range(len(labels))]))
+
+
+def test_probabilities_that_are_frequencies_are_calibrated():
+    labels, shares = drawn()
+    found = reliability(labels, shares)
+    assert found.figures["ece"].value < 0.02
+    assert sum(found.n) == 6000
+    assert max(found.n) - min(found.n) <= 1
+    for sure, right in zip(found.confidence, found.accuracy, strict=True):
+        assert right.low - 0.03 < sure < right.high + 0.03
+
+
+def test_a_planted_miscalibration_is_seen_and_one_temperature_mends_it():
+    labels, shares = drawn()
+    too_sure = calibration.at_temperature(shares, 0.4)
+    temperature = calibration.fit_temperature(*(part[:3000] for part in (labels, too_sure)))
+    assert temperature == pytest.approx(2.5, rel=0.1)
+    before = reliability(labels[3000:], too_sure[3000:]).figures
+    after = reliability(labels[3000:], calibration.at_temperature(too_sure[3000:], temperature)).figures
+    assert before["ece"].low > after["ece"].high
+    assert before["nll"].low > after["nll"].high
+
+
+def test_figures_are_those_of_the_textbook():
+    labels = np.array([0, 1, 1])
+    predicted = np.array([[0.8, 0.2], [0.4, 0.6], [0.9, 0.1]])
+    figures = reliability(labels, predicted).figures
+    assert figures["nll"].value == pytest.approx(-np.mean(np.log([0.8, 0.6, 0.1])))
+    assert figures["brier"].value == pytest.approx(np.mean([0.08, 0.32, 1.62]))
+    assert figures["ece"].value == pytest.approx(np.mean([0.2, 0.4, 0.9]))
+
+
+def test_sigmoids_become_probabilities_and_zeros_stay_finite():
+    found = calibration.probabilities(np.array([[0.9, 0.9], [0.0, 0.0], [1.0, 0.0]], dtype=np.float32))
+    assert found.sum(axis=1) == pytest.approx(1)
+    assert np.all(found > 0)
+    assert np.isfinite(reliability(np.array([1, 1, 1]), found).figures["nll"].value)
