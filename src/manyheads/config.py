@@ -67,7 +67,8 @@ class SplitConfig(Section):
         validation: Share of the validation part; with ``listed``, the share of the train list that is set aside
             when no validation list is given.
         test: Share of the test part (``clean`` and ``article``).
-        files: With ``listed``, a file of names for each part; paths are relative to the project's root.
+        files: With ``listed``, a file of names for each part; with any method, ``reviewed`` names samples that a person
+            has looked at and wants left out. Paths are relative to the project's root.
         seed: Seed of the dealing; apart from the training's, so that trainings with several seeds share a split.
     """
 
@@ -75,7 +76,7 @@ class SplitConfig(Section):
     train: Fraction
     validation: Fraction
     test: Fraction
-    files: dict[Literal["train", "validation", "test"], str]
+    files: dict[Literal["train", "validation", "test", "reviewed"], str]
     seed: Seed
 
     @model_validator(mode="after")
@@ -87,6 +88,24 @@ class SplitConfig(Section):
         elif abs(self.train + self.validation + self.test - 1) > 1e-6:
             total = self.train + self.validation + self.test
             raise ValueError(f"train, validation and test must add up to 1, got {total:g}")
+        return self
+
+
+class AuditConfig(Section):
+    """How labels are looked through for what is wrong; see the stage ``audit``.
+
+    Attributes:
+        folds: Into how many the training part is dealt; a model for each is trained without it. 0 for no audit.
+        epochs: Passes of each of these models.
+    """
+
+    folds: Annotated[int, Field(ge=0, le=20)]
+    epochs: PositiveInt
+
+    @model_validator(mode="after")
+    def _several(self) -> Self:
+        if self.folds == 1:
+            raise ValueError("folds is 1: a model that is trained without everything learns nothing; use 0 or 2 to 20")
         return self
 
 
@@ -175,6 +194,7 @@ class Config(Section):
     data: DataConfig
     pack: PackConfig
     split: SplitConfig
+    audit: AuditConfig
     model: AnyEncoder
     loss: LossConfig
     train: TrainConfig

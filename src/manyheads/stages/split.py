@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 PARTS = ("train", "validation", "test")
 EXCLUDED = "excluded"
 CONFLICTING_LABELS = "conflicting_labels"
+REVIEWED = "reviewed"
 NOT_LISTED = "not_listed"
 
 Names = npt.NDArray[np.str_]
@@ -61,9 +62,13 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     elif config.split.method == "article":
         dealt = article(samples, config.split, config.split.seed)
     else:
-        lists = read_lists(inputs.root, config.split.files)
+        lists = read_lists(inputs.root, {part: path for part, path in config.split.files.items() if part != REVIEWED})
         missing = missing_names(samples, lists)
         dealt = listed(samples, heads, lists, config.split.validation, config.split.seed)
+    if REVIEWED in config.split.files:
+        reviewed = read_list(inputs.root / config.split.files[REVIEWED], REVIEWED)
+        missing |= missing_names(samples, {REVIEWED: reviewed})
+        dealt = without_reviewed(samples, dealt, reviewed)
     splits = samples[["path", "sha256", "group"]].assign(part=dealt.part, rule=dealt.rule)
 
     check_rows(samples, splits)
@@ -155,6 +160,18 @@ def listed(samples: pd.DataFrame, heads: Heads, lists: Mapping[str, set[str]], v
         shares = {"train": 1 - validation, "validation": validation}
         part[pool] = deal_groups(samples[pool], heads, shares, seed)
     return Dealt(part.astype(str), np.where(part == EXCLUDED, NOT_LISTED, ""))
+
+
+def without_reviewed(samples: pd.DataFrame, dealt: Dealt, reviewed: set[str]) -> Dealt:
+    """Leave out what a person has looked at and found to be wrong; the parts of all others stay.
+
+    Args:
+        samples: Samples with ``path``.
+        dealt: As the method dealt them.
+        reviewed: File names.
+    """
+    out = samples["path"].map(_file_name).isin(reviewed).to_numpy()
+    return Dealt(np.where(out, EXCLUDED, dealt.part), np.where(out, REVIEWED, dealt.rule))
 
 
 def conflicts(samples: pd.DataFrame, heads: Heads) -> npt.NDArray[np.bool_]:
