@@ -1,5 +1,6 @@
 """What several test files share: real configurations and a tiny project on disk."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from omegaconf import OmegaConf
 
 from manyheads import config, pipeline
 from manyheads.config import Config
+from manyheads.files import write_text
 from manyheads.layout import Layout
+from manyheads.stages import audit, split
 from manyheads.tables import write_table
 
 ROOT = Path(__file__).parents[1]
@@ -105,9 +108,14 @@ def make_tiny_project(folder: Path, store: Path) -> Layout:
     samples = pd.DataFrame({"row": range(n), "path": paths, **labels, **common, "note": ""})
     write_table(layout.samples, samples)
     part = np.where(np.arange(n) % 5 == 4, "test", np.where(np.arange(n) % 5 == 3, "validation", "train"))
-    write_table(layout.splits, pd.DataFrame({**common, "part": part, "rule": ""}))
-    layout.split_counts.parent.mkdir(exist_ok=True)
-    layout.split_counts.write_text("{}\n")
+    splits = pd.DataFrame({**common, "part": part, "rule": ""})
+    write_table(layout.splits, splits)
+    counts = split.count(samples, compose().data.heads, splits, {})
+    write_text(layout.split_counts, json.dumps(counts))
+    write_table(layout.label_issues, pd.DataFrame(columns=audit.COLUMNS))
+    none = pd.DataFrame(columns=["path", "stage", "code", "reason"])
+    for rejected in (layout.rejected, layout.undecodable):
+        write_table(rejected, none)
     return layout
 
 

@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -126,3 +127,47 @@ def test_a_sweep_without_points_is_no_training(root):
         compare.main([parent.run_id])
     with pytest.raises(DataError, match="has no sweep"):
         compare.main([])
+
+
+def predictions(seed, error, share_right, n=400):
+    generator, labels = np.random.default_rng(seed), np.random.default_rng(0)
+    age, race, gender = labels.integers(0, 60, n), labels.integers(0, 5, n), labels.integers(0, 2, n)
+    heads = read_params(ROOT / "params.yaml").data.heads
+    wrong = generator.random(n) > share_right
+    columns = {"path": [f"{i}.jpg" for i in range(n)], "group": [f"{i}" for i in range(n)]}
+    columns |= {"age_label": age, "age": age + generator.normal(0, error, n)}
+    for name, classes in (("race", race), ("gender", gender)):
+        named = np.array(heads[name].class_names)
+        columns |= {f"{name}_label": named[classes], name: named[np.where(wrong, (classes + 1) % len(named), classes)]}
+    return pd.DataFrame(columns)
+
+
+def evaluated(root, table):
+    with tracking.run(config(root), root, Place("train", {})) as run:
+        file = root / "predictions.csv"
+        table.to_csv(file, index=False)
+        run.files(file)
+        return run.run_id
+
+
+def test_two_evaluated_runs_are_compared_sample_by_sample(root, capsys):
+    worse, better = (evaluated(root, predictions(*table)) for table in ((1, 8.0, 0.7), (2, 4.0, 0.9)))
+    compare.main(["--test", worse[:8], better[:8]])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"On 400 test samples, {better[:8]} is better in age mean absolute error" in said
+    assert "McNemar" in said
+    page = (root / "reports/comparison/paired.html").read_text(encoding="utf-8")
+    assert f"Is {better[:8]} better than {worse[:8]}?" in page
+    compare.main(["--test", worse[:8], worse[:8]])
+    assert "are not told apart" in capsys.readouterr().out
+
+
+def test_what_has_no_predictions_of_the_same_samples_is_refused(root):
+    first, other = evaluated(root, predictions(1, 8.0, 0.7)), evaluated(root, predictions(1, 8.0, 0.7, n=399))
+    with pytest.raises(DataError, match="different splits: 1 test samples of the first"):
+        compare.main(["--test", first, other])
+    _, points = sweep(root, [1])
+    with pytest.raises(DataError, match="has no predictions of the test part"):
+        compare.main(["--test", first, points[0]])
+    with pytest.raises(DataError, match=r"'nowhere' is no run .* and DVC has no predictions"):
+        compare.main(["--test", first, "nowhere"])

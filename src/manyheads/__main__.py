@@ -26,8 +26,10 @@ STAGES = {
     "parse": Command("read labels from file names", "parse data=utkface", "parse"),
     "pack": Command("decode images into one array, and find duplicates", "pack pack.image_size=64", "pack"),
     "split": Command("deal samples to train, validation and test", "split split=article", "split"),
+    "audit": Command("list labels that look wrong", "audit audit.folds=4", "audit"),
     "train": Command("train the model", "train loss=age_heavy train.epochs=5", "train"),
     "evaluate": Command("judge the trained model on the test part", "evaluate", "evaluate"),
+    "report": Command("write the report and the cards of model and data", "report", "report"),
 }
 OTHERS = {
     "params": Command("compose conf/ into params.yaml, which dvc repro reads", "params loss=age_heavy", "params"),

@@ -1,4 +1,8 @@
-"""Compare: trainings that MLflow has, side by side on the terminal and on a page; judged by validation alone."""
+"""Compare: trainings that MLflow has, side by side on the terminal and on a page.
+
+Candidates are compared by validation alone. Those that were promoted have test predictions; ``--test`` compares two of
+them sample by sample.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,19 @@ import json
 import logging
 import platform
 import shlex
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from manyheads import comparison_page, tracking
+import pandas as pd
+
+from manyheads import comparison_page, paired_page, pipeline, tracking
 from manyheads.comparison import Point, compare
-from manyheads.config import read_params
-from manyheads.layout import project_root
+from manyheads.config import Config, read_params
+from manyheads.errors import DataError
+from manyheads.evaluation.paired import pair
+from manyheads.layout import Layout, project_root
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +31,8 @@ EPILOG = """examples:
   python -m manyheads compare                                          the points of the newest sweep or search
   python -m manyheads compare 3f9a1c07                                 of this one
   python -m manyheads compare 3f9a1c07 b2d4e688 90aa17c5               of several, or single trainings
+  python -m manyheads compare --test 3f9a1c07 b2d4e688                 two evaluated runs, paired on the test part
+  python -m manyheads compare --test main exp-hour                     the same of two git revisions
   python -m manyheads compare --filter 'params.`loss.name` = "balanced"'   all trainings for which this holds
 
 The filter is MLflow's: names with dots or slashes stand in backticks, so quote it with single quotes outside."""
@@ -39,22 +50,57 @@ def main(arguments: list[str]) -> None:
     )  # fmt: skip
     parser.add_argument("--filter", default="", help="MLflow's filter on the trainings")
     parser.add_argument(
+        "--test", nargs=2, metavar=("A", "B"), help="is B better than A? Two runs or git revisions, on the test part"
+    )
+    parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="where to write (default: reports/comparison of the project)"
     )
     options = parser.parse_args(arguments)
     from rich.console import Console
 
     root = project_root()
-    config = read_params(root / "params.yaml").tracking
+    params = read_params(root / "params.yaml")
+    folder = options.output or root / "reports/comparison"
+    if options.test:
+        if options.runs or options.filter:
+            parser.error("--test compares two: give no other runs and no filter with it")
+        _compare_on_test(params, root, options.test, folder)
+        return
+    config = params.tracking
     recorded = tracking.recorded_points(config, root, options.runs, options.filter)
     compared = compare(as_point(run) for run in recorded.runs)
-    folder = options.output or root / "reports/comparison"
     comparison_page.write(folder, compared, _about(arguments, config.experiment, recorded))
     comparison_page.show(compared, Console(highlight=False))
     page = folder / comparison_page.PAGE
     if len(recorded.parents) == 1:
         tracking.attach(root, recorded.parents[0], [page, folder / comparison_page.TABLE], "comparison")
     logger.info("page: %s", page)
+
+
+def _compare_on_test(config: Config, root: Path, names: Sequence[str], folder: Path) -> None:
+    from rich.console import Console
+
+    tables = [_predictions(config, root, name) for name in names]
+    compared = pair(config.data.heads, *tables)
+    paired_page.write(folder, compared, names)
+    paired_page.show(compared, names, Console(highlight=False))
+    logger.info("page: %s", folder / paired_page.PAGE)
+
+
+def _predictions(config: Config, root: Path, name: str) -> pd.DataFrame:
+    """Return the test predictions of a run, or else of a git revision."""
+    table = tracking.test_predictions(config.tracking, root, name)
+    if table is not None:
+        return table
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "predictions.csv"
+        reason = pipeline.output_at(root, Layout(root).predictions, name, target)
+        if not reason:
+            return pd.read_csv(target)
+    raise DataError(
+        f"{name!r} is no run of {config.tracking.experiment!r}, and DVC has no predictions of a git revision of that "
+        f"name ({reason}): `make ui` shows runs, `dvc exp show` experiments"
+    )
 
 
 def as_point(run: tracking.RecordedRun) -> Point:

@@ -24,6 +24,7 @@ from manyheads.comparison import (
     value_order,
 )
 from manyheads.files import write_text
+from manyheads.page import BLUE, GREY, ORANGE, render, styled
 from manyheads.tables import write_table
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ LETTERS = 28
 NAMES_IN_A_SENTENCE = 4
 # More settings than these do not fit a terminal as columns of their own.
 SETTING_COLUMNS = 3
-# Okabe and Ito's colours, which people with other colour vision tell apart.
-BEST, FRONT, OTHER = "#d55e00", "#0072b2", "#9a9a9a"
-INK = "#222222"
+BEST, FRONT, OTHER = ORANGE, BLUE, GREY
+# Of dashes that stand for means, on white and on black.
+MEAN = "#767676"
 
 
 def write(folder: Path, comparison: Comparison, about: Mapping[str, str]) -> None:
@@ -54,16 +55,10 @@ def write(folder: Path, comparison: Comparison, about: Mapping[str, str]) -> Non
         comparison: What to show.
         about: Where the points come from, such as the command, the data and the git commit; shown as it is.
     """
-    import jinja2
-    from plotly.offline import get_plotlyjs
-
-    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"signed": _signed, "short": short_value}
     effects = _effects(comparison)
-    page = environment.from_string(template).render(
+    page = render(
+        "comparison.html",
+        {"signed": _signed, "short": short_value},
         comparison=comparison,
         title=_title(comparison),
         answer=answer(comparison),
@@ -82,7 +77,6 @@ def write(folder: Path, comparison: Comparison, about: Mapping[str, str]) -> Non
         confidence=f"{CONFIDENCE:.0%}",
         table=TABLE,
         about=about,
-        plotly=get_plotlyjs(),
     )
     write_text(folder / PAGE, page)
     points = comparison.table()
@@ -342,7 +336,7 @@ def _parallel(comparison: Comparison) -> Figure:
             unselected={"line": {"opacity": 0.08}},
         )
     )
-    return _styled(figure, 380, {"l": 100, "r": 50, "t": 60, "b": 24})
+    return styled(figure, 380, {"l": 100, "r": 50, "t": 60, "b": 24})
 
 
 def _range(values: Sequence[float], more_is_better: bool) -> list[float]:
@@ -393,7 +387,7 @@ def _pairs(comparison: Comparison) -> list[Figure]:
             figure.update_layout(
                 {axis: {"title": {"text": title, "standoff": 10}, "autorange": True if better else "reversed"}}
             )
-        figures.append(_styled(figure, 320, {"l": 70, "r": 12, "t": 12, "b": 50}))
+        figures.append(styled(figure, 320, {"l": 70, "r": 12, "t": 12, "b": 50}))
     return figures
 
 
@@ -433,8 +427,8 @@ def _effect_plots(comparison: Comparison, setting: str) -> list[Figure]:
                 x=[place_of[marginal.value] for marginal in marginals],
                 y=[marginal.figures[name] for marginal in marginals],
                 mode="markers",
-                marker={"size": 16, "symbol": "line-ew", "line": {"width": 2.5, "color": INK}},
-                error_y={"type": "data", "array": _bars(comparison, marginals, name), "color": INK, "thickness": 1.2},
+                marker={"size": 16, "symbol": "line-ew", "line": {"width": 2.5, "color": MEAN}},
+                error_y={"type": "data", "array": _bars(comparison, marginals, name), "color": MEAN, "thickness": 1.2},
                 hovertext=[_marginal_hover(comparison, marginal) for marginal in marginals],
                 hoverinfo="text",
             )
@@ -446,7 +440,7 @@ def _effect_plots(comparison: Comparison, setting: str) -> list[Figure]:
             range=[min(places) - room, max(places) + room],
         )
         figure.update_layout(title={"text": html.escape(_figure_label(name)), "x": 0, "xref": "paper", "font_size": 13})
-        figures.append(_styled(figure, 220, {"l": 46, "r": 8, "t": 30, "b": 36}))
+        figures.append(styled(figure, 220, {"l": 46, "r": 8, "t": 30, "b": 36}))
     return figures
 
 
@@ -462,19 +456,3 @@ def _marginal_hover(comparison: Comparison, marginal: Marginal) -> str:
         metric = _shown(comparison.main_metrics[head], marginal.metrics[head])
         lines.append(f"{html.escape(label)} {metric} (gain {marginal.figures[head]:.3f})")
     return "<br>".join(lines)
-
-
-def _styled(figure: Figure, height: int, margin: Mapping[str, int]) -> Figure:
-    axis = {"gridcolor": "#ececec", "zeroline": False, "linecolor": "#bbbbbb", "automargin": False}
-    figure.update_layout(
-        template="none",
-        height=height,
-        margin=dict(margin),
-        showlegend=False,
-        dragmode=False,
-        font={"family": "system-ui, sans-serif", "size": 12, "color": INK},
-        hoverlabel={"bgcolor": "white", "bordercolor": "#bbbbbb", "font": {"color": INK}, "align": "left"},
-    )
-    figure.update_xaxes(**axis)
-    figure.update_yaxes(**axis)
-    return figure

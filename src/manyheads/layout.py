@@ -72,6 +72,11 @@ class Layout:
         return self.root / "reports/metrics.json"
 
     @property
+    def evaluation(self) -> Path:
+        """Every test figure with its interval, by group and by confidence, written by evaluate."""
+        return self.root / "reports/evaluation.json"
+
+    @property
     def predictions(self) -> Path:
         """Labels and predictions of each test sample, written by evaluate."""
         return self.root / "reports/predictions.csv"
@@ -85,6 +90,26 @@ class Layout:
     def figures(self) -> Path:
         """Folder of figures, written by evaluate."""
         return self.root / "reports/figures"
+
+    @property
+    def label_issues(self) -> Path:
+        """Labels that models trained without them contradict most, written by audit."""
+        return self.root / "reports/label_issues.csv"
+
+    @property
+    def report(self) -> Path:
+        """The page for people, written by report; it shows pictures of the local data."""
+        return self.root / "reports/report.html"
+
+    @property
+    def model_card(self) -> Path:
+        """What the model is for and what it is worth, written by report."""
+        return self.root / "reports/model_card.md"
+
+    @property
+    def data_card(self) -> Path:
+        """Where the data comes from and what it holds, written by report."""
+        return self.root / "reports/data_card.md"
 
     @property
     def resume(self) -> Path:

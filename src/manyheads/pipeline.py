@@ -1,9 +1,11 @@
-"""What ``dvc.yaml`` and ``dvc.lock`` say of the pipeline; DVC itself is never called."""
+"""What ``dvc.yaml`` and ``dvc.lock`` say of the pipeline; DVC itself is called for other revisions alone."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -110,3 +112,23 @@ def _locked_stages(root: Path) -> dict[str, Any]:
         return dict(yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"])
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return {}
+
+
+def output_at(root: Path, path: Path, revision: str, target: Path) -> str:
+    """Write an output of the pipeline as it is at a git revision, from DVC's cache.
+
+    Args:
+        root: The project's root folder.
+        path: The output, below ``root``.
+        revision: A branch, a tag, a commit, or the name of a DVC experiment.
+        target: Where to.
+
+    Returns:
+        Why it could not be had, or an empty text.
+    """
+    relative = str(path.relative_to(root))
+    command = [sys.executable, "-m", "dvc", "get", str(root), relative, "--rev", revision, "--out", str(target)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if not done.returncode:
+        return ""
+    return next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "dvc get failed")[:200]

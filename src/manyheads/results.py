@@ -9,6 +9,7 @@ from manyheads.errors import IntegrityError
 from manyheads.layout import Layout, project_root
 
 NEXT = {
+    "reports/report.html": "everything on one page: intervals, groups, examples",
     "reports/heads/*.txt": "classification reports and confusion matrices",
     "reports/figures/*.png": "curves, confusion matrices, predictions against labels",
     "make ui": "all runs side by side in MLflow",
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> None:
         metrics = json.loads(layout.metrics.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError) as error:
         raise IntegrityError(f"{layout.metrics} is missing or damaged ({error}): run `make repro`") from None
-    table = Table(title=f"{metrics['n']} test images")
+    table = Table(title=f"{metrics['n']} test samples")
     for column, justify in (("head", "left"), ("figure", "left"), ("test", "right"), ("constant answer", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for name in metrics["baseline"]:

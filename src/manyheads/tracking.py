@@ -31,11 +31,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A tracking server that does not answer should cost seconds, not MLflow's default of many minutes.
-IMPATIENCE = {
+MANNERS = {
+    # A tracking server that does not answer should cost seconds, not MLflow's default of many minutes.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    # A server's address after each run, or a bar for each small file, would stand amid our own tables.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 
@@ -132,6 +135,12 @@ class Run:
 
         action = mlflow.log_artifacts if path.is_dir() else mlflow.log_artifact
         self._attempt(f"artifact {path.name}", lambda: action(str(path), folder))
+
+    def text(self, content: str, name: str) -> None:
+        """Log a text as an artifact of that name."""
+        import mlflow
+
+        self._attempt(f"artifact {name}", lambda: mlflow.log_text(content, name))
 
     def dataset(self, labels: pd.DataFrame, name: str, source: str, context: str) -> None:
         """Log which data the run used, under the digest that DVC has for it.
@@ -243,10 +252,8 @@ def _start(current: Run, config: TrackingConfig, root: Path, place: Place) -> No
 
 def _client(config: TrackingConfig, root: Path) -> Any:
     """Return a client of the store, in which the experiment exists."""
-    for key, value in IMPATIENCE.items():
+    for key, value in MANNERS.items():
         os.environ.setdefault(key, value)
-    # A server's address after each run would stand amid our own tables.
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     import filelock
     import mlflow
 
@@ -463,7 +470,7 @@ def recorded_points(config: TrackingConfig, root: Path, run_ids: Sequence[str] =
 
 def _recorded_runs(config: TrackingConfig, root: Path, query: str) -> tuple[dict[str, RecordedRun], set[str] | None]:
     """Return all runs by id, the oldest first, and the ids for which the query holds, if there is one."""
-    for key, value in IMPATIENCE.items():
+    for key, value in MANNERS.items():
         os.environ.setdefault(key, value)
     uri = tracking_uri(root)
     # MLflow would make an empty one.
@@ -519,6 +526,39 @@ def _the_run(prefix: str, found: Mapping[str, RecordedRun], where: str) -> str:
     if len(matches) > 1:
         raise DataError(f"{len(matches)} runs begin with {prefix!r}: give more of the id")
     return matches[0]
+
+
+def test_predictions(config: TrackingConfig, root: Path, run_id: str) -> pd.DataFrame | None:
+    """Return what evaluate wrote into a run, or None if there is no such run.
+
+    Args:
+        config: The experiment.
+        root: The project's root folder.
+        run_id: Id of a run, or its first characters, at least 6.
+
+    Raises:
+        DataError: The run was not evaluated, or the characters stand for several runs.
+        MachineError: The store cannot be reached.
+    """
+    found, _ = _recorded_runs(config, root, "")
+    matches = [each for each in found if each.startswith(run_id)] if len(run_id) >= SHORTEST_PREFIX else []
+    if not matches:
+        return None
+    if len(matches) > 1:
+        raise DataError(f"{len(matches)} runs begin with {run_id!r}: give more of the id")
+    import mlflow
+    import pandas as pd
+
+    try:
+        path = mlflow.artifacts.download_artifacts(
+            run_id=matches[0], artifact_path="predictions.csv", tracking_uri=tracking_uri(root)
+        )
+    except Exception as error:  # whatever a store, a driver or a server raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise DataError(
+            f"run {run_id} has no predictions of the test part ({reason}): promote it with `dvc exp run`"
+        ) from error
+    return pd.read_csv(path)
 
 
 def attach(root: Path, run_id: str, paths: Iterable[Path], folder: str) -> None:

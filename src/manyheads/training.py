@@ -26,7 +26,7 @@ from manyheads.config import Config, TrainConfig
 from manyheads.files import sha256_of, write_aside
 from manyheads.heads import LabelStatistics
 from manyheads.layout import Layout, main_project
-from manyheads.machine import Precision, fastest_precision
+from manyheads.machine import Precision, describe, fastest_precision
 from manyheads.parts import Part, label_table, load_part
 from manyheads.pipeline import code_of
 from manyheads.tables import write_table
@@ -259,7 +259,13 @@ def _write(outputs: Layout, config: Config, model: keras.Model, progress: fittin
     with write_aside(outputs.model) as folder:
         folder.mkdir()
         models.save(folder, model, card)
-        (folder / outputs.run_record.name).write_text(json.dumps({"run_id": progress.run_id}) + "\n", encoding="utf-8")
+        about = {
+            "run_id": progress.run_id,
+            "seconds": round(sum(row["train/seconds"] for row in progress.history), 1),
+            "precision": precision_of(config.train),
+            "machine": describe(),
+        }
+        (folder / outputs.run_record.name).write_text(json.dumps(about) + "\n", encoding="utf-8")
 
 
 def shaped_by(config: Config, inputs: Layout) -> dict[str, str]:

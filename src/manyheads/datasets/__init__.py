@@ -1,7 +1,7 @@
 """Datasets: where raw data comes from and what its names say; one module for each.
 
 A dataset module has two functions: ``provide(target, original)`` makes the raw data be at ``target`` or says how a
-person gets it, ``parse_name(path)`` reads the labels of one file.
+person gets it, ``parse_name(path)`` reads the labels of one file. Its ``DOCUMENTATION`` is what the cards say of it.
 """
 
 from importlib import import_module

@@ -21,10 +21,29 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.fft import idctn
 
+from manyheads.datasets.documentation import Documentation
 from manyheads.datasets.utkface import parse_name
 from manyheads.files import write_aside
 
-__all__ = ["parse_name", "provide"]
+__all__ = ["DOCUMENTATION", "parse_name", "provide"]
+
+DOCUMENTATION = Documentation(
+    origin=(
+        "Drawn by this project from a fixed seed, to try the pipeline on something that anybody has. The cards "
+        "depict no person and no group."
+    ),
+    labels=(
+        "Named as UTKFace's for the sake of its grammar: `age` is how many marks a card bears, `race` the hue of its"
+        " ground, `gender` the direction of its stripes. Counts are noisy, hues overlap, and one label in fifty is "
+        "wrong on purpose."
+    ),
+    terms="Part of this project, under its license.",
+    citation="Not needed.",
+    intended="Trying, testing and showing the pipeline.",
+    out_of_scope="anything that is about people.",
+    ethics="Nobody is depicted; no harm is known.",
+    caveats="How well a model does on drawn cards says nothing of photographs.",
+)
 
 SEED = 20170101
 EDITION = b"manyheads sample 1"

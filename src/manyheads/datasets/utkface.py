@@ -9,9 +9,55 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from manyheads.datasets.documentation import Documentation
 from manyheads.errors import DataError, MachineError
 
 ORIGIN = "https://susanqq.github.io/UTKFace/"
+DOCUMENTATION = Documentation(
+    origin=(
+        "UTKFace, aligned and cropped: over 20,000 face images with annotations of age, gender and ethnicity, "
+        "collected from the Internet by the AICIP lab of the University of Tennessee, Knoxville, for research on "
+        f"faces ({ORIGIN}). The people depicted were not asked. There are no identities, so photographs of one person"
+        " may stand on both sides of a split; photographs that are the same cannot."
+    ),
+    labels=(
+        "Age, gender and race are attributes *as annotated*: estimated by an algorithm (DEX) and checked by a human "
+        "annotator. They say how a face was perceived, not what a person is. Gender has two values because the "
+        "annotation has; the five classes of race are a social construct, and `others` is a residual. Where the same"
+        " photograph occurs twice, labels often contradict each other, which bounds what any model can reach."
+    ),
+    terms=(
+        "Non-commercial research only. The images belong to their owners and are not redistributed: no image, crop or "
+        "thumbnail of it is part of this project, and a report with pictures stays on the machine that made it."
+    ),
+    citation=(
+        "Zhang, Z., Song, Y. and Qi, H. (2017). Age Progression/Regression by Conditional Adversarial Autoencoder. "
+        "CVPR."
+    ),
+    intended="Research on training models with several outputs, on loss weights, and on for whom such models fail.",
+    out_of_scope=(
+        "decisions about individuals, verification of age, access control, identification, surveillance, hiring, law "
+        "enforcement, inferring anybody's race or gender. In the European Union, biometric categorisation that infers "
+        "race is prohibited with few exceptions (AI Act, Art. 5)."
+    ),
+    ethics=(
+        "A model of these labels reproduces how annotators perceived people, errors and stereotypes included, and "
+        "errs more for some groups than for others: see the figures by group. Guessing race or gender from a face "
+        "can harm the people it is done to whether the guess is right or wrong."
+    ),
+    caveats=(
+        "Photographs from the web are no sample of any population; race, gender and age are confounded in them. Ages"
+        " over 60 and the class `others` are scarce."
+    ),
+    published={
+        "race/accuracy": 0.80,
+        "race/macro_f1": 0.70,
+        "race/f1_others": 0.25,
+        "gender/accuracy": 0.90,
+        "age/r2": 0.58,
+    },
+    published_by="the article, its own split",
+)
 LABELS = ("age", "gender", "race")
 MAX_PATH_BYTES = 255
 

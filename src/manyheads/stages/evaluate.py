@@ -1,8 +1,9 @@
 """Evaluate: the only reader of the test part, every sample of it.
 
-Reads ``models/``, the packed images and the test part (and the train part's labels, for the trivial baselines).
-Writes ``reports/metrics.json``, ``reports/predictions.csv``, a report for each head as text and JSON, and figures;
-all of it also goes into the MLflow run of the training.
+Reads ``models/``, the packed images, the test part, the validation part (temperatures are fitted on it) and the train
+part's labels (for the trivial baselines). Writes ``reports/metrics.json``, ``reports/evaluation.json`` with intervals
+and groups, ``reports/predictions.csv``, a report for each head as text and JSON, and figures; all of it also goes into
+the MLflow run of the training.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import pandas as pd
 from manyheads import figures, model, tracking
 from manyheads.config import Config
 from manyheads.errors import IntegrityError
+from manyheads.evaluation.summary import Predicted, summarise
 from manyheads.files import write_aside, write_text
-from manyheads.heads import Head, Labels, Outputs, score, trivial_baselines
+from manyheads.heads import Head, Outputs, score, trivial_baselines
 from manyheads.layout import Layout
 from manyheads.parts import Part, label_table, load_part
 from manyheads.tables import write_table
@@ -36,13 +38,24 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
         raise IntegrityError(
             f"{inputs.model} was trained with other heads or another pack.image_size: run `dvc repro train`"
         )
-    test, train = load_part(config, inputs, "test"), load_part(config, inputs, "train")
-    predicted = saved.predictor()(test.images, test.rows)
+    test, validation = load_part(config, inputs, "test"), load_part(config, inputs, "validation")
+    predictor = saved.predictor()
+    predicted = predictor(test.images, test.rows)
+    for_temperatures = predictor(validation.images, validation.rows)
+    _refuse_what_is_not_finite({**predicted, **for_temperatures}, inputs)
+    train = load_part(config, inputs, "train")
     baselines = trivial_baselines(heads, train.labels, test.labels)
     measured = {name: head.measure(test.labels[name], predicted[name]) for name, head in heads.items()}
     metrics = summary(heads, measured, baselines, len(test))
-    _write(outputs, inputs, heads, test, predicted, metrics)
-    _record(config, inputs, outputs, test, metrics)
+    evaluation = summarise(
+        heads,
+        Predicted(test.labels, predicted, test.groups),
+        Predicted(validation.labels, for_temperatures, validation.groups),
+        train.groups,
+        baselines,
+    )
+    _write(outputs, inputs, heads, test, predicted, metrics, evaluation)
+    _record(config, inputs, outputs, test, metrics, evaluation)
     logger.info("evaluated %d test images: score %.3f of at most %d", len(test), metrics["score"], len(heads))
 
 
@@ -64,13 +77,16 @@ def summary(
     return {"n": n, "score": round(score(heads, main, trivial), 4), **rounded, "baseline": baseline}
 
 
-def prediction_table(
-    heads: Mapping[str, Head], paths: list[str], labels: Mapping[str, Labels], outputs: Mapping[str, Outputs]
-) -> pd.DataFrame:
-    """Return one row a sample: ``path``, and for each head its label (``<head>_label``) and prediction columns."""
-    columns: dict[str, Any] = {"path": paths}
+def _refuse_what_is_not_finite(predicted: Mapping[str, Outputs], inputs: Layout) -> None:
+    if not all(np.isfinite(values).all() for values in predicted.values()):
+        raise IntegrityError(f"{inputs.model} gives values that are not finite: train it anew")
+
+
+def prediction_table(heads: Mapping[str, Head], part: Part, outputs: Mapping[str, Outputs]) -> pd.DataFrame:
+    """Return one row a sample: ``path``, ``group``, and each head's label (``<head>_label``) and prediction columns."""
+    columns: dict[str, Any] = {"path": part.paths, "group": part.groups}
     for name, head in heads.items():
-        columns[f"{name}_label"] = head.names(labels[name])
+        columns[f"{name}_label"] = head.names(part.labels[name])
         columns |= head.columns(name, outputs[name])
     return pd.DataFrame(columns)
 
@@ -82,11 +98,9 @@ def _write(
     test: Part,
     predicted: dict[str, Outputs],
     metrics: dict[str, Any],
+    evaluation: dict[str, Any],
 ) -> None:
-    table = prediction_table(heads, test.paths, test.labels, predicted)
-    if len(table) != len(test) or not all(np.isfinite(values).all() for values in predicted.values()):
-        raise IntegrityError(f"{inputs.model} gives values that are not finite: train it anew")
-    write_table(outputs.predictions, table)
+    write_table(outputs.predictions, prediction_table(heads, test, predicted))
     with write_aside(outputs.head_reports) as folder:
         folder.mkdir()
         for name, head in heads.items():
@@ -96,10 +110,30 @@ def _write(
     with write_aside(outputs.figures) as folder:
         folder.mkdir()
         figures.draw_all(folder, pd.read_csv(inputs.history), heads, test.labels, predicted)
-    write_text(outputs.metrics, json.dumps(metrics, indent=2) + "\n")
+    write_text(outputs.metrics, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    write_text(outputs.evaluation, json.dumps(evaluation, indent=1, allow_nan=False) + "\n")
 
 
-def _record(config: Config, inputs: Layout, outputs: Layout, test: Part, metrics: Mapping[str, Any]) -> None:
+def group_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """Return figures of groups under names that MLflow allows: ``test/groups/race_gender/black_male/age/mae``."""
+    found = {}
+    for cell in evaluation["groups"]:
+        place = f"test/groups/{'_'.join(cell['attributes'])}/{'_'.join(cell['group'])}"
+        found[f"{place}/n"] = float(cell["n"])
+        for figure, shown in cell["figures"].items():
+            if shown["value"] is not None:
+                found[f"{place}/{cell['head']}/{figure}"] = shown["value"]
+    return found
+
+
+def _record(
+    config: Config,
+    inputs: Layout,
+    outputs: Layout,
+    test: Part,
+    metrics: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+) -> None:
     run_id = json.loads(inputs.run_record.read_text(encoding="utf-8"))["run_id"]
     flat = {f"test/{name}/{key}": value for name in config.data.heads for key, value in metrics[name].items()}
     flat |= {
@@ -107,9 +141,10 @@ def _record(config: Config, inputs: Layout, outputs: Layout, test: Part, metrics
     }
     place = tracking.Place("evaluate", tracking.provenance(inputs.root), run_id=run_id)
     with tracking.run(config.tracking, inputs.root, place) as record:
-        record.metrics(flat | {"test/score": metrics["score"], "test/n": metrics["n"]})
+        record.metrics(flat | {"test/score": metrics["score"], "test/n": metrics["n"]} | group_metrics(evaluation))
         record.dataset(label_table(test), f"{config.data.name}-test", config.data.path, "test")
         record.files(outputs.metrics)
+        record.files(outputs.evaluation)
         record.files(outputs.predictions)
         record.files(outputs.head_reports, "heads")
         record.files(outputs.figures, "figures")

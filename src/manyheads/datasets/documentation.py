@@ -1,0 +1,32 @@
+"""What a dataset's cards say beside figures."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Documentation(NamedTuple):
+    """A dataset in words, Markdown.
+
+    Attributes:
+        origin: What it is, who made it and why.
+        labels: What the labels mean and where they come from.
+        terms: Under which terms it may be used.
+        citation: How to cite it.
+        intended: What a model of it is for.
+        out_of_scope: What it must not be used for.
+        ethics: What harm it may do.
+        caveats: Known limits.
+        published: Figures that others reported, such as ``race/accuracy``, for comparison.
+        published_by: Who reported them, in a few words.
+    """
+
+    origin: str
+    labels: str
+    terms: str
+    citation: str
+    intended: str
+    out_of_scope: str
+    ethics: str
+    caveats: str
+    published: Mapping[str, float] = {}
+    published_by: str = ""

@@ -1,0 +1,659 @@
+"""The report of one run as a page: data, training, results, groups, examples, provenance. Draws; computes nothing.
+
+All figures come from ``reports/evaluation.json`` and the tables that the stages wrote, so the page, MLflow and DVC
+cannot disagree.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from manyheads.heads import Head
+from manyheads.page import BLUE, COLOURS, GREY, ORANGE, render, styled
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+MARGIN = {"l": 56, "r": 12, "t": 30, "b": 44}
+HEIGHT = 300
+EXAMPLES = 12
+MISTAKES = 8
+JPEG_QUALITY = 82
+
+# Digits after the point; three where nothing is said.
+DIGITS = {"mae": 2, "rmse": 2, "bias": 2, "interval_width": 1, "ratio": 2}
+
+# The parts of a name in evaluation.json as people say them.
+FIGURE_NAMES = {
+    "mae": "mean absolute error",
+    "rmse": "root mean squared error",
+    "r2": "R²",
+    "bias": "bias (predicted less labelled)",
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "balanced_accuracy": "balanced accuracy",
+    "coverage_90": "labels inside the 90 % interval",
+    "interval_width": "mean width of the 90 % interval",
+    "ece": "expected calibration error",
+    "nll": "negative log-likelihood",
+    "brier": "Brier score",
+}
+
+
+class Drawn(NamedTuple):
+    """A figure on the page.
+
+    Attributes:
+        plot: Plotly's JSON.
+        caption: What it shows.
+        alternative: The same in words, for who cannot see it.
+    """
+
+    plot: str
+    caption: str
+    alternative: str
+
+
+class Example(NamedTuple):
+    """A sample that is shown.
+
+    Attributes:
+        image: A ``data:`` address of a JPEG.
+        lines: For each head, whether it is right, and label and prediction in words.
+    """
+
+    image: str
+    lines: list[tuple[bool, str]]
+
+
+class Contents(NamedTuple):
+    """Everything that the page is drawn from.
+
+    Attributes:
+        heads: The heads by name.
+        manifest: Accepted samples and their labels.
+        counts: What parse, pack and split accepted, rejected and left out; ``reports/split.json`` under ``split``.
+        rejected: Rejected rows by stage and code.
+        history: Figures of each epoch.
+        weights: Loss weight of each head; None where it was learned, for then the history has it.
+        predictions: ``reports/predictions.csv``.
+        evaluation: ``reports/evaluation.json``.
+        confusions: Each classification's confusion matrix, rows as labelled.
+        head_reports: Each head's report as text.
+        label_issues: ``reports/label_issues.csv``.
+        published: Figures that others reported for this dataset, such as ``{"race/accuracy": 0.8}``.
+        published_by: Who, or an empty text.
+        images: Returns the packed images of samples by their path, or None where pictures are not to be shown.
+        provenance: What was run on what, by name.
+        card: Whether the data shows people; then the page says what labels are.
+    """
+
+    heads: Mapping[str, Head]
+    manifest: pd.DataFrame
+    counts: Mapping[str, Any]
+    rejected: pd.DataFrame
+    history: pd.DataFrame
+    weights: Mapping[str, float | None]
+    predictions: pd.DataFrame
+    evaluation: Mapping[str, Any]
+    confusions: Mapping[str, list[list[int]]]
+    head_reports: Mapping[str, str]
+    label_issues: pd.DataFrame
+    published: Mapping[str, float]
+    published_by: str
+    images: Callable[[Sequence[str]], npt.NDArray[np.uint8]] | None
+    provenance: Mapping[str, str]
+
+
+def page(contents: Contents, title: str) -> str:
+    """Return the page."""
+    return render(
+        "report.html",
+        {
+            "estimate": estimate_text,
+            "number": number_text,
+            "figure_name": figure_name,
+            "share": lambda value: f"{100 * value:.1f} %",
+        },
+        title=title,
+        heads=contents.heads,
+        evaluation=contents.evaluation,
+        headline=headline(contents),
+        counts=contents.counts,
+        rejected=contents.rejected.to_dict("records"),
+        data=[_label_shares(contents, name) for name in contents.heads],
+        training=_training(contents),
+        results={name: _results(contents, name) for name in contents.heads},
+        head_reports=contents.head_reports,
+        cells=_cells(contents),
+        group_plots=_group_plots(contents),
+        examples=_examples(contents),
+        mistakes=_mistakes(contents),
+        label_issues=_label_issues(contents),
+        published_by=contents.published_by,
+        provenance=contents.provenance,
+    )
+
+
+def figure_name(name: str) -> str:
+    """Return a figure's name in words."""
+    if name.startswith("f1_"):
+        return f"F1 of {name.removeprefix('f1_')}"
+    if name.startswith("within_"):
+        return f"share within {name.removeprefix('within_')}"
+    return FIGURE_NAMES.get(name, name)
+
+
+def number_text(value: float, figure: str) -> str:
+    """Return a figure's value with the digits that it deserves."""
+    return f"{value:.{DIGITS.get(figure, 3)}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def estimate_text(estimate: Mapping[str, float | None], figure: str) -> str:
+    """Return a figure and its interval, such as ``0.861 (0.849 to 0.872)``, or why there is none."""
+    value, low, high = estimate["value"], estimate["low"], estimate["high"]
+    if value is None:
+        return "not enough samples"
+    if low is None or high is None:
+        return f"{number_text(value, figure)} (too few for an interval)"
+    return f"{number_text(value, figure)} ({number_text(low, figure)} to {number_text(high, figure)})"
+
+
+def headline(contents: Contents) -> list[dict[str, Any]]:
+    """Return the main figures of each head with their interval, the constant answer's and the published one."""
+    rows = []
+    for name in contents.heads:
+        found = contents.evaluation["heads"][name]
+        for figure, estimate in found["figures"].items():
+            if figure in ("bias", "interval_width", "balanced_accuracy", "rmse"):
+                continue
+            rows.append(
+                {
+                    "head": name,
+                    "figure": figure,
+                    "estimate": estimate,
+                    "trivial": found["trivial"].get(figure),
+                    "published": contents.published.get(f"{name}/{figure}"),
+                }
+            )
+    return rows
+
+
+def _drawn(figure: Figure, caption: str, alternative: str, height: int = HEIGHT, **margin: int) -> Drawn:
+    plot: str = styled(figure, height, MARGIN | margin).to_json()
+    return Drawn(plot, caption, alternative)
+
+
+def _label_shares(contents: Contents, name: str) -> Drawn:
+    import plotly.graph_objects as go
+
+    head, labels = contents.heads[name], contents.manifest[name].to_numpy(np.int64)
+    counts = np.bincount(head.strata(labels), minlength=len(head.stratum_names))
+    shares = counts / counts.sum()
+    words = ", ".join(f"{each} {100 * share:.1f} %" for each, share in zip(head.stratum_names, shares, strict=True))
+    figure = go.Figure()
+    if head.class_names:
+        figure.add_bar(
+            x=list(head.class_names),
+            y=shares,
+            text=[f"{n:,}" for n in counts],
+            marker_color=BLUE,
+            hovertemplate="%{x}: %{y:.1%}<extra></extra>",
+        )
+        figure.update_yaxes(tickformat=".0%")
+        caption = f"{name}: share of each class among the accepted samples; above the bars, how many."
+    else:
+        every = np.bincount(labels)
+        figure.add_bar(
+            x=list(range(len(every))), y=every, marker_color=BLUE, hovertemplate="%{x}: %{y:,}<extra></extra>"
+        )
+        figure.update_layout(bargap=0.05)
+        figure.update_xaxes(title=name)
+        caption = f"{name}: samples with each label; in bins, {words}."
+    figure.update_yaxes(title="share" if head.class_names else "samples")
+    return _drawn(figure, caption, f"Bar chart of {name}: {words}", 260)
+
+
+def _training(contents: Contents) -> list[Drawn]:
+    import plotly.graph_objects as go
+
+    history, drawn = contents.history, []
+    epochs = history["epoch"]
+    best = int(epochs.iloc[history["val/score"].argmax()])
+
+    def curves(columns: Mapping[str, tuple[str, str]], title: str, caption: str) -> None:
+        figure = go.Figure()
+        for label, (column, colour) in columns.items():
+            if column in history:
+                figure.add_scatter(
+                    x=epochs, y=history[column], name=label, mode="lines", line={"color": colour, "width": 2}
+                )
+        figure.add_vline(x=best, line={"color": GREY, "dash": "dot", "width": 1})
+        figure.update_xaxes(title="epoch")
+        figure.update_yaxes(title=title)
+        last = {label: history[column].iloc[-1] for label, (column, _) in columns.items() if column in history}
+        words = ", ".join(f"{label} {value:.3g}" for label, value in last.items())
+        one = _drawn(
+            figure, f"{caption} Dotted: the epoch that was kept, {best}.", f"{title} by epoch; at the end {words}"
+        )
+        drawn.append(one._replace(plot=_with_legend(figure)))
+
+    both = {"train": ORANGE, "val": BLUE}
+    words = {"train": "training (as augmented)", "val": "validation"}
+    curves({words[p]: (f"{p}/loss", c) for p, c in both.items()}, "loss", "What is minimised: the weighted sum.")
+    for name, head in contents.heads.items():
+        metric = head.main_metric
+        for column in ("loss", metric):
+            curves(
+                {words[part]: (f"{part}/{name}/{column}", colour) for part, colour in both.items()},
+                f"{name}: {column}",
+                f"{name}: {'its loss, not weighted' if column == 'loss' else figure_name(metric)}.",
+            )
+    drawn.append(_contributions(contents))
+    curves(
+        {"learning rate": ("train/learning_rate", BLUE)}, "learning rate", "The learning rate at the end of each epoch."
+    )
+    return drawn
+
+
+def _with_legend(figure: Figure) -> str:
+    legend = {"orientation": "h", "y": 1.03, "yanchor": "bottom", "x": 0, "font": {"size": 11}}
+    # A legend of four entries takes two lines.
+    figure.update_layout(showlegend=True, legend=legend, margin_t=56)
+    text: str = figure.to_json()
+    return text
+
+
+def _contributions(contents: Contents) -> Drawn:
+    """Return how much of the training loss each head is: what the weights really do."""
+    import plotly.graph_objects as go
+
+    history, figure, parts = contents.history, go.Figure(), {}
+    for name, weight in contents.weights.items():
+        along = history[f"train/{name}/weight"] if weight is None else weight
+        parts[name] = history[f"train/{name}/loss"] * along
+    total = np.sum([np.abs(values) for values in parts.values()], axis=0)
+    for (name, values), colour in zip(parts.items(), itertools.cycle(COLOURS), strict=False):
+        figure.add_scatter(
+            x=history["epoch"],
+            y=np.abs(values) / total,
+            name=name,
+            stackgroup="one",
+            mode="none",
+            fillcolor=colour,
+            hovertemplate=f"{name}: %{{y:.1%}}<extra></extra>",
+        )
+    figure.update_yaxes(title="share of the loss", tickformat=".0%", range=[0, 1])
+    figure.update_xaxes(title="epoch")
+    words = ", ".join(f"{name} {abs(values.iloc[-1]) / total[-1]:.0%}" for name, values in parts.items())
+    drawn = _drawn(
+        figure,
+        "Weight times loss of each head, as a share of their sum: who has the say in a step. It is not the share of "
+        f"the gradient. At the end: {words}.",
+        f"Stacked areas of each head's share of the training loss; at the end {words}",
+    )
+    return drawn._replace(plot=_with_legend(figure))
+
+
+def _results(contents: Contents, name: str) -> list[Drawn]:
+    head, found = contents.heads[name], contents.evaluation["heads"][name]
+    drawn = []
+    if head.class_names:
+        drawn.append(_confusion(name, head, contents.confusions[name]))
+        drawn.append(_reliability(name, found["calibration"]))
+    else:
+        drawn.append(_scatter(contents, name))
+        drawn.append(_by_bin(contents, name))
+        if "coverage" in found:
+            drawn.append(_coverage(name, found["coverage"]))
+    if "selective" in found:
+        drawn.append(_selective(name, head, found["selective"]))
+    return drawn
+
+
+def _confusion(name: str, head: Head, counts: list[list[int]]) -> Drawn:
+    import plotly.graph_objects as go
+
+    matrix = np.asarray(counts)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    classes = list(head.class_names)
+    figure = go.Figure(
+        go.Heatmap(
+            z=shares,
+            x=classes,
+            y=classes,
+            text=[
+                [f"{share:.2f}<br>{n}" for share, n in zip(*rows, strict=True)]
+                for rows in zip(shares, matrix, strict=True)
+            ],
+            texttemplate="%{text}",
+            meta="ink",
+            colorscale=[[0, "rgba(0,114,178,0.04)"], [1, "rgba(0,114,178,0.55)"]],
+            zmin=0,
+            zmax=1,
+            showscale=False,
+            hovertemplate="labelled %{y}, predicted %{x}: %{z:.1%}<extra></extra>",
+        )
+    )
+    figure.update_yaxes(autorange="reversed", title="as labelled")
+    figure.update_xaxes(title="as predicted")
+    right = ", ".join(f"{each} {shares[i, i]:.0%}" for i, each in enumerate(classes))
+    return _drawn(
+        figure,
+        f"{name}: of the samples of each label, the share with each prediction, and how many.",
+        f"Confusion matrix of {name}; right: {right}",
+        120 + 52 * len(classes),
+        l=90,
+    )
+
+
+def _reliability(name: str, calibration: Mapping[str, Any]) -> Drawn:
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot"}, name="calibrated")
+    for which, colour in (("before", ORANGE), ("after", BLUE)):
+        rows = [
+            (sure, right)
+            for sure, right in zip(calibration[which]["confidence"], calibration[which]["accuracy"], strict=True)
+            if right["low"] is not None
+        ]
+        figure.add_scatter(
+            x=[sure for sure, _ in rows],
+            y=[right["value"] for _, right in rows],
+            error_y={
+                "type": "data",
+                "array": [right["high"] - right["value"] for _, right in rows],
+                "arrayminus": [right["value"] - right["low"] for _, right in rows],
+                "thickness": 1,
+                "width": 0,
+            },
+            mode="lines+markers",
+            marker={"color": colour, "size": 6},
+            line={"color": colour, "width": 1.5},
+            name=f"{which} temperature scaling",
+        )
+    start = min(calibration["before"]["confidence"])
+    figure.update_xaxes(title="confidence", range=[max(0, start - 0.05), 1.01])
+    figure.update_yaxes(title="share right", range=[max(0, start - 0.15), 1.02])
+    eces = {which: estimate_text(calibration[which]["figures"]["ece"], "ece") for which in ("before", "after")}
+    drawn = _drawn(
+        figure,
+        f"{name}: what a confidence is worth, in 15 bins of equal mass. Expected calibration error {eces['before']}, "
+        f"with the temperature that fits the validation part best, {calibration['temperature']:.2f}, {eces['after']}.",
+        f"Reliability of {name}: calibration error {eces['before']} before and {eces['after']} after scaling",
+    )
+    return drawn._replace(plot=_with_legend(figure))
+
+
+def _scatter(contents: Contents, name: str) -> Drawn:
+    import plotly.graph_objects as go
+
+    table = contents.predictions
+    labels, predicted = table[f"{name}_label"], table[name]
+    ends = [float(min(labels.min(), predicted.min())), float(max(labels.max(), predicted.max()))]
+    edges = np.linspace(ends[0], ends[1], 61)
+    counts, _, _ = np.histogram2d(predicted, labels, bins=[edges, edges])
+    middle = (edges[1:] + edges[:-1]) / 2
+    figure = go.Figure(
+        go.Heatmap(
+            x=middle,
+            y=middle,
+            z=np.where(counts > 0, counts, np.nan),
+            colorscale="Viridis",
+            showscale=False,
+            hovertemplate="labelled %{x:.0f}, predicted %{y:.0f}: %{z}<extra></extra>",
+        )
+    )
+    figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": GREY, "dash": "dot"}, hoverinfo="skip")
+    figure.update_xaxes(title="as labelled")
+    figure.update_yaxes(title="as predicted")
+    r2 = contents.evaluation["heads"][name]["figures"]["r2"]
+    return _drawn(
+        figure,
+        f"{name}: how many samples have which label and prediction, the lighter the more; on the dotted line a "
+        "prediction is right.",
+        f"Map of labels and predictions of {name}, R² {estimate_text(r2, 'r2')}",
+        380,
+    )
+
+
+def _by_bin(contents: Contents, name: str) -> Drawn:
+    """Return error and bias by bin of the label and of the prediction: they tell opposite stories."""
+    import plotly.graph_objects as go
+
+    labelled = [
+        {"group": cell["group"][0], "figures": cell["figures"]}
+        for cell in contents.evaluation["groups"]
+        if cell["attributes"] == [name] and cell["head"] == name
+    ]
+    figure = go.Figure()
+    for rows, colour, label in (
+        (labelled, BLUE, "by label"),
+        (contents.evaluation["heads"][name]["by_predicted"], ORANGE, "by prediction"),
+    ):
+        for shown, dash in (("mae", "solid"), ("bias", "dot")):
+            known = [(row["group"], row["figures"][shown]) for row in rows if row["figures"][shown]["low"] is not None]
+            figure.add_scatter(
+                x=[group for group, _ in known],
+                y=[value["value"] for _, value in known],
+                error_y={
+                    "type": "data",
+                    "array": [value["high"] - value["value"] for _, value in known],
+                    "arrayminus": [value["value"] - value["low"] for _, value in known],
+                    "thickness": 1,
+                    "width": 0,
+                },
+                mode="lines+markers",
+                line={"color": colour, "dash": dash, "width": 1.5},
+                name=f"{'error' if shown == 'mae' else 'bias'} {label}",
+            )
+    figure.update_xaxes(
+        title=name, type="category", categoryorder="array", categoryarray=list(contents.heads[name].stratum_names)
+    )
+    figure.update_yaxes(title=getattr(contents.heads[name], "unit", ""))
+    drawn = _drawn(
+        figure,
+        f"{name}: mean absolute error and bias (predicted less labelled) by bin of the label, and by bin of the "
+        "prediction. The first says for whom the model fails, the second what an answer is worth.",
+        f"Error and bias of {name} by bin of label and of prediction",
+        340,
+        r=30,
+    )
+    return drawn._replace(plot=_with_legend(figure))
+
+
+def _coverage(name: str, rows: Sequence[Mapping[str, Any]]) -> Drawn:
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    figure.add_scatter(x=[0.4, 1], y=[0.4, 1], mode="lines", line={"color": GREY, "dash": "dot"}, hoverinfo="skip")
+    figure.add_scatter(
+        x=[row["level"] for row in rows],
+        y=[row["value"] for row in rows],
+        error_y={
+            "type": "data",
+            "array": [row["high"] - row["value"] for row in rows],
+            "arrayminus": [row["value"] - row["low"] for row in rows],
+        },
+        mode="lines+markers",
+        line={"color": BLUE},
+    )
+    figure.update_xaxes(title="promised", tickformat=".0%", range=[0.45, 1.0])
+    figure.update_yaxes(title="held", tickformat=".0%", range=[0.4, 1.02])
+    words = ", ".join(f"{row['level']:.0%}: {row['value']:.1%}, {row['width']:.1f} wide" for row in rows)
+    return _drawn(
+        figure, f"{name}: share of the labels inside the central intervals. {words}.", f"Coverage of {name}: {words}"
+    )
+
+
+def _selective(name: str, head: Head, rows: Sequence[Mapping[str, Any]]) -> Drawn:
+    import plotly.graph_objects as go
+
+    known = [row for row in rows if row["figure"]["low"] is not None]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[row["kept"] for row in known] + [row["kept"] for row in reversed(known)],
+        y=[row["figure"]["high"] for row in known] + [row["figure"]["low"] for row in reversed(known)],
+        fill="toself",
+        mode="none",
+        fillcolor="rgba(0,114,178,0.2)",
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=[row["kept"] for row in known],
+        y=[row["figure"]["value"] for row in known],
+        mode="lines+markers",
+        line={"color": BLUE},
+    )
+    figure.update_xaxes(title="share that is answered, the surest first", tickformat=".0%", autorange="reversed")
+    figure.update_yaxes(title=figure_name(head.main_metric))
+    half = next((row for row in known if row["kept"] == 0.5), known[0])
+    words = f"of the surest {half['kept']:.0%}, {estimate_text(half['figure'], head.main_metric)}"
+    return _drawn(
+        figure,
+        f"{name}: {figure_name(head.main_metric)} if the model may decline; {words}.",
+        f"Selective {figure_name(head.main_metric)} of {name}; {words}",
+    )
+
+
+def _cells(contents: Contents) -> list[dict[str, Any]]:
+    """Return a table for each set of attributes: a row a group, a column a head."""
+    tables = []
+    for attributes, cells in itertools.groupby(contents.evaluation["groups"], key=lambda cell: cell["attributes"]):
+        by_group: dict[tuple[str, ...], dict[str, Any]] = {}
+        for cell in cells:
+            row = by_group.setdefault(tuple(cell["group"]), {"n": cell["n"], "heads": {}})
+            row["heads"][cell["head"]] = cell["figures"]
+        spreads = [spread for spread in contents.evaluation["spreads"] if spread["attributes"] == attributes]
+        tables.append({"attributes": attributes, "rows": by_group, "spreads": spreads})
+    return tables
+
+
+def _group_plots(contents: Contents) -> dict[str, Drawn]:
+    """Return, for each two attributes, each head's main metric as a map."""
+    import plotly.graph_objects as go
+
+    drawn = {}
+    small = contents.evaluation["small"]
+    for first, second in itertools.combinations(contents.heads, 2):
+        cells = [cell for cell in contents.evaluation["groups"] if cell["attributes"] == [first, second]]
+        for name, head in contents.heads.items():
+            rows, columns = contents.heads[first].stratum_names, contents.heads[second].stratum_names
+            values = np.full((len(rows), len(columns)), np.nan)
+            text = [["" for _ in columns] for _ in rows]
+            for cell in cells:
+                if cell["head"] == name:
+                    i, j = rows.index(cell["group"][0]), columns.index(cell["group"][1])
+                    value = cell["figures"][head.main_metric]["value"]
+                    if value is not None:
+                        values[i, j] = value
+                        few = "*" if cell["n"] < small else ""
+                        text[i][j] = f"{value:.1f}{few}" if head.main_metric == "mae" else f"{value:.2f}{few}"
+            scale = "Oranges" if head.main_metric == "mae" else "Blues"
+            figure = go.Figure(
+                go.Heatmap(
+                    z=values, x=list(columns), y=list(rows), text=text, texttemplate="%{text}", colorscale=scale,
+                    showscale=False, hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>",
+                )
+            )  # fmt: skip
+            figure.update_yaxes(autorange="reversed", title=first, type="category")
+            figure.update_xaxes(title=second, type="category")
+            drawn[f"{first} {second} {name}"] = _drawn(
+                figure,
+                f"{name}, {figure_name(head.main_metric)}, by {first} and {second}; * fewer than {small} samples.",
+                f"{figure_name(head.main_metric)} of {name} by {first} and {second}",
+                100 + 30 * len(rows),
+                l=90,
+            )
+    return drawn
+
+
+def _examples(contents: Contents) -> dict[str, list[Example]]:
+    """Return samples drawn at random from those that are all right, and from those with something wrong."""
+    if contents.images is None:
+        return {}
+    table = contents.predictions
+    right = np.logical_and.reduce([_right(head, name, table) for name, head in contents.heads.items()])
+    chosen = {
+        "every head right": table[right],
+        "something wrong": table[~right],
+    }
+    return {
+        title: _shown(contents, rows.sample(min(EXAMPLES, len(rows)), random_state=0))
+        for title, rows in chosen.items()
+        if len(rows)
+    }
+
+
+def _mistakes(contents: Contents) -> dict[str, list[Example]]:
+    """Return each head's worst mistakes: the surest wrong classes, the largest errors."""
+    if contents.images is None:
+        return {}
+    found = {}
+    for name, head in contents.heads.items():
+        table = contents.predictions
+        if head.class_names:
+            columns = [column for column in table if str(column).startswith(f"{name}_") and column != f"{name}_label"]
+            wrong = table[~_right(head, name, table)]
+            worst = wrong.assign(_sure=wrong[columns].max(axis=1)).sort_values("_sure", ascending=False)
+            title = f"{name}: surest mistakes"
+        else:
+            worst = table.assign(_error=(table[name] - table[f"{name}_label"]).abs()).sort_values(
+                "_error", ascending=False
+            )
+            title = f"{name}: largest errors"
+        found[title] = _shown(contents, worst.head(MISTAKES))
+    return found
+
+
+def _label_issues(contents: Contents) -> dict[str, list[Example]]:
+    """Return the labels that the audit contradicts most, each with its picture where pictures are shown."""
+    found: dict[str, list[Example]] = {}
+    for name, rows in contents.label_issues.groupby("head", sort=False):
+        first = rows.head(MISTAKES)
+        images = [""] * len(first) if contents.images is None else _addresses(contents, first["path"].tolist())
+        found[str(name)] = [
+            Example(image, [(False, f"labelled {row.label}, looks like {row.predicted}")])
+            for image, row in zip(images, first.itertuples(), strict=True)
+        ]
+    return found
+
+
+def _right(head: Head, name: str, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    if head.class_names:
+        return np.asarray(table[name] == table[f"{name}_label"])
+    return np.asarray((table[name] - table[f"{name}_label"]).abs() <= getattr(head, "tolerance", 0))
+
+
+def _addresses(contents: Contents, paths: Sequence[str]) -> list[str]:
+    """Return samples' pictures as ``data:`` addresses."""
+    import cv2
+
+    addresses = []
+    for image in contents.images(paths) if contents.images else []:
+        _, encoded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        addresses.append(f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}")
+    return addresses
+
+
+def _shown(contents: Contents, rows: pd.DataFrame) -> list[Example]:
+    if contents.images is None or rows.empty:
+        return []
+    examples = []
+    for image, (_, row) in zip(_addresses(contents, rows["path"].tolist()), rows.iterrows(), strict=True):
+        lines = []
+        for name, head in contents.heads.items():
+            label, predicted = row[f"{name}_label"], row[name]
+            right = bool(_right(head, name, row.to_frame().T.infer_objects())[0])
+            shown = predicted if head.class_names else f"{predicted:.0f}"
+            lines.append((right, f"{shown}" if head.class_names and right else f"{shown} (labelled {label})"))
+        examples.append(Example(image, lines))
+    return examples

@@ -1,0 +1,165 @@
+"""Report: what the run is worth, on one page for people, and as a model card and a data card.
+
+Reads the tables and figures of all stages before; computes no figure of its own. Writes ``reports/report.html``, which
+needs no network, ``reports/model_card.md`` and ``reports/data_card.md``. The run in MLflow gets all three, the page
+without pictures: they stay where the data is.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from manyheads import cards, datasets, report_page, tracking
+from manyheads.config import Config
+from manyheads.errors import IntegrityError
+from manyheads.files import sha256_of, write_text
+from manyheads.layout import Layout
+from manyheads.packed import open_images
+from manyheads.report_page import Contents
+from manyheads.tables import read_samples, read_splits
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: Config, inputs: Layout, outputs: Layout) -> None:
+    """Write the report and the cards."""
+    contents = gather(config, inputs)
+    run_id = _json(inputs, "run_record")["run_id"]
+    title = f"{config.data.name}, {config.model.encoder} encoder, loss {config.loss.name}"
+    write_text(outputs.report, report_page.page(contents, title))
+    write_text(outputs.model_card, cards.model_card(contents, config))
+    write_text(outputs.data_card, cards.data_card(contents, config))
+    place = tracking.Place("report", tracking.provenance(inputs.root), run_id=run_id)
+    with tracking.run(config.tracking, inputs.root, place) as record:
+        record.text(report_page.page(contents._replace(images=None), title), "report.html")
+        record.files(outputs.model_card)
+        record.files(outputs.data_card)
+    logger.info("report: %s", outputs.report)
+
+
+def gather(config: Config, inputs: Layout) -> Contents:
+    """Return everything that the page shows.
+
+    Raises:
+        IntegrityError: A file is missing or damaged, or the predictions are not those of the test part.
+    """
+    heads = config.data.heads
+    samples, splits = read_samples(inputs.samples, heads), read_splits(inputs.splits)
+    predictions = _predictions(inputs, splits)
+    evaluation = _json(inputs, "evaluation")
+    if evaluation["n"] != len(predictions):
+        raise IntegrityError(f"{inputs.evaluation} is not of {inputs.predictions}: run `dvc repro evaluate`")
+    rejected = pd.concat([pd.read_csv(inputs.rejected), pd.read_csv(inputs.undecodable)])
+    by_code = Counter(zip(rejected["stage"], rejected["code"], strict=True))
+    learned = config.loss.weighting == "learned"
+    images = open_images(inputs.images)
+    rows = dict(zip(samples["path"], samples["row"], strict=True))
+
+    def pictures(paths: Sequence[str]) -> npt.NDArray[np.uint8]:
+        return np.asarray(images[[rows[path] for path in paths]])
+
+    split, words = _json(inputs, "split_counts"), datasets.get(config.data.name).DOCUMENTATION
+    return Contents(
+        heads=heads,
+        manifest=samples,
+        counts=_counts(samples, rejected, split),
+        rejected=pd.DataFrame(
+            [{"stage": stage, "code": code, "files": n} for (stage, code), n in sorted(by_code.items())],
+            columns=["stage", "code", "files"],
+        ),
+        history=pd.read_csv(inputs.history),
+        weights={name: None if learned else weight for name, weight in config.loss.weights.items()},
+        predictions=predictions,
+        evaluation=evaluation,
+        confusions={
+            name: json.loads((inputs.head_reports / f"{name}.json").read_text(encoding="utf-8"))["confusion"]
+            for name, head in heads.items()
+            if head.class_names
+        },
+        head_reports={name: (inputs.head_reports / f"{name}.txt").read_text(encoding="utf-8") for name in heads},
+        label_issues=_table(inputs.label_issues, "audit"),
+        published=words.published,
+        published_by=words.published_by,
+        images=pictures,
+        provenance=_provenance(config, inputs, split),
+    )
+
+
+def _predictions(inputs: Layout, splits: pd.DataFrame) -> pd.DataFrame:
+    table = _table(inputs.predictions, "evaluate")
+    expected, found = set(splits.loc[splits["part"] == "test", "path"]), Counter(table["path"])
+    missing, added = expected - set(found), set(found) - expected
+    twice = [path for path, times in found.items() if times > 1]
+    if missing or added or twice:
+        raise IntegrityError(
+            f"{inputs.predictions} is not of the test part of {inputs.splits}: {len(missing)} samples are missing, "
+            f"{len(added)} are not of it, {len(twice)} stand there twice: run `dvc repro evaluate`"
+        )
+    return table
+
+
+def _table(path: Path, stage: str) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing: run `dvc repro {stage}`") from None
+    except ValueError as error:
+        raise IntegrityError(f"{path} is damaged ({error}): run `dvc repro {stage}`") from error
+
+
+def _json(inputs: Layout, name: str) -> Any:
+    path = getattr(inputs, name)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing: run `dvc repro`") from None
+    except ValueError as error:
+        raise IntegrityError(f"{path} is damaged ({error}): run `dvc repro`") from error
+
+
+def _counts(samples: pd.DataFrame, rejected: pd.DataFrame, split: Mapping[str, Any]) -> dict[str, str]:
+    sizes = samples.groupby("group").size()
+    parts = ", ".join(f"{part} {split['samples'][part]:,}" for part in ("train", "validation", "test"))
+    rules = ", ".join(f"{rule} {n:,}" for rule, n in split["excluded"].items()) or "none"
+    return {
+        "accepted": f"{len(samples):,}",
+        "accepted with a note on the name": f"{int((samples['note'].fillna('') != '').sum()):,}",
+        "rejected": f"{len(rejected):,}",
+        "duplicate groups of two or more": f"{int((sizes > 1).sum()):,} ({int(sizes[sizes > 1].sum()):,} samples)",
+        "of them with labels that contradict each other": f"{split['conflicting']['groups']:,} "
+        f"({split['conflicting']['samples']:,} samples)",
+        "left out of the split, by rule": rules,
+        "parts": parts,
+        "duplicates of test samples in train or validation": f"{split['leaked']['group']:,}",
+    }
+
+
+def _provenance(config: Config, inputs: Layout, split: Mapping[str, Any]) -> dict[str, str]:
+    del split
+    tags = tracking.provenance(inputs.root)
+    trained = _json(inputs, "run_record")
+    return {
+        "MLflow run": str(trained["run_id"]),
+        "git commit": tags.get("git.commit", "not in a repository")
+        + (", with uncommitted changes" if tags.get("git.dirty") == "true" else ""),
+        "data": f"{config.data.path}; samples {sha256_of(inputs.samples)[:16]}",
+        "split": f"{config.split.method}, seed {config.split.seed}; {sha256_of(inputs.splits)[:16]}",
+        "seed": str(config.seed),
+        "training": f"{trained['seconds'] / 60:.1f} minutes, {trained['precision']}, {trained['machine']}",
+        "environment": ", ".join(
+            f"{name} {version(name)}" for name in ("keras", "numpy", "pandas", "mlflow", "dvc", "hydra-core")
+        )
+        + f", Python {platform.python_version()}",
+        "configuration": "params.yaml of this commit; its values are the run's parameters",
+    }
