@@ -208,7 +208,7 @@ def _label_shares(contents: Contents, name: str) -> Drawn:
             hovertemplate="%{x}: %{y:.1%}<extra></extra>",
         )
         figure.update_yaxes(tickformat=".0%")
-        caption = f"{name}: share of each class among the accepted samples; above the bars, how many."
+        caption = f"{name}: share of each class among the accepted samples; in the bars, how many."
     else:
         every = np.bincount(labels)
         figure.add_bar(
@@ -228,7 +228,7 @@ def _training(contents: Contents) -> list[Drawn]:
     epochs = history["epoch"]
     best = int(epochs.iloc[history["val/score"].argmax()])
 
-    def curves(columns: Mapping[str, tuple[str, str]], title: str, caption: str) -> None:
+    def curves(columns: Mapping[str, tuple[str, str]], title: str, caption: str, **margin: int) -> None:
         figure = go.Figure()
         for label, (column, colour) in columns.items():
             if column in history:
@@ -241,7 +241,10 @@ def _training(contents: Contents) -> list[Drawn]:
         last = {label: history[column].iloc[-1] for label, (column, _) in columns.items() if column in history}
         words = ", ".join(f"{label} {value:.3g}" for label, value in last.items())
         one = _drawn(
-            figure, f"{caption} Dotted: the epoch that was kept, {best}.", f"{title} by epoch; at the end {words}"
+            figure,
+            f"{caption} Dotted: the epoch that was kept, {best}.",
+            f"{title} by epoch; at the end {words}",
+            **margin,
         )
         drawn.append(one._replace(plot=_with_legend(figure)))
 
@@ -258,7 +261,10 @@ def _training(contents: Contents) -> list[Drawn]:
             )
     drawn.append(_contributions(contents))
     curves(
-        {"learning rate": ("train/learning_rate", BLUE)}, "learning rate", "The learning rate at the end of each epoch."
+        {"learning rate": ("train/learning_rate", BLUE)},
+        "learning rate",
+        "The learning rate at the end of each epoch.",
+        l=72,
     )
     return drawn
 
