@@ -121,6 +121,17 @@ def test_a_planted_leak_bias_and_miscalibration_stand_in_the_tables(reported):
         assert report_page.estimate_text(error[which]["figures"]["ece"], "ece") in text
 
 
+def test_labels_are_also_shown_in_the_bins_that_others_published(reported):
+    layout, config = reported
+    contents = report.gather(config, layout)._replace(published_bins={"age": (10, 20, 60)}, published_by="them, 2020")
+    page = html.unescape(report_page.page(contents, "t"))
+    ages = pd.read_csv(layout.samples)["age"]
+    below, last = (ages < 10).mean(), (ages >= 60).mean()
+    assert f"Bar chart of age: below 10 {below:.1%}, 10-19 " in page
+    assert f"60 and more {last:.1%}" in page
+    assert "age in the bins of them;" in page
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

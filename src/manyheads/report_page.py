@@ -90,6 +90,7 @@ class Contents(NamedTuple):
         label_issues: ``reports/label_issues.csv``.
         published: Figures that others reported for this dataset, such as ``{"race/accuracy": 0.8}``.
         published_by: Who, or an empty text.
+        published_bins: Into which bins they count a label, by head.
         images: Returns the packed images of samples by their path, or None where pictures are not to be shown.
         provenance: What was run on what, by name.
         card: Whether the data shows people; then the page says what labels are.
@@ -108,6 +109,7 @@ class Contents(NamedTuple):
     label_issues: pd.DataFrame
     published: Mapping[str, float]
     published_by: str
+    published_bins: Mapping[str, tuple[int, ...]]
     images: Callable[[Sequence[str]], npt.NDArray[np.uint8]] | None
     provenance: Mapping[str, str]
 
@@ -128,7 +130,10 @@ def page(contents: Contents, title: str) -> str:
         headline=headline(contents),
         counts=contents.counts,
         rejected=contents.rejected.to_dict("records"),
-        data=[_label_shares(contents, name) for name in contents.heads],
+        data=[
+            *(_label_shares(contents, name) for name in contents.heads),
+            *(_published_bins(contents, name, bins) for name, bins in contents.published_bins.items()),
+        ],
         training=_training(contents),
         results={name: _results(contents, name) for name in contents.heads},
         head_reports=contents.head_reports,
@@ -218,6 +223,25 @@ def _label_shares(contents: Contents, name: str) -> Drawn:
         figure.update_xaxes(title=name)
         caption = f"{name}: samples with each label; in bins, {words}."
     figure.update_yaxes(title="share" if head.class_names else "samples")
+    return _drawn(figure, caption, f"Bar chart of {name}: {words}", 260)
+
+
+def _published_bins(contents: Contents, name: str, bins: Sequence[int]) -> Drawn:
+    import plotly.graph_objects as go
+
+    counts = np.bincount(np.digitize(contents.manifest[name].to_numpy(), bins), minlength=len(bins) + 1)
+    names = [
+        f"below {bins[0]}",
+        *(f"{low}-{high - 1}" for low, high in itertools.pairwise(bins)),
+        f"{bins[-1]} and more",
+    ]
+    words = ", ".join(f"{each} {n / counts.sum():.1%}" for each, n in zip(names, counts, strict=True))
+    figure = go.Figure(
+        go.Bar(x=names, y=counts / counts.sum(), text=[f"{n:,}" for n in counts], marker_color=BLUE, hoverinfo="skip")
+    )
+    figure.update_yaxes(title="share", tickformat=".0%")
+    figure.update_xaxes(title=name)
+    caption = f"{name} in the bins of {contents.published_by.partition(',')[0]}; in the bars, how many."
     return _drawn(figure, caption, f"Bar chart of {name}: {words}", 260)
 
 

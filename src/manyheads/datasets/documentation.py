@@ -18,6 +18,7 @@ class Documentation(NamedTuple):
         caveats: Known limits.
         published: Figures that others reported, such as ``race/accuracy``, for comparison.
         published_by: Who reported them, in a few words.
+        published_bins: Into which bins they count a label, by head; each number begins one.
     """
 
     origin: str
@@ -30,3 +31,4 @@ class Documentation(NamedTuple):
     caveats: str
     published: Mapping[str, float] = {}
     published_by: str = ""
+    published_bins: Mapping[str, tuple[int, ...]] = {}

@@ -56,6 +56,7 @@ DOCUMENTATION = Documentation(
         "gender/accuracy": 0.90,
         "age/r2": 0.58,
     },
+    published_bins={"age": (10, 20, 30, 40, 60, 80)},
     published_by="the article, its own split",
 )
 LABELS = ("age", "gender", "race")

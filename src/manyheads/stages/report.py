@@ -91,6 +91,7 @@ def gather(config: Config, inputs: Layout) -> Contents:
         label_issues=_table(inputs.label_issues, "audit"),
         published=words.published,
         published_by=words.published_by,
+        published_bins=words.published_bins,
         images=pictures,
         provenance=_provenance(config, inputs, split),
     )
