@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manyheads.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Estimate
-from manyheads.evaluation.paired import Paired
+from manyheads.evaluation.paired import NOT_JUDGED, Difference, Paired
 from manyheads.files import write_text
 from manyheads.page import GREEN, GREY, ORANGE, render, styled
 from manyheads.report_page import estimate_text, figure_name, number_text
@@ -29,7 +29,7 @@ def write(folder: Path, compared: Paired, names: Sequence[str]) -> None:
     """
     page = render(
         "paired.html",
-        {"estimate": _text, "figure_name": figure_name, "verdict": lambda better: VERDICTS[better]},
+        {"estimate": _text, "figure_name": figure_name, "verdict": _verdict},
         title=f"Is {names[1]} better than {names[0]}?",
         names=names,
         compared=compared,
@@ -56,7 +56,7 @@ def show(compared: Paired, names: Sequence[str], console: Console) -> None:
             _value(row.first, row.figure),
             _value(row.second, row.figure),
             _text(row.difference, "difference"),
-            VERDICTS[row.better],
+            _verdict(row),
         )
     console.print(table)
     for test in compared.disagreements:
@@ -80,6 +80,10 @@ def answer(compared: Paired, names: Sequence[str]) -> str:
     if not said:
         return f"On {compared.n:,} test samples, {names[1]} and {names[0]} are not told apart."
     return f"On {compared.n:,} test samples, {names[1]} is {'; '.join(said)}."
+
+
+def _verdict(row: Difference) -> str:
+    return "not judged" if row.figure in NOT_JUDGED else VERDICTS[row.better]
 
 
 def _value(estimate: Estimate, figure: str) -> str:
@@ -118,7 +122,7 @@ def _plots(compared: Paired) -> list[dict[str, str]]:
             )
         )
         figure.add_vline(x=0, line={"color": GREY, "width": 1})
-        figure.update_xaxes(title="difference, relative", tickformat="+.0%")
+        figure.update_xaxes(title="difference, relative", tickformat="+.1~%")
         figure.update_yaxes(autorange="reversed")
         words = "; ".join(f"{figure_name(row.figure)} {_text(row.difference, 'difference')}" for row in rows)
         plot = styled(figure, 110 + 26 * len(shares), {"l": 200, "r": 12, "t": 10, "b": 44}).to_json()
