@@ -93,7 +93,6 @@ class Contents(NamedTuple):
         published_bins: Into which bins they count a label, by head.
         images: Returns the packed images of samples by their path, or None where pictures are not to be shown.
         provenance: What was run on what, by name.
-        card: Whether the data shows people; then the page says what labels are.
     """
 
     heads: Mapping[str, Head]
@@ -398,13 +397,7 @@ def _reliability(name: str, calibration: Mapping[str, Any]) -> Drawn:
         figure.add_scatter(
             x=[sure for sure, _ in rows],
             y=[right["value"] for _, right in rows],
-            error_y={
-                "type": "data",
-                "array": [right["high"] - right["value"] for _, right in rows],
-                "arrayminus": [right["value"] - right["low"] for _, right in rows],
-                "thickness": 1,
-                "width": 0,
-            },
+            error_y=_error_bars([right for _, right in rows]),
             mode="lines+markers",
             marker={"color": colour, "size": 6},
             line={"color": colour, "width": 1.5},
@@ -421,6 +414,17 @@ def _reliability(name: str, calibration: Mapping[str, Any]) -> Drawn:
         f"Reliability of {name}: calibration error {eces['before']} before and {eces['after']} after scaling",
     )
     return drawn._replace(plot=_with_legend(figure))
+
+
+def _error_bars(estimates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return Plotly's setting for the intervals of estimates."""
+    return {
+        "type": "data",
+        "array": [each["high"] - each["value"] for each in estimates],
+        "arrayminus": [each["value"] - each["low"] for each in estimates],
+        "thickness": 1,
+        "width": 0,
+    }
 
 
 def _scatter(contents: Contents, name: str) -> Drawn:
@@ -474,13 +478,7 @@ def _by_bin(contents: Contents, name: str) -> Drawn:
             figure.add_scatter(
                 x=[group for group, _ in known],
                 y=[value["value"] for _, value in known],
-                error_y={
-                    "type": "data",
-                    "array": [value["high"] - value["value"] for _, value in known],
-                    "arrayminus": [value["value"] - value["low"] for _, value in known],
-                    "thickness": 1,
-                    "width": 0,
-                },
+                error_y=_error_bars([value for _, value in known]),
                 mode="lines+markers",
                 line={"color": colour, "dash": dash, "width": 1.5},
                 name=f"{'error' if shown == 'mae' else 'bias'} {label}",
@@ -508,11 +506,7 @@ def _coverage(name: str, rows: Sequence[Mapping[str, Any]]) -> Drawn:
     figure.add_scatter(
         x=[row["level"] for row in rows],
         y=[row["value"] for row in rows],
-        error_y={
-            "type": "data",
-            "array": [row["high"] - row["value"] for row in rows],
-            "arrayminus": [row["value"] - row["low"] for row in rows],
-        },
+        error_y=_error_bars(rows),
         mode="lines+markers",
         line={"color": BLUE},
     )

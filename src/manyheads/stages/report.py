@@ -93,7 +93,7 @@ def gather(config: Config, inputs: Layout) -> Contents:
         published_by=words.published_by,
         published_bins=words.published_bins,
         images=pictures,
-        provenance=_provenance(config, inputs, split),
+        provenance=_provenance(config, inputs),
     )
 
 
@@ -146,8 +146,7 @@ def _counts(samples: pd.DataFrame, rejected: pd.DataFrame, split: Mapping[str, A
     }
 
 
-def _provenance(config: Config, inputs: Layout, split: Mapping[str, Any]) -> dict[str, str]:
-    del split
+def _provenance(config: Config, inputs: Layout) -> dict[str, str]:
     tags = tracking.provenance(inputs.root)
     trained = _json(inputs, "run_record")
     return {
