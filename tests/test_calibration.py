@@ -3,6 +3,7 @@ import pytest
 
 from manyheads.evaluation import calibration
 from manyheads.evaluation.bootstrap import Bootstrap
+from manyheads.heads import Categorical
 
 
 def drawn(n=6000, seed=0):
@@ -48,7 +49,9 @@ def test_figures_are_those_of_the_textbook():
 
 
 def test_sigmoids_become_probabilities_and_zeros_stay_finite():
-    found = calibration.probabilities(np.array([[0.9, 0.9], [0.0, 0.0], [1.0, 0.0]], dtype=np.float32))
+    found = Categorical(classes=("a", "b")).probabilities(
+        np.array([[0.9, 0.9], [0.0, 0.0], [1.0, 0.0]], dtype=np.float32)
+    )
     assert found.sum(axis=1) == pytest.approx(1)
     assert np.all(found > 0)
     assert np.isfinite(reliability(np.array([1, 1, 1]), found).figures["nll"].value)

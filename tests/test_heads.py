@@ -9,11 +9,14 @@ RACE = Categorical(classes=("white", "black", "asian"))
 
 
 def test_label_space():
-    assert AGE.refuse(0) is None
-    assert AGE.refuse(116) is None
-    assert AGE.refuse(117) == "117 is outside 0-116 years"
-    assert RACE.refuse(2) is None
-    assert RACE.refuse(3) == "3 is none of 0-2 (white, black, asian)"
+    assert AGE.read(0) == (0,)
+    assert AGE.read("116") == (116,)
+    with pytest.raises(ValueError, match="117 is outside 0-116 years"):
+        AGE.read(117)
+    assert RACE.read(2) == RACE.read("asian") == RACE.read("2") == (2,)
+    with pytest.raises(ValueError, match=r"3 is none of 0-2 \(white, black, asian\)"):
+        RACE.read(3)
+    assert AGE.read("") == RACE.read(None) == (None,)
 
 
 def test_edges_belong_to_the_upper_bin():
@@ -114,7 +117,7 @@ def test_constant_answers_are_the_median_and_the_majority():
 def test_predictions_of_a_classification_name_the_class_and_add_up_to_one():
     columns = RACE.columns("race", np.array([[0.9, 0.6, 0.0], [0.0, 0.0, 0.0]], dtype=np.float32))
     assert columns["race"].tolist() == ["white", "white"]
-    assert columns["race_white"].tolist() == [0.6, 0.0]
+    assert columns["race_white"].tolist() == [0.6, 0.3333]
     assert sum(columns[f"race_{name}"][0] for name in RACE.classes) == pytest.approx(1)
 
 

@@ -4,7 +4,7 @@ from scipy.stats import norm
 
 from manyheads import model
 from manyheads.errors import ConfigError
-from manyheads.heads import Categorical, LabelStatistics, Regression
+from manyheads.heads import MISSING, Box, Categorical, LabelStatistics, Regression, Vector
 
 HEADS = {"age": Regression(unit="years", minimum=0, maximum=116), "race": Categorical(classes=("a", "b", "c"))}
 LOSSES = {"age": "mse", "race": "categorical_crossentropy"}
@@ -216,3 +216,140 @@ def test_what_cannot_be_trained_is_refused(overrides, message, make_config):
     with pytest.raises(ConfigError, match=message) as raised:
         make_config(*overrides)
     assert len(str(raised.value).splitlines()) == 1
+
+
+OBJECTS = {"class": Categorical(classes=("nothing", "disc", "square")), "box": Box(of="class")}
+
+
+def detector(form, incomplete=("box",)):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    features = keras.Input((6,), name="features")
+    losses = {"class": "categorical_crossentropy", "box": "localisation"}
+    statistics = {
+        "class": LabelStatistics(shares=(0.4, 0.3, 0.3)),
+        "box": LabelStatistics(centers=(0.5,) * 4, spreads=(0.2,) * 4),
+    }
+    outputs = {}
+    for name, head in OBJECTS.items():
+        outputs |= head.outputs(features, name, losses[name], statistics[name])
+    weights = {"class": 1.0, "box": 3.0}
+    return model.compile_heads(
+        keras.Model(features, outputs), OBJECTS, losses, weights, statistics, keras.optimizers.SGD(0.1),
+        incomplete=incomplete, form=form,
+    )  # fmt: skip
+
+
+def pictures(n=12):
+    generator = np.random.default_rng(0)
+    classes = generator.integers(0, 3, n)
+    boxes = generator.uniform(0.1, 0.5, (n, 4))
+    boxes[classes == 0] = np.nan
+    targets = {"class": OBJECTS["class"].targets(classes), "box": OBJECTS["box"].targets(boxes)}
+    return generator.normal(size=(n, 6)).astype(np.float32), classes, boxes, targets
+
+
+def gradients(trained, features, targets):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        outputs = trained(features, training=True)
+        loss = trained.compute_loss(y=targets, y_pred=outputs)
+    weights = [weight.value for weight in trained.trainable_weights]
+    found = tape.gradient(loss, weights, unconnected_gradients="zero")
+    return float(loss), [gradient.numpy() for gradient in found]
+
+
+@pytest.mark.parametrize("form", ["added_loss", "combined_output"])
+def test_a_loss_of_two_outputs_is_the_same_in_every_form(form):
+    features, _, _, targets = pictures()
+    loss, expected = gradients(detector("training_step"), features, targets)
+    other, found = gradients(detector(form), features, targets)
+    assert other == pytest.approx(loss, rel=1e-6)
+    assert len(found) == len(expected) == 4
+    for one, two in zip(expected, found, strict=True):
+        assert np.abs(one).max() > 0
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("form", ["training_step", "added_loss", "combined_output"])
+def test_every_form_trains(form):
+    features, _, _, targets = pictures(60)
+    trained = detector(form)
+    losses = trained.fit(features, targets, epochs=20, batch_size=20, verbose=0).history["loss"]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_localisation_counts_where_there_is_an_object_as_much_as_the_other_output_is_sure_of_it():
+    features, classes, boxes, targets = pictures()
+    trained = detector("training_step")
+    outputs = {name: values.numpy() for name, values in trained(features).items()}
+    error = np.abs(outputs["box"] - boxes) / 0.2
+    huber = np.where(error <= 1, error**2 / 2, error - 0.5).mean(axis=1)[classes > 0]
+    sure = (1 - outputs["class"][:, 0])[classes > 0]
+    assert trained.losses_of(targets, outputs)["box"] == pytest.approx((huber * sure).sum() / sure.sum(), rel=1e-5)
+    logs = trained.evaluate(features, targets, batch_size=12, verbose=0, return_dict=True)
+    assert logs["box_loss"] == pytest.approx((huber * sure).sum() / sure.sum(), rel=1e-5)
+
+
+def test_missing_labels_are_left_out_and_the_other_head_learns_from_all():
+    features, classes, _, targets = pictures()
+    loss, found = gradients(detector("training_step"), features, targets)
+    # The same as a sum of two parts: the class from all samples, the box from those that have one.
+    outputs = {name: values.numpy() for name, values in detector("training_step")(features).items()}
+    crossentropy = -np.log(outputs["class"][np.arange(12), classes]).mean()
+    assert loss == pytest.approx(
+        crossentropy + 3 * detector("training_step").losses_of(targets, outputs)["box"], rel=1e-5
+    )
+    assert all(np.isfinite(gradient).all() for gradient in found)
+
+
+def test_a_batch_without_any_label_of_a_head_moves_the_others_alone():
+    features, classes, boxes, _ = pictures()
+    nothing = {"class": OBJECTS["class"].targets(classes), "box": OBJECTS["box"].targets(np.full_like(boxes, np.nan))}
+    loss, found = gradients(detector("training_step"), features, nothing)
+    assert np.isfinite(loss)
+    paths = [weight.path for weight in detector("training_step").trainable_weights]
+    moved = {path: float(np.abs(gradient).max()) for path, gradient in zip(paths, found, strict=True)}
+    assert {path.split("/")[0] for path, most in moved.items() if most} == {"class"}
+    assert RACE.targets(np.array([1, MISSING])).tolist()[0] == [0, 1, 0]
+    assert np.isnan(RACE.targets(np.array([1, MISSING]))[1]).all()
+
+
+RACE = HEADS["race"]
+TABLE = {
+    "one": Vector(unit="units", width=1, minimum=-10, maximum=10),
+    "two": Vector(unit="units", width=2, minimum=-10, maximum=10),
+}
+
+
+@pytest.mark.parametrize("functions", ["mae", ["mae", "mse"], {"one": "mse", "two": "mae"}])
+def test_the_sum_is_what_arithmetic_says_for_one_function_a_list_and_names(functions, make_config):
+    import json
+
+    import keras
+
+    config = make_config(
+        "experiment=table", f"loss.functions={json.dumps(functions)}".replace('"', ""), "loss.weights.two=2"
+    )
+    by_name = config.loss.functions
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(9, 3)).astype(np.float32)
+    truth = {"one": generator.normal(size=(9, 1)), "two": generator.normal(size=(9, 2))}
+    statistics = {name: head.statistics(config.loss.scale, truth[name]) for name, head in TABLE.items()}
+    inputs = keras.Input((3,), name="features")
+    outputs = {}
+    for name, head in TABLE.items():
+        outputs |= head.outputs(inputs, name, by_name[name], statistics[name])
+    trained = model.compile_heads(
+        keras.Model(inputs, outputs), TABLE, by_name, config.loss.weights, statistics, keras.optimizers.SGD(0.1)
+    )
+    targets = {name: head.targets(truth[name]) for name, head in TABLE.items()}
+    logs = trained.evaluate(features, targets, verbose=0, return_dict=True)
+    predicted = trained.predict(features, verbose=0)
+    expected = 0.0
+    for name, weight in (("one", 1), ("two", 2)):
+        error = predicted[name] - truth[name]
+        expected += weight * float(np.mean(np.abs(error) if by_name[name] == "mae" else error**2))
+    assert logs["loss"] == pytest.approx(expected, rel=1e-5)

@@ -6,7 +6,8 @@ it compiles, for it needs Keras.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ class MultiHead(keras.Model):  # type: ignore[misc]
         *,
         learned: bool,
         averaging: float,
+        incomplete: Collection[str] = (),
     ) -> None:
         """Put an objective on a network, whose layers are shared.
 
@@ -56,9 +58,11 @@ class MultiHead(keras.Model):  # type: ignore[misc]
             followed: Metrics of each head's targets and outputs, with names of their own.
             learned: Whether the weights are learned.
             averaging: How much of the average each step keeps, from 0 (no averaging) to below 1.
+            incomplete: Heads some of whose labels are missing: their terms are means over the others.
         """
         super().__init__(inputs=network.inputs, outputs=network.output, name=network.name)
         self.terms = dict(terms)
+        self.incomplete = frozenset(incomplete)
         self.fixed_weights = dict(weights)
         self.log_variances = {
             name: self.add_weight(
@@ -100,7 +104,11 @@ class MultiHead(keras.Model):  # type: ignore[misc]
 
     def losses_of(self, targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, float]:
         """Return each head's term and the objective, as ``loss``, for arrays of whole parts."""
-        terms = {name: float(term(targets, outputs)) for name, term in self.terms.items()}
+        terms = {}
+        for name, term in self.terms.items():
+            known = np.isfinite(targets[name]).all(axis=1)
+            chosen = [{key: values[known] for key, values in each.items()} for each in (targets, outputs)]
+            terms[name] = float(term(*chosen)) if known.any() else 0.0
         return {**terms, "loss": sum(float(self._weighted(name, loss)) for name, loss in terms.items())}
 
     def _weighted(self, name: str, loss: Any) -> Any:
@@ -120,18 +128,94 @@ class MultiHead(keras.Model):  # type: ignore[misc]
     ) -> Any:
         """Return the objective, a scalar, and follow each head's term; see ``keras.Model.compute_loss``."""
         del x, sample_weight, training
+        return self._objective(y, y_pred)
+
+    def _objective(self, targets: Any, outputs: Any) -> Any:
         objective = 0.0
         for name, term in self.terms.items():
-            loss = term(y, y_pred)
+            known_targets, known_outputs, n = self._known(name, targets, outputs)
+            if name in self.incomplete:  # a batch may have no label of this head at all
+                loss = tf.cond(n > 0, functools.partial(term, known_targets, known_outputs), lambda: 0.0)
+            else:
+                loss = term(known_targets, known_outputs)
             # Batches differ in size: an epoch's figure is the mean over its samples.
-            self.loss_trackers[name].update_state(loss, sample_weight=keras.ops.shape(y[name])[0])
+            self.loss_trackers[name].update_state(loss, sample_weight=n)
             objective += self._weighted(name, loss)
         return objective
+
+    def _known(self, name: str, targets: Any, outputs: Any) -> tuple[Any, Any, Any]:
+        """Return the targets and outputs of the samples whose label for this head is known, and how many they are."""
+        if name not in self.incomplete:
+            return targets, outputs, keras.ops.shape(targets[name])[0]
+        rows = tf.where(tf.reduce_all(tf.math.is_finite(targets[name]), axis=1))[:, 0]
+        known_targets, known_outputs = (
+            {key: tf.gather(values, rows) for key, values in each.items()} for each in (targets, outputs)
+        )
+        return known_targets, known_outputs, tf.size(rows)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Return the figures so far by name; see ``keras.Model.compute_metrics``."""
         del x, sample_weight
         for name, metrics in self.followed.items():
+            targets, outputs, _ = self._known(name, y, y_pred)
             for metric in metrics:
-                metric.update_state(y[name], y_pred[name])
+                metric.update_state(targets[name], outputs[name])
         return dict(self.get_metrics_result())
+
+
+class AddedLoss(MultiHead):
+    """The same objective, added by a layer that gets targets and outputs, instead of by the training step."""
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Return what the layer added; see ``keras.Model.compute_loss``."""
+        del x, sample_weight, training
+        layer = _Adding(self._objective)
+        layer(y, y_pred)
+        (objective,) = layer.losses
+        return objective
+
+
+class _Adding(keras.layers.Layer):  # type: ignore[misc]
+    def __init__(self, objective: Any) -> None:
+        super().__init__(dtype="float32", name="adding")
+        self.objective = objective
+
+    def call(self, targets: Any, outputs: Any) -> Any:
+        self.add_loss(self.objective(targets, outputs))
+        return outputs
+
+
+class CombinedOutput(MultiHead):
+    """The same objective, as a loss of one target and one output that are all heads' side by side."""
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Return the loss of the combined output; see ``keras.Model.compute_loss``."""
+        del x, sample_weight, training
+        target, output = (keras.ops.concatenate(list(each.values()), axis=1) for each in (y, y_pred))
+        return self._objective(_taken_apart(target, y), _taken_apart(output, y_pred))
+
+
+def _taken_apart(combined: Any, like: Mapping[str, Any]) -> dict[str, Any]:
+    ends = np.cumsum([values.shape[1] for values in like.values()])
+    return dict(zip(like, keras.ops.split(combined, ends[:-1].tolist(), axis=1), strict=True))
+
+
+FORMS: dict[str, type[MultiHead]] = {
+    "training_step": MultiHead,
+    "added_loss": AddedLoss,
+    "combined_output": CombinedOutput,
+}

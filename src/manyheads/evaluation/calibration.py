@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from manyheads.evaluation.bootstrap import Array, Bootstrap, Estimate, estimate
 from manyheads.heads import Labels
@@ -35,18 +34,12 @@ class Reliability(NamedTuple):
     n: list[int]
 
 
-def probabilities(outputs: npt.NDArray[np.float32]) -> Array:
-    """Return outputs as probabilities that add up to 1, shape (n, classes): sigmoids are divided by their sum."""
-    positive = np.maximum(outputs.astype(np.float64), SMALLEST)
-    return np.asarray(positive / positive.sum(axis=1, keepdims=True), dtype=np.float64)
-
-
 def fit_temperature(labels: Labels, predicted: Array) -> float:
     """Return the temperature with the highest likelihood.
 
     Args:
         labels: Shape (n,); never those of the test part.
-        predicted: From ``probabilities``.
+        predicted: Probabilities of the classes, shape (n, classes).
     """
     from scipy.optimize import minimize_scalar
 
@@ -70,7 +63,7 @@ def reliability(labels: Labels, predicted: Array, bootstrap: Bootstrap) -> Relia
 
     Args:
         labels: Shape (n,).
-        predicted: From ``probabilities``, shape (n, classes).
+        predicted: Probabilities of the classes, shape (n, classes).
         bootstrap: Of the same n samples.
     """
     n, classes = predicted.shape

@@ -96,7 +96,8 @@ def by_group(
     contributions = {name: head.contributions(labels[name], outputs[name]) for name, head in heads.items()}
     strata = {name: head.strata(labels[name]) for name, head in heads.items()}
     cells, spreads = [], []
-    for attributes in [*((name,) for name in heads), *itertools.combinations(heads, 2)]:
+    several = [name for name, head in heads.items() if len(head.stratum_names) > 1]
+    for attributes in [*((name,) for name in several), *itertools.combinations(several, 2)]:
         counted: dict[str, dict[tuple[str, ...], tuple[int, dict[str, Array]]]] = {name: {} for name in heads}
         for values in itertools.product(*(range(len(heads[name].stratum_names)) for name in attributes)):
             rows = np.logical_and.reduce(
@@ -145,11 +146,12 @@ def standardised(
     may be alike for both. Direct standardisation gives every class the same ages.
     """
     found = []
-    regressions = {name: head for name, head in heads.items() if not head.class_names}
+    regressions = {name: head for name, head in heads.items() if not head.class_names and len(head.stratum_names) > 1}
     classes = {name: head for name, head in heads.items() if head.class_names}
     for (name, head), (attribute, by) in itertools.product(regressions.items(), classes.items()):
         contributions, bins = head.contributions(labels[name], outputs[name]), head.strata(labels[name])
-        shares = np.bincount(bins, minlength=len(head.stratum_names)) / len(bins)
+        counts = head.shares(labels[name])
+        shares = counts / counts.sum()
         for value, group in enumerate(by.class_names):
             rows = labels[attribute] == value
             if rows.any():

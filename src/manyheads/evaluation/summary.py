@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from manyheads.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Bootstrap, Estimate, estimate
-from manyheads.evaluation.calibration import Reliability, at_temperature, fit_temperature, probabilities, reliability
+from manyheads.evaluation.calibration import Reliability, at_temperature, fit_temperature, reliability
 from manyheads.evaluation.groups import SMALL, by_group, standardised
 from manyheads.evaluation.selective import selective
 from manyheads.heads import Head, Labels, Outputs
@@ -68,6 +68,10 @@ def summarise(
 
 def _head(head: Head, name: str, test: Predicted, validation: Predicted, bootstrap: Bootstrap) -> dict[str, Any]:
     labels, outputs = test.labels[name], test.outputs[name]
+    known = head.present(labels)
+    if not known.all():
+        labels, outputs = labels[known], outputs[known]
+        bootstrap = Bootstrap([group for group, here in zip(test.groups, known, strict=True) if here])
     contributions = head.contributions(labels, outputs)
     figures = {figure: estimate(values) for figure, values in head.figures(bootstrap.sums(contributions)).items()}
     found: dict[str, Any] = {"main_metric": head.main_metric, "figures": _plain(figures)}
@@ -76,14 +80,17 @@ def _head(head: Head, name: str, test: Predicted, validation: Predicted, bootstr
     if head.interval(outputs) is not None:
         found["coverage"] = _coverage(head, labels, outputs, bootstrap)
     if head.class_names:
-        predicted = probabilities(outputs)
-        temperature = fit_temperature(validation.labels[name], probabilities(validation.outputs[name]))
+        predicted = head.probabilities(outputs)
+        known = head.present(validation.labels[name])
+        temperature = fit_temperature(
+            validation.labels[name][known], head.probabilities(validation.outputs[name][known])
+        )
         found["calibration"] = {
             "temperature": temperature,
             "before": _reliability(reliability(labels, predicted, bootstrap)),
             "after": _reliability(reliability(labels, at_temperature(predicted, temperature), bootstrap)),
         }
-    else:
+    elif len(head.stratum_names) > 1:
         found["by_predicted"] = _by_predicted(head, labels, outputs, bootstrap)
     return found
 

@@ -1,23 +1,31 @@
 """Head kinds: what one output of the model is, from its label space to its report; one file for each kind.
 
 Everything that differs between a regression and a classification lives here. The model, the loss, the report and the
-predictions loop over heads and know no kind, so a new kind is one more file and one more member of ``AnyHead``. A
-kind's fields are its configuration: ``heads`` in ``conf/data/*.yaml``.
+predictions loop over heads and know no kind, so a new kind is one more file and one more member of ``HEADS``. A kind's
+fields are its configuration: ``heads`` in ``conf/data/*.yaml``.
 
 Keras is imported inside the methods that build with it; everything else needs NumPy and scikit-learn at most.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import PlainValidator, SerializeAsAny, ValidationInfo
 
-from manyheads.heads.base import Head, HeadReport, Labels, LabelStatistics, Outputs, Term
+from manyheads import extensions
+from manyheads.heads.base import MISSING, Head, HeadReport, Labels, LabelStatistics, Outputs, Scale, Term
+from manyheads.heads.binary import Binary
+from manyheads.heads.box import Box
 from manyheads.heads.categorical import Categorical
 from manyheads.heads.gains import gains, score, trivial_baselines
 from manyheads.heads.regression import Regression
+from manyheads.heads.vector import Vector
 
 __all__ = [
+    "HEADS",
+    "MISSING",
     "AnyHead",
+    "Binary",
+    "Box",
     "Categorical",
     "Head",
     "HeadReport",
@@ -25,10 +33,25 @@ __all__ = [
     "Labels",
     "Outputs",
     "Regression",
+    "Scale",
     "Term",
+    "Vector",
     "gains",
     "score",
     "trivial_baselines",
 ]
 
-AnyHead = Annotated[Regression | Categorical, Field(discriminator="kind")]
+HEADS: dict[str, type[Head]] = {
+    "regression": Regression,
+    "categorical": Categorical,
+    "binary": Binary,
+    "vector": Vector,
+    "box": Box,
+}
+
+
+def _chosen(values: Any, info: ValidationInfo) -> Any:
+    return extensions.chosen(values, "kind", HEADS, Head, info)
+
+
+AnyHead = Annotated[SerializeAsAny[Head], PlainValidator(_chosen)]

@@ -15,12 +15,20 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-Labels = npt.NDArray[np.int64]
+# One label a sample, shape (n,), int64; or of several numbers each, shape (n, width), float64.
+Labels = npt.NDArray[Any]
 Outputs = npt.NDArray[np.float32]
+
+MISSING = np.iinfo(np.int64).min
+"""A whole-number label that is not known; of a float label it is NaN."""
 
 # A head's share of the objective: from all targets and all outputs of the model by name, tensors of shape
 # (batch, units), to the mean loss, a scalar. So it may depend on several outputs at once.
 Term = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
+
+
+Scale = Literal["standard", "maximum", "none"]
+"""What regression labels are divided by before their loss: see ``LossConfig.scale``."""
 
 
 class LabelStatistics(NamedTuple):
@@ -29,11 +37,15 @@ class LabelStatistics(NamedTuple):
     Attributes:
         center: Regression: labels are standardised as ``(label - center) / spread``.
         spread: See ``center``.
+        centers: The same for each number of a label that is several.
+        spreads: See ``centers``.
         shares: Classification: the share of each class.
     """
 
     center: float = 0.0
     spread: float = 1.0
+    centers: tuple[float, ...] = ()
+    spreads: tuple[float, ...] = ()
     shares: tuple[float, ...] = ()
 
 
@@ -45,9 +57,15 @@ class HeadReport(NamedTuple):
 
 
 class Head(BaseModel, ABC):
-    """One output of the model: a label space, the layer and losses that fit it, and its figures."""
+    """One output of the model: a label space, the layer and losses that fit it, and its figures.
+
+    A label may be missing. Such a sample is left out of what this head learns and of all its figures; the methods here
+    see to it, and those with an underscore, which a kind brings, get known labels alone.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
 
     @property
     @abstractmethod
@@ -64,6 +82,16 @@ class Head(BaseModel, ABC):
         """Suffixes of the outputs that a head may have beside the one of its name; which it has depends on the loss."""
         return ()
 
+    def misfit(self, heads: Mapping[str, Head]) -> str | None:
+        """Return why this head cannot stand beside the others, or None if it can."""
+        del heads
+        return None
+
+    @property
+    def moves_with_the_image(self) -> bool:
+        """Whether labels are places in an image, which turning, moving or mirroring the image would make wrong."""
+        return False
+
     @property
     @abstractmethod
     def main_metric(self) -> str:
@@ -79,21 +107,70 @@ class Head(BaseModel, ABC):
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, none for a label that is no class."""
 
-    @abstractmethod
-    def refuse(self, label: int) -> str | None:
-        """Return why ``label`` is outside the label space, or None if it is inside."""
+    def label_columns(self, name: str) -> tuple[str, ...]:
+        """Return the columns that hold this head's labels in a table."""
+        return (name,)
+
+    @property
+    def label_dtype(self) -> str:
+        """Pandas' name of the type of these columns, one that has missing values."""
+        return "Int64"
 
     @abstractmethod
+    def read(self, value: Any) -> tuple[Any, ...]:
+        """Return the cells of ``label_columns`` for a label as the raw data says it.
+
+        Args:
+            value: A number, a text, or several numbers; None or an empty text if the label is missing.
+
+        Raises:
+            ValueError: The label is outside the label space; the message is such as "117 is outside 0-116 years".
+        """
+
+    def labels_of(self, name: str, table: pd.DataFrame) -> Labels:
+        """Return the labels of a table's rows, missing ones marked."""
+        (column,) = self.label_columns(name)
+        return np.asarray(table[column].astype("Int64").fillna(MISSING).to_numpy(np.int64, copy=True), dtype=np.int64)
+
+    def present(self, labels: Labels) -> npt.NDArray[np.bool_]:
+        """Return which labels are known, shape (n,)."""
+        if np.issubdtype(labels.dtype, np.integer):
+            return np.asarray(labels != MISSING)
+        return np.asarray(np.isfinite(labels).reshape(len(labels), -1).all(axis=1))
+
     def strata(self, labels: Labels) -> npt.NDArray[np.int64]:
-        """Return the stratum of each label, shape (n,): what a split keeps in proportion."""
+        """Return the stratum of each label, shape (n,): what a split keeps in proportion.
+
+        Missing labels are a stratum of their own behind those of ``stratum_names``.
+        """
+        known = self.present(labels)
+        strata = np.full(len(labels), len(self.stratum_names), dtype=np.int64)
+        strata[known] = self._strata(labels[known])
+        return strata
 
     @abstractmethod
+    def _strata(self, labels: Labels) -> npt.NDArray[np.int64]: ...
+
+    def shares(self, labels: Labels) -> npt.NDArray[np.int64]:
+        """Return how many known labels are in each stratum, shape (strata,)."""
+        strata = self._strata(labels[self.present(labels)])
+        return np.bincount(strata, minlength=len(self.stratum_names))
+
     def describe(self, labels: Labels) -> dict[str, float]:
         """Return how labels are distributed, in a few figures."""
+        known = self.present(labels)
+        described = self._describe(labels[known]) if known.any() else {}
+        return described if known.all() else {**described, "missing": int((~known).sum())}
 
     @abstractmethod
-    def statistics(self, mode: Literal["standard", "maximum"], labels: Labels) -> LabelStatistics:
-        """Return what the head takes from the training labels, shape (n,)."""
+    def _describe(self, labels: Labels) -> dict[str, float]: ...
+
+    def statistics(self, mode: Scale, labels: Labels) -> LabelStatistics:
+        """Return what the head takes from the training labels."""
+        return self._statistics(mode, labels[self.present(labels)])
+
+    @abstractmethod
+    def _statistics(self, mode: Scale, labels: Labels) -> LabelStatistics: ...
 
     def output_names(self, name: str, existing: Container[str]) -> list[str]:
         """Return which of a model's outputs are this head's; side by side they are the columns of ``Outputs``."""
@@ -106,9 +183,16 @@ class Head(BaseModel, ABC):
     ) -> dict[str, keras.KerasTensor]:
         """Return the head's outputs by name, shape (batch, units), float32; ``name`` is in the unit of the label."""
 
-    @abstractmethod
     def targets(self, labels: Labels) -> npt.NDArray[np.float32]:
-        """Return what the output is compared with in training, shape (n, units), float32."""
+        """Return what the output is compared with in training, shape (n, units), float32; NaN where it is missing."""
+        known = self.present(labels)
+        found = self._targets(labels[known])
+        targets = np.full((len(labels), found.shape[1]), np.nan, dtype=np.float32)
+        targets[known] = found
+        return targets
+
+    @abstractmethod
+    def _targets(self, labels: Labels) -> npt.NDArray[np.float32]: ...
 
     @abstractmethod
     def taught(self, outputs: Outputs, function: str, statistics: LabelStatistics) -> npt.NDArray[np.float32]:
@@ -122,9 +206,12 @@ class Head(BaseModel, ABC):
     def training_metrics(self, name: str) -> list[keras.metrics.Metric]:
         """Return fresh Keras metrics to follow in training, ``<name>_<metric>``; the first is ``main_metric``."""
 
-    @abstractmethod
     def constant(self, labels: Labels) -> Outputs:
         """Return the trivial baseline: the best constant output for training labels, shape (1, units)."""
+        return self._constant(labels[self.present(labels)])
+
+    @abstractmethod
+    def _constant(self, labels: Labels) -> Outputs: ...
 
     @abstractmethod
     def values(self, outputs: Outputs) -> npt.NDArray[np.float64] | Labels:
@@ -137,6 +224,10 @@ class Head(BaseModel, ABC):
         del outputs, content
         return None
 
+    def probabilities(self, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """Return the probability of each of ``class_names``, shape (n, classes); only of heads that have classes."""
+        raise NotImplementedError(f"{type(self).__name__} has no classes")
+
     @abstractmethod
     def confidence(self, outputs: Outputs) -> npt.NDArray[np.float64] | None:
         """Return how sure each prediction is, shape (n,), or None if the outputs do not say."""
@@ -148,7 +239,7 @@ class Head(BaseModel, ABC):
 
     @abstractmethod
     def disagreement(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return how much outputs contradict the labels, shape (n,); larger is more, on a scale of the head's own."""
+        """Return how much outputs contradict known labels, shape (n,); larger is more, on a scale of the head's own."""
 
     @abstractmethod
     def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
@@ -156,11 +247,27 @@ class Head(BaseModel, ABC):
 
     @abstractmethod
     def names(self, labels: Labels) -> npt.NDArray[Any]:
-        """Return how labels are written in a table of predictions, shape (n,)."""
+        """Return how known labels are written for people, shape (n,)."""
+
+    def written(self, name: str, labels: Labels) -> dict[str, Any]:
+        """Return the columns of labels in a table of predictions, ``<name>_label``; empty where one is missing."""
+        known = self.present(labels)
+        if known.all():
+            return {f"{name}_label": self.names(labels)}
+        column = np.full(len(labels), "", dtype=object)
+        column[known] = self.names(labels[known])
+        return {f"{name}_label": column}
+
+    def contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """Return what each sample adds to the sums that ``figures`` are made from, shape (n, k); 0 if it is missing."""
+        known = self.present(labels)
+        found = self._contributions(labels[known], outputs[known])
+        contributions = np.zeros((len(labels), found.shape[1]))
+        contributions[known] = found
+        return contributions
 
     @abstractmethod
-    def contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return what each sample adds to the sums that ``figures`` are made from, shape (n, k)."""
+    def _contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]: ...
 
     @abstractmethod
     def recorded(self, name: str, table: pd.DataFrame) -> tuple[Labels, npt.NDArray[np.float64]]:
@@ -184,6 +291,14 @@ class Head(BaseModel, ABC):
             Each figure by name, shape (...); not a number where the samples say nothing.
         """
 
+    def right(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Return which samples with a known label are answered well enough, shape (n,); all by default."""
+        return np.ones(len(contributions), dtype=bool)
+
+    @abstractmethod
+    def error(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return how far off each sample's answer is, shape (n,)."""
+
     def measure(self, labels: Labels, outputs: Outputs) -> dict[str, float]:
         """Return the figures of predictions against labels; ``main_metric`` is among them.
 
@@ -198,8 +313,8 @@ class Head(BaseModel, ABC):
 
     @abstractmethod
     def report(self, labels: Labels, outputs: Outputs) -> HeadReport:
-        """Return the full test report."""
+        """Return the full test report of known labels."""
 
     @abstractmethod
     def figure(self, name: str, labels: Labels, outputs: Outputs) -> Figure:
-        """Return a figure of predictions against labels."""
+        """Return a figure of predictions against known labels."""

@@ -10,12 +10,15 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from manyheads.heads.base import Head, HeadReport, Labels, LabelStatistics, Outputs, Term
+from manyheads.heads.base import MISSING, Head, HeadReport, Labels, LabelStatistics, Outputs, Scale, Term
 
 if TYPE_CHECKING:
     import keras
     import pandas as pd
     from matplotlib.figure import Figure
+
+SMALLEST = 1e-12
+"""No probability is smaller, so that its logarithm is a number."""
 
 PRIOR_STRENGTH = 0.5
 """Of ``logit_adjusted``: 0 is the plain cross-entropy, 1 serves all classes alike, at the cost of the frequent ones."""
@@ -57,18 +60,28 @@ class Categorical(Head):
     def stratum_names(self) -> tuple[str, ...]:
         return self.classes
 
-    def refuse(self, label: int) -> str | None:
-        if 0 <= label < len(self.classes):
-            return None
-        return f"{label} is none of 0-{len(self.classes) - 1} ({', '.join(self.classes)})"
+    def read(self, value: Any) -> tuple[Any, ...]:
+        """Return a class's number; texts are names of classes or their numbers; see ``Head.read``."""
+        if value is None or value == "":
+            return (None,)
+        if isinstance(value, str) and value in self.classes:
+            return (self.classes.index(value),)
+        known = f"0-{len(self.classes) - 1} ({', '.join(self.classes[:8])}{', ...' if len(self.classes) > 8 else ''})"
+        try:
+            label = int(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is none of {known}") from None
+        if not 0 <= label < len(self.classes):
+            raise ValueError(f"{label} is none of {known}")
+        return (label,)
 
-    def strata(self, labels: Labels) -> npt.NDArray[np.int64]:
+    def _strata(self, labels: Labels) -> npt.NDArray[np.int64]:
         return labels.astype(np.int64)
 
-    def describe(self, labels: Labels) -> dict[str, float]:
+    def _describe(self, labels: Labels) -> dict[str, float]:
         return {name: int((labels == label).sum()) for label, name in enumerate(self.classes)}
 
-    def statistics(self, mode: Literal["standard", "maximum"], labels: Labels) -> LabelStatistics:
+    def _statistics(self, mode: Scale, labels: Labels) -> LabelStatistics:
         del mode
         counts = np.bincount(labels, minlength=len(self.classes))
         return LabelStatistics(shares=tuple((counts / max(len(labels), 1)).tolist()))
@@ -84,7 +97,7 @@ class Categorical(Head):
         units = len(self.classes)
         return {name: keras.layers.Dense(units, activation=activation, dtype="float32", name=name)(features)}
 
-    def targets(self, labels: Labels) -> npt.NDArray[np.float32]:
+    def _targets(self, labels: Labels) -> npt.NDArray[np.float32]:
         return np.eye(len(self.classes), dtype=np.float32)[labels]
 
     def taught(self, outputs: Outputs, function: str, statistics: LabelStatistics) -> npt.NDArray[np.float32]:
@@ -116,16 +129,21 @@ class Categorical(Head):
 
         return [keras.metrics.CategoricalAccuracy(name=f"{name}_accuracy")]
 
-    def constant(self, labels: Labels) -> Outputs:
+    def _constant(self, labels: Labels) -> Outputs:
         counts = np.bincount(labels, minlength=len(self.classes))
         return np.eye(len(self.classes), dtype=np.float32)[[counts.argmax()]]
 
+    def probabilities(self, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """Return shares that add up to 1, shape (n, classes): sigmoids are divided by their sum."""
+        positive = np.maximum(outputs.astype(np.float64), SMALLEST)
+        return np.asarray(positive / positive.sum(axis=1, keepdims=True), dtype=np.float64)
+
     def values(self, outputs: Outputs) -> Labels:
-        return np.asarray(outputs.argmax(axis=1), dtype=np.int64)
+        return np.asarray(self.probabilities(outputs).argmax(axis=1), dtype=np.int64)
 
     def confidence(self, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return the largest share, shape (n,)."""
-        return np.asarray(outputs.max(axis=1) / outputs.sum(axis=1), dtype=np.float64)
+        """Return the largest probability, shape (n,)."""
+        return np.asarray(self.probabilities(outputs).max(axis=1), dtype=np.float64)
 
     @property
     def audit_loss(self) -> str:
@@ -133,32 +151,34 @@ class Categorical(Head):
 
     def disagreement(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
         """Return the probability of all classes but the labelled one (Northcutt et al., 2021: self-confidence)."""
-        return 1 - outputs[np.arange(len(labels)), labels].astype(np.float64)
+        return np.asarray(1 - self.probabilities(outputs)[np.arange(len(labels)), labels], dtype=np.float64)
 
     def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
-        """Return the class name, and each class's probability; sigmoids are divided by their sum."""
-        probabilities = outputs / np.maximum(outputs.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        """Return the class name, and each class's probability."""
+        probabilities = self.probabilities(outputs)
         return {
             name: np.array(self.classes)[self.values(outputs)],
             **{
-                f"{name}_{_identifier(label)}": np.round(probabilities[:, i].astype(np.float64), 4)
-                for i, label in enumerate(self.classes)
+                f"{name}_{_identifier(label)}": np.round(probabilities[:, i], 4) for i, label in enumerate(self.classes)
             },
         }
 
     def names(self, labels: Labels) -> npt.NDArray[Any]:
         return np.array(self.classes)[labels]
 
-    def contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
+    def _contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
         """Return which cell of the confusion matrix each sample is in, row by row of labels, shape (n, classes²)."""
         n = len(self.classes)
         return np.asarray(np.eye(n * n)[labels * n + self.values(outputs)], dtype=np.float64)
 
     def recorded(self, name: str, table: pd.DataFrame) -> tuple[Labels, npt.NDArray[np.float64]]:
         place = {label: i for i, label in enumerate(self.classes)}
-        labels = np.asarray(table[f"{name}_label"].map(place), dtype=np.int64)
+        labels = np.asarray(table[f"{name}_label"].map(place).fillna(MISSING), dtype=np.int64)
         values = np.asarray(table[name].map(place), dtype=np.int64)
-        return labels, self.contributions(labels, np.eye(len(self.classes), dtype=np.float32)[values])
+        contributions = np.zeros((len(labels), len(self.classes) ** 2))
+        known = self.present(labels)
+        contributions[known, labels[known] * len(self.classes) + values[known]] = 1.0
+        return labels, contributions
 
     def figures(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
         """Return accuracy, each class's F1, and the means of F1 and recall over the classes that the labels hold."""
@@ -180,6 +200,14 @@ class Categorical(Head):
                     for i, name in enumerate(self.classes)
                 },
             }
+
+    def right(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        n = len(self.classes)
+        return np.asarray(np.trace(contributions.reshape(-1, n, n), axis1=1, axis2=2) > 0)
+
+    def error(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return 1 for a wrong class."""
+        return np.asarray(~self.right(contributions), dtype=np.float64)
 
     def gain(self, value: float, baseline: float) -> float:
         return (value - baseline) / (1 - baseline) if baseline < 1 else 0.0

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, PositiveFloat, model_validator
 
-from manyheads.heads.base import Head, HeadReport, Labels, LabelStatistics, Outputs, Term
+from manyheads.heads.base import Head, HeadReport, Labels, LabelStatistics, Outputs, Scale, Term
 
 if TYPE_CHECKING:
     import keras
@@ -92,20 +92,31 @@ class Regression(Head):
         edges = [self.minimum, *self.bins, self.maximum + 1]
         return tuple(f"{low}-{high - 1}" for low, high in itertools.pairwise(edges))
 
-    def refuse(self, label: int) -> str | None:
-        if self.minimum <= label <= self.maximum:
-            return None
-        return f"{label} is outside {self.minimum}-{self.maximum} {self.unit}"
+    def read(self, value: Any) -> tuple[Any, ...]:
+        """Return the whole number that a number or a text is; see ``Head.read``."""
+        if value is None or value == "":
+            return (None,)
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is no number") from None
+        if not number.is_integer():
+            raise ValueError(f"{value} is no whole number")
+        if not self.minimum <= number <= self.maximum:
+            raise ValueError(f"{int(number)} is outside {self.minimum}-{self.maximum} {self.unit}")
+        return (int(number),)
 
-    def strata(self, labels: Labels) -> npt.NDArray[np.int64]:
+    def _strata(self, labels: Labels) -> npt.NDArray[np.int64]:
         return np.digitize(labels, self.bins).astype(np.int64)
 
-    def describe(self, labels: Labels) -> dict[str, float]:
+    def _describe(self, labels: Labels) -> dict[str, float]:
         return {"mean": round(float(np.mean(labels)), 4), "median": float(np.median(labels))}
 
-    def statistics(self, mode: Literal["standard", "maximum"], labels: Labels) -> LabelStatistics:
+    def _statistics(self, mode: Scale, labels: Labels) -> LabelStatistics:
         if mode == "maximum":
             return LabelStatistics(0.0, float(self.maximum))
+        if mode == "none":
+            return LabelStatistics()
         return LabelStatistics(float(np.mean(labels)), float(np.std(labels)) or 1.0)
 
     def outputs(
@@ -139,7 +150,7 @@ class Regression(Head):
             outputs[f"{name}_log_variance"] = within(bounded)
         return outputs
 
-    def targets(self, labels: Labels) -> npt.NDArray[np.float32]:
+    def _targets(self, labels: Labels) -> npt.NDArray[np.float32]:
         return labels.astype(np.float32)[:, None]
 
     def taught(self, outputs: Outputs, function: str, statistics: LabelStatistics) -> npt.NDArray[np.float32]:
@@ -191,7 +202,7 @@ class Regression(Head):
 
         return [keras.metrics.MeanAbsoluteError(name=f"{name}_mae")]
 
-    def constant(self, labels: Labels) -> Outputs:
+    def _constant(self, labels: Labels) -> Outputs:
         return np.array([[np.median(labels)]], dtype=np.float32)
 
     def values(self, outputs: Outputs) -> npt.NDArray[np.float64]:
@@ -253,13 +264,13 @@ class Regression(Head):
         return columns
 
     def names(self, labels: Labels) -> npt.NDArray[Any]:
-        return labels
+        return np.rint(labels).astype(np.int64)
 
-    def contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
+    def _contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
         """Return errors and labels and their squares, shape (n, 7), and of an interval what it holds, shape (n, 9)."""
-        return self._contributions(labels, self.values(outputs), self.median(outputs), self.interval(outputs))
+        return self._errors(labels, self.values(outputs), self.median(outputs), self.interval(outputs))
 
-    def _contributions(
+    def _errors(
         self,
         labels: Labels,
         values: npt.NDArray[np.float64],
@@ -275,7 +286,7 @@ class Regression(Head):
         return np.stack(columns, axis=1, dtype=np.float64)
 
     def recorded(self, name: str, table: pd.DataFrame) -> tuple[Labels, npt.NDArray[np.float64]]:
-        labels = table[f"{name}_label"].to_numpy(np.int64)
+        labels = self.labels_of(f"{name}_label", table)
         found = {
             f"{name}_{part}": table[f"{name}_{part}"].to_numpy(np.float64)
             for part in ("median", "low", "high")
@@ -284,7 +295,8 @@ class Regression(Head):
         values = table[name].to_numpy(np.float64)
         ends = (found.get(f"{name}_low"), found.get(f"{name}_high"))
         interval = None if ends[0] is None or ends[1] is None else (ends[0], ends[1])
-        return labels, self._contributions(labels, values, found.get(f"{name}_median", values), interval)
+        contributions = self._errors(labels, values, found.get(f"{name}_median", values), interval)
+        return labels, np.where(self.present(labels)[:, None], contributions, 0.0)
 
     def figures(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
         """Return the errors of predictions against labels.
@@ -308,12 +320,20 @@ class Regression(Head):
                 figures |= {"coverage_90": interval[0] / n, "interval_width": interval[1] / n}
         return figures
 
+    def right(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Return which are within the tolerance."""
+        return np.asarray(contributions[:, 2] > 0)
+
+    def error(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the absolute error."""
+        return contributions[:, 1]
+
     def gain(self, value: float, baseline: float) -> float:
         return 1 - value / baseline if baseline else 0.0
 
     def report(self, labels: Labels, outputs: Outputs) -> HeadReport:
         """Return the figures overall and in each bin of the true label."""
-        strata = self.strata(labels)
+        strata = self._strata(labels)
         lines = [f"{self.unit:>12} {'mae':>8} {'rmse':>8} {'bias':>8} {f'within {self.tolerance}':>9} {'support':>8}"]
         data: dict[str, Any] = {}
         rows = [(name, strata == i) for i, name in enumerate(self.stratum_names)]

@@ -1,0 +1,74 @@
+"""A label that is one of two classes, predicted as the probability of the second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from manyheads.heads.base import Labels, LabelStatistics, Outputs, Term
+from manyheads.heads.categorical import Categorical
+
+if TYPE_CHECKING:
+    import keras
+
+
+class Binary(Categorical):
+    """A yes or no with one sigmoid; its loss is ``binary_crossentropy``.
+
+    Attributes:
+        classes: Names of the two classes; the output is the probability of the second.
+    """
+
+    kind: Literal["binary"] = "binary"  # type: ignore[assignment]
+    classes: tuple[str, ...] = Field(min_length=2, max_length=2)
+
+    @property
+    def loss_functions(self) -> tuple[str, ...]:
+        return ("binary_crossentropy",)
+
+    def outputs(
+        self, features: keras.KerasTensor, name: str, loss: str, statistics: LabelStatistics
+    ) -> dict[str, keras.KerasTensor]:
+        """Return the probability of the second class."""
+        import keras
+
+        del loss, statistics
+        return {name: keras.layers.Dense(1, activation="sigmoid", dtype="float32", name=name)(features)}
+
+    def _targets(self, labels: Labels) -> npt.NDArray[np.float32]:
+        return labels.astype(np.float32)[:, None]
+
+    def taught(self, outputs: Outputs, function: str, statistics: LabelStatistics) -> npt.NDArray[np.float32]:
+        del function, statistics
+        return outputs
+
+    def term(self, name: str, function: str, statistics: LabelStatistics) -> Term:
+        import keras
+
+        del function, statistics
+        loss = keras.losses.BinaryCrossentropy()
+
+        def binary_crossentropy(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+            return loss(targets[name], outputs[name])
+
+        return binary_crossentropy
+
+    def training_metrics(self, name: str) -> list[keras.metrics.Metric]:
+        import keras
+
+        return [keras.metrics.BinaryAccuracy(name=f"{name}_accuracy")]
+
+    def _constant(self, labels: Labels) -> Outputs:
+        return np.array([[float(np.mean(labels) > 0.5)]], dtype=np.float32)
+
+    def probabilities(self, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """Return the probabilities of both classes, shape (n, 2)."""
+        return super().probabilities(np.concatenate([1 - outputs, outputs], axis=1))
+
+    @property
+    def audit_loss(self) -> str:
+        return "binary_crossentropy"
