@@ -22,7 +22,7 @@ from manyheads.tables import write_table
 ROOT = Path(__file__).parents[1]
 
 TINY = [
-    "pack.image_size=16",
+    "pack.image.side=16",
     "model.stem=[8]",
     "model.widths=[8,16]",
     "model.blocks=[1,1]",
@@ -96,8 +96,8 @@ def make_tiny_project(folder: Path, store: Path) -> Layout:
     images = colours[race][:, None, None, :] * (60 + age)[:, None, None, None] * np.ones((n, size, size, 1))
     bright = np.arange(size)[None, :] // (size // 2) == gender[:, None]
     images = images + 60 * bright[:, None, :, None] + generator.normal(0, 4, images.shape)
-    layout.images.parent.mkdir(parents=True)
-    np.save(layout.images, np.clip(images, 0, 255).astype(np.uint8))
+    layout.samples.parent.mkdir(parents=True)
+    np.save(layout.packed("image"), np.clip(images, 0, 255).astype(np.uint8))
     digests = [f"{i:064x}" for i in range(n)]
     paths = [
         f"UTKFace/{a}_{g}_{r}_{20170000000000000 + i}.jpg"

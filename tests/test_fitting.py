@@ -4,6 +4,7 @@ import pytest
 from manyheads import fitting, model
 from manyheads.errors import IntegrityError, MachineError, ManyheadsError
 from manyheads.heads import Categorical, LabelStatistics, Regression
+from manyheads.inputs import ImageInput
 from manyheads.parts import Part
 
 HEADS = {"age": Regression(unit="years", minimum=0, maximum=116), "race": Categorical(classes=("a", "b", "c"))}
@@ -19,7 +20,7 @@ def part(n, seed):
     images[np.arange(n), :, :, labels["race"]] = 80
     images += labels["age"][:, None, None, None]
     names = [f"{i}" for i in range(n)]
-    return Part(images.astype(np.uint8), np.arange(n), names, labels, names)
+    return Part({"image": images.astype(np.uint8)}, np.arange(n), names, labels, names)
 
 
 TRAIN, VALIDATION = part(130, 1), part(50, 2)
@@ -39,7 +40,7 @@ def network(config, weighting="fixed", size=SIZE):
     keras.utils.set_random_seed(3)
     tf.config.experimental.enable_op_determinism()
     encoder = CompactEncoder(stem=(8,), widths=(8, 16), blocks=(1, 1), dropout=0.3)
-    built = model.build(encoder, HEADS, LOSSES, STATISTICS, size)
+    built = model.build(encoder, HEADS, LOSSES, STATISTICS, {"image": ImageInput(side=size, duplicate_correlation=1)})
     optimizer = fitting.optimizer_for(config, len(TRAIN) // config.batch_size)
     return model.compile_heads(
         built, HEADS, LOSSES, {"age": 1.0, "race": 2.0}, STATISTICS, optimizer, weighting, config.averaging
@@ -95,7 +96,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(weighting, averagin
 def test_the_model_keeps_the_weights_of_its_best_epoch(train_config, tmp_path):
     built = network(train_config)
     progress = fit(built, train_config, tmp_path / "state.npz")
-    outputs = model.Predictor(built, HEADS)(VALIDATION.images)
+    outputs = model.Predictor(built, HEADS)(VALIDATION.inputs)
     best = progress.history[progress.best_epoch - 1]
     for name, head in HEADS.items():
         for figure, value in head.measure(VALIDATION.labels[name], outputs[name]).items():
@@ -128,7 +129,7 @@ def feed(part, **options):
 
 def test_the_validation_score_leaves_no_sample_out():
     batches = feed(VALIDATION, training=False).epoch(1)
-    assert [len(images) for images, _ in batches] == [32, 18]
+    assert [len(inputs["image"]) for inputs, _ in batches] == [32, 18]
 
 
 def test_epochs_differ_in_order_and_a_seed_repeats_it():
@@ -140,7 +141,8 @@ def test_epochs_differ_in_order_and_a_seed_repeats_it():
 
 
 def test_images_stay_with_their_labels():
-    for images, targets in feed(TRAIN).epoch(1):
+    for inputs, targets in feed(TRAIN).epoch(1):
+        images = inputs["image"]
         np.testing.assert_array_equal(images.numpy().min(axis=(1, 2, 3)), targets["age"].numpy()[:, 0])
         np.testing.assert_array_equal(images.numpy()[:, 0, 0].argmax(axis=1), targets["race"].numpy().argmax(axis=1))
 
@@ -148,7 +150,7 @@ def test_images_stay_with_their_labels():
 def test_what_a_sample_looks_like_depends_on_seed_and_epoch_alone():
     def looks(batch_size, epoch):
         fed = fitting.Feed(TRAIN, HEADS, batch_size, 5, training=True, augment=1.0)
-        shown = np.concatenate([images.numpy() for images, _ in fed.epoch(epoch)])
+        shown = np.concatenate([inputs["image"].numpy() for inputs, _ in fed.epoch(epoch)])
         return dict(zip(fed.order, shown, strict=False))
 
     one, other, next_epoch = looks(10, 1), looks(65, 1), looks(65, 2)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageFilter
 
-from manyheads.images import MAX_PIXELS, Undecodable, decode, fingerprint
+from manyheads.errors import Unreadable
+from manyheads.images import MAX_PIXELS, decode, fingerprint
 
 # How a camera in each EXIF orientation stores an upright picture.
 STORED = {
@@ -42,7 +43,7 @@ def with_claimed_size(data: bytes, width: int, height: int) -> bytes:
 
 
 def code_of(data: bytes) -> str:
-    with pytest.raises(Undecodable) as refusal:
+    with pytest.raises(Unreadable) as refusal:
         decode(data, 32)
     assert refusal.value.reason
     return refusal.value.code

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from manyheads import model
-from manyheads.encoders import ArticleEncoder, CompactEncoder, PretrainedEncoder
+from manyheads.encoders import ArticleEncoder, CompactEncoder, DetectorEncoder, PretrainedEncoder
 from manyheads.errors import ConfigError, IntegrityError, MachineError
 from manyheads.heads import Categorical, LabelStatistics, Regression
+from manyheads.inputs import ImageInput
 
 HEADS = {
     "age": Regression(unit="years", minimum=0, maximum=116),
@@ -31,8 +32,12 @@ def _keras():
     model.require_tensorflow()
 
 
+def images_of(side):
+    return {"image": ImageInput(side=side, duplicate_correlation=1)}
+
+
 def build(encoder=COMPACT, size=16, **options):
-    return model.build(encoder, HEADS, LOSSES, STATISTICS, size, **options)
+    return model.build(encoder, HEADS, LOSSES, STATISTICS, images_of(size), **options)
 
 
 def compiled(encoder=COMPACT, size=16, **options):
@@ -74,7 +79,7 @@ def test_the_compact_encoder_shares_its_trunk():
 
 @pytest.mark.parametrize("encoder", [COMPACT, ArticleEncoder()], ids=["compact", "article"])
 def test_outputs_go_by_the_heads_names(encoder):
-    outputs = model.Predictor(build(encoder, 32), HEADS)(np.zeros((3, 32, 32, 3), dtype=np.uint8))
+    outputs = model.Predictor(build(encoder, 32), HEADS)({"image": np.zeros((3, 32, 32, 3), dtype=np.uint8)})
     assert {name: values.shape for name, values in outputs.items()} == {"age": (3, 1), "race": (3, 5), "gender": (3, 2)}
     assert all(values.dtype == np.float32 for values in outputs.values())
     assert outputs["race"].sum(axis=1) == pytest.approx(1)
@@ -86,7 +91,7 @@ def test_the_loss_is_the_weighted_sum_of_the_heads_losses():
     network, (images, labels, targets) = compiled(), batch()
     logs = network.evaluate(images, targets, verbose=0, return_dict=True)
     assert logs["loss"] == pytest.approx(sum(WEIGHTS[name] * logs[f"{name}_loss"] for name in HEADS), rel=1e-5)
-    outputs = model.Predictor(network, HEADS)(images)
+    outputs = model.Predictor(network, HEADS)({"image": images})
     years = outputs["age"][:, 0]
     assert logs["age_loss"] == pytest.approx(np.mean(((labels["age"] - years) / 116) ** 2), rel=1e-5)
     assert logs["age_mae"] == pytest.approx(np.mean(np.abs(labels["age"] - years)), rel=1e-5)
@@ -102,9 +107,10 @@ def test_weights_that_name_no_head_are_refused_before_keras_takes_them_by_positi
         model.compile_heads(build(), HEADS, LOSSES, weights, STATISTICS, keras.optimizers.Adam())
 
 
-def test_an_image_too_small_for_the_article_is_named():
-    with pytest.raises(ConfigError, match=r"pack\.image_size=8 does not fit"):
-        build(ArticleEncoder(), 8)
+def test_an_image_too_small_for_the_network_is_named():
+    encoder = DetectorEncoder(filters=(8, 8, 8), pool=3, dense=dict.fromkeys(HEADS, 4))
+    with pytest.raises(ConfigError, match=r"image \(16, 16, 3\)\) does not fit"):
+        build(encoder)
 
 
 @pytest.mark.parametrize("encoder", [COMPACT, ArticleEncoder()], ids=["compact", "article"])
@@ -116,7 +122,10 @@ def test_folding_changes_no_prediction(encoder):
             variable.assign(variable + generator.uniform(0.01, 0.3, variable.shape))
     folded = build(encoder, size, folded=True)
     model.fold(trained, folded)
-    before, after = model.Predictor(trained, HEADS)(images), model.Predictor(folded, HEADS)(images)
+    before, after = (
+        model.Predictor(trained, HEADS)({"image": images}),
+        model.Predictor(folded, HEADS)({"image": images}),
+    )
     for name in HEADS:
         np.testing.assert_allclose(before[name], after[name], rtol=1e-3, atol=1e-4)
 
@@ -129,12 +138,12 @@ def test_the_folded_model_is_made_of_kerass_own_layers_alone():
 
 def test_a_saved_model_predicts_the_same_elsewhere(tmp_path):
     losses = LOSSES | {"age": "gaussian"}
-    network, (images, _, _) = model.build(COMPACT, HEADS, losses, STATISTICS, 16, folded=True), batch()
-    model.save(tmp_path, network, model.ModelCard(data="utkface", size=16, heads=HEADS))
+    network, (images, _, _) = model.build(COMPACT, HEADS, losses, STATISTICS, images_of(16), folded=True), batch()
+    model.save(tmp_path, network, model.ModelCard(data="utkface", inputs=images_of(16), heads=HEADS))
     loaded = model.load(tmp_path)
     assert loaded.card.heads == HEADS
-    for name, values in loaded.predictor()(images).items():
-        np.testing.assert_array_equal(values, model.Predictor(network, HEADS)(images)[name])
+    for name, values in loaded.predictor()({"image": images}).items():
+        np.testing.assert_array_equal(values, model.Predictor(network, HEADS)({"image": images})[name])
     np.save(tmp_path / "images.npy", images)
     code = (
         "import sys, keras, numpy as np; m = keras.saving.load_model('model.keras', compile=False);"
@@ -146,24 +155,24 @@ def test_a_saved_model_predicts_the_same_elsewhere(tmp_path):
 
 def test_outputs_of_no_head_are_refused(tmp_path):
     heads = HEADS | {"height": Regression(unit="cm", minimum=0, maximum=250)}
-    card = model.ModelCard(data="utkface", size=16, heads=heads)
+    card = model.ModelCard(data="utkface", inputs=images_of(16), heads=heads)
     model.save(tmp_path, build(folded=True), card)
     with pytest.raises(IntegrityError, match=r"outputs \['age', 'gender', 'race'\], model.json has heads"):
         model.load(tmp_path)
     losses = LOSSES | {"age": "gaussian"}
     few = {name: HEADS[name] for name in ("race", "gender")}
-    network = model.build(COMPACT, HEADS, losses, STATISTICS, 16, folded=True)
-    model.save(tmp_path, network, model.ModelCard(data="utkface", size=16, heads=few))
+    network = model.build(COMPACT, HEADS, losses, STATISTICS, images_of(16), folded=True)
+    model.save(tmp_path, network, model.ModelCard(data="utkface", inputs=images_of(16), heads=few))
     with pytest.raises(IntegrityError, match="age_log_variance"):
         model.load(tmp_path)
 
 
 def test_mirrored_predictions_do_not_tell_an_image_from_its_mirror_image(tmp_path):
     network, (images, _, _) = build(folded=True), batch()
-    model.save(tmp_path, network, model.ModelCard(data="utkface", size=16, heads=HEADS, mirrored=True))
+    model.save(tmp_path, network, model.ModelCard(data="utkface", inputs=images_of(16), heads=HEADS, mirrored=True))
     predictor = model.load(tmp_path).predictor()
-    straight, mirrored = predictor(images), predictor(np.ascontiguousarray(images[:, :, ::-1]))
-    single = model.Predictor(network, HEADS)(images)
+    straight, mirrored = (predictor({"image": each}) for each in (images, np.ascontiguousarray(images[:, :, ::-1])))
+    single = model.Predictor(network, HEADS)({"image": images})
     for name in HEADS:
         np.testing.assert_allclose(straight[name], mirrored[name], rtol=1e-5)
         assert np.any(np.abs(straight[name] - single[name]) > 1e-6)
@@ -173,10 +182,10 @@ def test_what_was_trained_in_bfloat16_is_predicted_so_where_that_is_fast(monkeyp
     network = build(folded=True)
     images = np.random.default_rng(0).integers(0, 255, (40, 16, 16, 3), dtype=np.uint8)
     monkeypatch.setattr(model, "fastest_precision", lambda: "float32")
-    exact = model.Predictor(network, HEADS, precision="mixed_bfloat16")(images)
+    exact = model.Predictor(network, HEADS, precision="mixed_bfloat16")({"image": images})
     monkeypatch.setattr(model, "fastest_precision", lambda: "mixed_bfloat16")
-    close = model.Predictor(network, HEADS, precision="mixed_bfloat16")(images)
-    plain = model.Predictor(network, HEADS)(images)
+    close = model.Predictor(network, HEADS, precision="mixed_bfloat16")({"image": images})
+    plain = model.Predictor(network, HEADS)({"image": images})
     for name in HEADS:
         np.testing.assert_array_equal(plain[name], exact[name])
         np.testing.assert_allclose(close[name], exact[name], rtol=0.05, atol=0.05)
@@ -185,9 +194,9 @@ def test_what_was_trained_in_bfloat16_is_predicted_so_where_that_is_fast(monkeyp
 def test_a_predictor_takes_parts_of_every_length():
     predictor = model.Predictor(build(folded=True), HEADS)
     images = np.random.default_rng(0).integers(0, 255, (model.PREDICTION_BATCH + 3, 16, 16, 3), dtype=np.uint8)
-    whole = predictor(images)
+    whole = predictor({"image": images})
     assert all(len(values) == len(images) for values in whole.values())
-    np.testing.assert_allclose(predictor(images[-3:])["race"], whole["race"][-3:], rtol=1e-4)
+    np.testing.assert_allclose(predictor({"image": images[-3:]})["race"], whole["race"][-3:], rtol=1e-4)
 
 
 @pytest.mark.parametrize("backbone", ["EfficientNetV2B0", "MobileNetV3Large", "MobileNetV3Small"])
@@ -196,9 +205,11 @@ def test_a_pretrained_encoder_is_trained_on_and_saved_as_plain_layers(backbone, 
     trained, (images, _, _) = build(encoder, 32), batch(8, 32)
     folded = build(encoder, 32, folded=True)
     model.fold(trained, folded)
-    model.save(tmp_path, folded, model.ModelCard(data="utkface", size=32, heads=HEADS))
-    for name, values in model.load(tmp_path).predictor()(images).items():
-        np.testing.assert_allclose(values, model.Predictor(trained, HEADS)(images)[name], rtol=1e-4, atol=1e-5)
+    model.save(tmp_path, folded, model.ModelCard(data="utkface", inputs=images_of(32), heads=HEADS))
+    for name, values in model.load(tmp_path).predictor()({"image": images}).items():
+        np.testing.assert_allclose(
+            values, model.Predictor(trained, HEADS)({"image": images})[name], rtol=1e-4, atol=1e-5
+        )
 
 
 def test_pretrained_weights_come_from_a_local_file(tmp_path):
@@ -228,14 +239,15 @@ def test_pretrained_weights_that_cannot_be_had_say_what_to_do(tmp_path, monkeypa
 
 def test_a_variance_is_a_second_column_and_starts_at_the_spread_of_the_labels():
     statistics = STATISTICS | {"age": LabelStatistics(33.0, 20.0)}
-    network, (images, _, _) = model.build(COMPACT, HEADS, LOSSES | {"age": "gaussian"}, statistics, 16), batch()
-    outputs = model.Predictor(network, HEADS)(images)
+    network = model.build(COMPACT, HEADS, LOSSES | {"age": "gaussian"}, statistics, images_of(16))
+    images, _, _ = batch()
+    outputs = model.Predictor(network, HEADS)({"image": images})
     assert {name: values.shape for name, values in outputs.items()} == {"age": (8, 2), "race": (8, 5), "gender": (8, 2)}
     np.testing.assert_allclose(np.exp(outputs["age"][:, 1] / 2), 20.0, rtol=1e-5)
     layer = network.get_layer("age_bounded")
     for extreme, spread in ((1e6, 2000.0), (-1e6, 0.2)):
         layer.set_weights([layer.get_weights()[0], np.array([extreme])])
-        bounded = model.Predictor(network, HEADS)(images)["age"][:, 1]
+        bounded = model.Predictor(network, HEADS)({"image": images})["age"][:, 1]
         np.testing.assert_allclose(np.exp(bounded / 2), spread, rtol=1e-4)
 
 
@@ -255,7 +267,7 @@ def _poison(path, change):
     [("os", "system"), ("keras.layers", "Lambda"), ("keras.layers", "TFSMLayer"), ("kerasx.y", "Dense")],
 )
 def test_a_model_with_foreign_code_is_not_loaded(module, class_name, tmp_path):
-    model.save(tmp_path, build(folded=True), model.ModelCard(data="utkface", size=16, heads=HEADS))
+    model.save(tmp_path, build(folded=True), model.ModelCard(data="utkface", inputs=images_of(16), heads=HEADS))
     _poison(
         tmp_path / "model.keras",
         lambda config: config["config"]["layers"][1].update(module=module, class_name=class_name),
@@ -267,7 +279,7 @@ def test_a_model_with_foreign_code_is_not_loaded(module, class_name, tmp_path):
 def test_damaged_models_are_named(tmp_path):
     with pytest.raises(IntegrityError, match="train a model first"):
         model.load(tmp_path)
-    model.save(tmp_path, build(folded=True), model.ModelCard(data="utkface", size=16, heads=HEADS))
+    model.save(tmp_path, build(folded=True), model.ModelCard(data="utkface", inputs=images_of(16), heads=HEADS))
     whole = (tmp_path / "model.keras").read_bytes()
     (tmp_path / "model.keras").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(IntegrityError, match="train it anew"):

@@ -22,16 +22,19 @@ import psutil
 import pytest
 from PIL import Image
 
+from conftest import compose
 from manyheads import archives, images, packed, tables
 from manyheads.config import Config
 from manyheads.errors import DataError, IntegrityError, MachineError
+from manyheads.inputs import ImageInput
 from manyheads.layout import Layout
 from manyheads.stages import pack
 from real import ARCHIVE, SKIP_REASON
 
-HEADS = ["age", "race", "gender"]
 SIZE = 16
-SETTINGS = (f"pack.image_size={SIZE}", "data.path=data/raw/faces.zip")
+IMAGE = ImageInput(side=SIZE, duplicate_correlation=0.985)
+HEADS = compose().data.heads
+SETTINGS = (f"pack.image.side={SIZE}", "data.path=data/raw/faces.zip")
 
 KILLER = b"this one ends its process"
 SLEEPER = b"this one never ends"
@@ -62,7 +65,7 @@ def project(root: Path, files: dict[str, bytes], notes: dict[str, str] | None = 
 
 def write_manifest(layout: Layout, paths: list[str], notes: dict[str, str]) -> None:
     labels = [[int(part) for part in Path(path).name.split("_")[:3]] for path in paths]
-    frame = pd.DataFrame(labels, columns=["age", "gender", "race"])[HEADS]
+    frame = pd.DataFrame(labels, columns=["age", "gender", "race"])[list(HEADS)]
     frame.insert(0, "path", paths)
     frame["note"] = [notes.get(path, "") for path in paths]
     tables.write_table(layout.manifest, frame)
@@ -75,25 +78,26 @@ def manifest_of(paths: list[str]) -> pd.DataFrame:
 # A module of its own, because workers import the decoder and this file would take them a second.
 MORTAL = f"""
 import os, time
-from manyheads import images
+from manyheads.inputs import ImageInput
 
-def decode(data, size):
-    if data == {KILLER!r}:
-        os._exit(7)
-    if data == {SLEEPER!r}:
-        time.sleep(600)
-    return images.decode(data, size)
+class Mortal(ImageInput):
+    def encode(self, data):
+        if data == {KILLER!r}:
+            os._exit(7)
+        if data == {SLEEPER!r}:
+            time.sleep(600)
+        return super().encode(data)
 """
 
 
 @pytest.fixture
-def mortal_decode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[packed.Decoder]:
-    """Return a decoder that two images are too much for, in a module that workers can import."""
+def mortal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageInput]:
+    """Return an input that two images are too much for, in a module that workers can import."""
     folder = tmp_path / "modules"
     folder.mkdir()
     (folder / "mortal.py").write_text(MORTAL)
     monkeypatch.syspath_prepend(folder)
-    yield importlib.import_module("mortal").decode
+    yield importlib.import_module("mortal").Mortal(side=SIZE, duplicate_correlation=0.985)
     sys.modules.pop("mortal")
 
 
@@ -120,7 +124,7 @@ def test_every_image_is_packed_or_rejected(
     manifest = tables.read_manifest(layout.manifest, HEADS)
     samples = tables.read_samples(layout.samples, HEADS)
     rejected = pd.read_csv(layout.undecodable)
-    array = packed.open_images(layout.images)
+    array = packed.open_packed(layout.packed("image"), IMAGE)
     assert list(samples.columns) == ["row", "path", *HEADS, "sha256", "group", "note"]
     assert array.shape == (len(manifest), SIZE, SIZE, 3)
     assert sorted([*samples["path"], *rejected["path"]]) == sorted(manifest["path"])
@@ -128,7 +132,7 @@ def test_every_image_is_packed_or_rejected(
     for sample in samples.itertuples():
         origin = manifest.loc[sample.row]
         assert sample.path == origin["path"]
-        assert [getattr(sample, head) for head in HEADS] == origin[HEADS].tolist()
+        assert [getattr(sample, head) for head in HEADS] == origin[list(HEADS)].tolist()
         assert sample.sha256 == hashlib.sha256(files[sample.path]).hexdigest()
         assert np.array_equal(array[sample.row], images.decode(files[sample.path], SIZE).pixels)
     unused = np.setdiff1d(np.arange(len(manifest)), samples["row"])
@@ -161,8 +165,9 @@ def test_order_of_the_source_changes_nothing(tmp_path: Path, make_config: Callab
         (unpacked.parent / path).write_bytes(data)
     pack.run(make_config(*SETTINGS), zipped, zipped)
     pack.run(make_config(*SETTINGS, "data.path=data/raw/faces"), folder, folder)
-    for name in ("images", "samples", "undecodable"):
-        assert getattr(zipped, name).read_bytes() == getattr(folder, name).read_bytes()
+    for one, other in ((zipped.packed("image"), folder.packed("image")), (zipped.samples, folder.samples)):
+        assert one.read_bytes() == other.read_bytes()
+    assert zipped.undecodable.read_bytes() == folder.undecodable.read_bytes()
     assert zipped.manifest.read_bytes() == folder.manifest.read_bytes()
 
 
@@ -182,7 +187,7 @@ def test_too_many_rejects_write_nothing(limit: str, tmp_path: Path, make_config:
 def test_image_that_left_the_source(tmp_path: Path, make_config: Callable[..., Config]) -> None:
     layout = project(tmp_path, files_of(3))
     write_manifest(layout, [*files_of(3), "faces/9_0_0_gone.jpg"], {})
-    with pytest.raises(IntegrityError, match=r"lacks 1 images .*9_0_0_gone\.jpg.*parse"):
+    with pytest.raises(IntegrityError, match=r"lacks 1 samples .*9_0_0_gone\.jpg.*parse"):
         pack.run(make_config(*SETTINGS), layout, layout)
     assert not layout.samples.parent.exists()
 
@@ -196,38 +201,36 @@ def test_empty_manifest(tmp_path: Path, make_config: Callable[..., Config]) -> N
 
 def test_file_that_cannot_be_read(tmp_path: Path) -> None:
     members = [("a", jpeg(0)), ("b", PermissionError(13, "Permission denied")), ("c", jpeg(1))]
-    accepted, refused = pack.decode_manifest(
-        manifest_of(["a", "b", "c"]), members, tmp_path / "images.npy", SIZE, tmp_path
+    accepted, refused = pack.encode_manifest(
+        manifest_of(["a", "b", "c"]), members, tmp_path / "images.npy", IMAGE, tmp_path
     )
     assert [sample.row for sample in accepted] == [0, 2]
     assert refused == [(1, "IO_ERROR", "Permission denied")]
 
 
-def test_image_that_ends_or_hangs_its_process_costs_itself_alone(tmp_path: Path, mortal_decode: packed.Decoder) -> None:
+def test_image_that_ends_or_hangs_its_process_costs_itself_alone(tmp_path: Path, mortal: ImageInput) -> None:
     n = packed.CHUNK + 20
     members: list[tuple[str, bytes | OSError]] = [(f"{row:04}", jpeg(row)) for row in range(n)]
     members[5] = ("0005", KILLER)
     members[n - 3] = (f"{n - 3:04}", SLEEPER)
     target = tmp_path / "images.npy"
     paths = [path for path, _ in members]
-    accepted, refused = pack.decode_manifest(
-        manifest_of(paths), members, target, SIZE, tmp_path, mortal_decode, timeout=2
-    )
+    accepted, refused = pack.encode_manifest(manifest_of(paths), members, target, mortal, tmp_path, timeout=2)
     assert [(row, code) for row, code, _ in refused] == [(5, "DECODE_CRASHED"), (n - 3, "DECODE_TIMEOUT")]
     assert [sample.row for sample in accepted] == [row for row in range(n) if row not in (5, n - 3)]
-    array = packed.open_images(target)
+    array = packed.open_packed(target, IMAGE)
     for row in (4, 6, n - 4, n - 1):
         assert np.array_equal(array[row], images.decode(members[row][1], SIZE).pixels)
     assert not array[[5, n - 3]].any()
 
 
 def test_workers_that_always_die_are_the_machines_fault(
-    tmp_path: Path, mortal_decode: packed.Decoder, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, mortal: ImageInput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packed, "MAX_LOST_WORKERS", 1)
-    encoded = [packed.Encoded(row, KILLER) for row in range(5)]
+    raw = [packed.Raw(row, KILLER) for row in range(5)]
     with pytest.raises(MachineError, match="2 decoding processes died"):
-        list(packed.decode_into(tmp_path / "images.npy", 5, SIZE, encoded, mortal_decode))
+        list(packed.encode_into(tmp_path / "images.npy", 5, raw, mortal))
 
 
 def test_interruption_leaves_nothing(
@@ -253,13 +256,13 @@ import mortal
 from manyheads import packed
 
 if __name__ == "__main__":
-    encoded = [packed.Encoded(0, {SLEEPER!r})]
-    list(packed.decode_into(Path("images.npy"), 1, 16, encoded, mortal.decode))
+    raw = [packed.Raw(0, {SLEEPER!r})]
+    list(packed.encode_into(Path("images.npy"), 1, raw, mortal.Mortal(side=16, duplicate_correlation=0.985)))
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL")
-def test_workers_do_not_outlive_a_killed_pack(tmp_path: Path, mortal_decode: packed.Decoder) -> None:
+def test_workers_do_not_outlive_a_killed_pack(tmp_path: Path, mortal: ImageInput) -> None:
     (tmp_path / "script.py").write_text(KILLED)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     run = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, env=environment)
@@ -309,12 +312,12 @@ def test_array_that_is_not_packs(write: Callable[[Path], None], message: str, tm
     path = tmp_path / "images.npy"
     write(path)
     with pytest.raises(IntegrityError, match=rf"images\.npy.*{message}.*dvc repro pack"):
-        packed.open_images(path)
+        packed.open_packed(path, IMAGE)
 
 
 def test_array_is_mapped_and_read_only(tmp_path: Path) -> None:
-    np.save(tmp_path / "images.npy", np.zeros((2, 4, 4, 3), np.uint8))
-    array = packed.open_images(tmp_path / "images.npy")
+    np.save(tmp_path / "images.npy", np.zeros((2, 16, 16, 3), np.uint8))
+    array = packed.open_packed(tmp_path / "images.npy", IMAGE)
     assert isinstance(array, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         array[0] = 1
@@ -326,9 +329,9 @@ def test_real_photographs(tmp_path: Path, make_config: Callable[..., Config]) ->
         members = islice((member for member in archive if member.isfile()), 300)
         files = {member.name: archive.extractfile(member).read() for member in members}
     layout = project(tmp_path, files)
-    pack.run(make_config(*SETTINGS, "data=utkface", "pack.image_size=96"), layout, layout)
+    pack.run(make_config(*SETTINGS, "data=utkface", "pack.image.side=96"), layout, layout)
     samples = tables.read_samples(layout.samples, HEADS)
-    array = packed.open_images(layout.images)
+    array = packed.open_packed(layout.packed("image"), IMAGE)
     assert len(samples) == len(files) == 300
     assert array.shape == (300, 96, 96, 3)
     assert (array.reshape(300, -1).std(axis=1) > 5).all()

@@ -7,11 +7,13 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import compose
 from manyheads.config import Config
 from manyheads.datasets.utkface import parse_name
 from manyheads.errors import ConfigError, DataError, IntegrityError
@@ -20,6 +22,7 @@ from manyheads.stages import parse
 from manyheads.tables import read_manifest
 from real import ARCHIVE, SKIP_REASON
 
+HEADS = compose().data.heads
 MakeConfig = Callable[..., Config]
 
 GOOD = [f"UTKFace/{i}_{i % 2}_{i % 5}_2017011617452{i:04d}.jpg.chip.jpg" for i in range(1, 60)]
@@ -60,6 +63,10 @@ def run(make_config: MakeConfig, root: Path, *overrides: str, path: str = "UTKFa
     return layout
 
 
+def records(paths: list[str]) -> list[tuple[str, Any]]:
+    return [(path, parse_name(path)) for path in paths]
+
+
 def read_rejected(layout: Layout) -> list[dict[str, str]]:
     with layout.rejected.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -72,7 +79,7 @@ def written(root: Path) -> list[Path]:
 def test_every_name_is_accounted_for_once(make_config: MakeConfig, tmp_path: Path) -> None:
     make_source(tmp_path, "tar.gz", [*GOOD, *BAD])
     layout = run(make_config, tmp_path, "data.max_reject_fraction=0.2")
-    manifest = read_manifest(layout.manifest, ["age", "race", "gender"])
+    manifest = read_manifest(layout.manifest, HEADS)
     assert list(manifest.columns) == ["path", "age", "race", "gender", "note"]
     assert list(manifest["path"]) == sorted(GOOD)
     for row in manifest.itertuples():
@@ -115,7 +122,7 @@ def test_of_names_that_differ_in_case_or_unicode_form_the_first_is_kept(
     composed, decomposed = f"é/{name}", f"e\u0301/{name}"
     make_source(tmp_path, "tar.gz", [f"b/{name}", f"B/{name}", composed, decomposed, *GOOD])
     layout = run(make_config, tmp_path, "data.max_reject_fraction=0.2")
-    kept = set(read_manifest(layout.manifest, ["age", "race", "gender"])["path"])
+    kept = set(read_manifest(layout.manifest, HEADS)["path"])
     assert kept == {f"B/{name}", decomposed, *GOOD}
     assert [(row["path"], row["code"]) for row in read_rejected(layout)] == [
         (f"b/{name}", "NAME_CLASH"),
@@ -125,7 +132,7 @@ def test_of_names_that_differ_in_case_or_unicode_form_the_first_is_kept(
 
 def test_notes_are_kept(make_config: MakeConfig, tmp_path: Path) -> None:
     make_source(tmp_path, "tar.gz", ["UTKFace/24_0_1_20170116220224657 .jpg.chip.jpg"])
-    manifest = read_manifest(run(make_config, tmp_path).manifest, ["age", "race", "gender"])
+    manifest = read_manifest(run(make_config, tmp_path).manifest, HEADS)
     assert list(manifest["note"]) == ["ending ' .jpg.chip.jpg'"]
 
 
@@ -146,7 +153,7 @@ def test_too_many_rejected_names_write_nothing(make_config: MakeConfig, tmp_path
     with pytest.raises(DataError) as caught:
         run(make_config, tmp_path)
     message = str(caught.value)
-    assert "8 of 67 names are rejected" in message
+    assert "8 of 67 samples are rejected" in message
     assert "3 LABEL_RANGE, such as 'UTKFace/117_0_0_20170116174525125.jpg'" in message
     assert "1 NAME_CLASH" in message
     assert "JUNK" not in message
@@ -159,7 +166,7 @@ def test_share_is_taken_without_junk_and_may_be_reached(make_config: MakeConfig,
     junk = [f"UTKFace/._{i}" for i in range(200)]
     make_source(tmp_path, "tar.gz", [*GOOD[:9], "UTKFace/readme.txt", *junk])
     run(make_config, tmp_path, "data.max_reject_fraction=0.1")
-    with pytest.raises(DataError, match="1 of 10 names"):
+    with pytest.raises(DataError, match="1 of 10 samples"):
         run(make_config, tmp_path, "data.max_reject_fraction=0.09")
 
 
@@ -190,7 +197,7 @@ def test_head_that_the_names_do_not_give(make_config: MakeConfig, tmp_path: Path
         "+loss.functions.mood=categorical_crossentropy",
         "+loss.weights.mood=1.0",
     )
-    with pytest.raises(ConfigError, match=r"data\.heads names mood; the file names give age, gender, race alone"):
+    with pytest.raises(ConfigError, match=r"data\.heads names mood; the data gives age, gender, race alone"):
         run(make_config, tmp_path, *mood)
     assert written(tmp_path) == []
 
@@ -198,7 +205,7 @@ def test_head_that_the_names_do_not_give(make_config: MakeConfig, tmp_path: Path
 def test_columns_follow_the_order_of_the_heads(make_config: MakeConfig) -> None:
     heads = make_config("data=utkface").data.heads
     turned = dict(reversed(heads.items()))
-    assert list(parse.parse(GOOD, parse_name, turned).manifest) == ["path", *turned, "note"]
+    assert list(parse.parse(records(GOOD), turned).manifest) == ["path", *turned, "note"]
 
 
 def test_summary_is_one_line(make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -206,13 +213,13 @@ def test_summary_is_one_line(make_config: MakeConfig, tmp_path: Path, caplog: py
     with caplog.at_level(logging.INFO, "manyheads.stages.parse"):
         run(make_config, tmp_path, "data.max_reject_fraction=0.2")
     (message,) = caplog.messages
-    assert "60 names accepted, 1 of them with a note; 8 rejected, LABEL_EMPTY 1, LABEL_MISSING 1" in message
+    assert "60 samples accepted, 1 of them with a note; 8 rejected, LABEL_EMPTY 1, LABEL_MISSING 1" in message
     assert message.endswith("; 2 junk files")
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=[]), min_size=1), unique=True))
 def test_no_names_are_lost_whatever_they_are(paths: list[str]) -> None:
-    manifest, rejected = parse.parse(sorted([*paths, *GOOD]), parse_name, {})
+    manifest, rejected = parse.parse(records(sorted([*paths, *GOOD])), {})
     assert sorted([*manifest["path"], *(path for path, _ in rejected)]) == sorted([*paths, *GOOD])
     for path in paths:
         assert parse.printable(path).isprintable()
@@ -222,7 +229,7 @@ def test_no_names_are_lost_whatever_they_are(paths: list[str]) -> None:
 def test_real_names(make_config: MakeConfig, tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     parse.run(make_config("data=utkface", f"data.path={ARCHIVE}"), layout, layout)
-    manifest = read_manifest(layout.manifest, ["age", "race", "gender"])
+    manifest = read_manifest(layout.manifest, HEADS)
     assert len(manifest) == 20_178
     assert {row["path"]: row["code"] for row in read_rejected(layout)} == {
         "UTKFace/39_1_20170116174525125.jpg.chip.jpg": "LABEL_MISSING",

@@ -12,7 +12,10 @@ from manyheads import model, predict
 from manyheads.encoders import CompactEncoder
 from manyheads.errors import DataError
 from manyheads.heads import Categorical, LabelStatistics, Regression
+from manyheads.inputs import ImageInput
 
+STATISTICS = {"age": LabelStatistics(30.0, 10.0), "race": LabelStatistics(30.0, 10.0)}
+IMAGES = {"image": ImageInput(side=16, duplicate_correlation=1)}
 HEADS = {"age": Regression(unit="years", minimum=0, maximum=116), "race": Categorical(classes=("a", "b", "c"))}
 
 
@@ -22,8 +25,8 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     encoder = CompactEncoder(stem=(8,), widths=(8,), blocks=(1,), dropout=0)
     losses = {"age": "mae", "race": "categorical_crossentropy"}
-    network = model.build(encoder, HEADS, losses, dict.fromkeys(HEADS, LabelStatistics(30.0, 10.0)), 16, folded=True)
-    model.save(folder, network, model.ModelCard(data="sample", size=16, heads=HEADS))
+    network = model.build(encoder, HEADS, losses, STATISTICS, IMAGES, folded=True)
+    model.save(folder, network, model.ModelCard(data="sample", inputs=IMAGES, heads=HEADS))
     return folder
 
 
@@ -56,7 +59,7 @@ def test_files_folders_and_archives_give_a_row_an_image(saved, tmp_path):
 
 def test_nothing_readable_is_an_error_after_the_table(saved, tmp_path):
     (tmp_path / "page.jpg").write_bytes(b"<html>")
-    with pytest.raises(DataError, match="no image could be read"):
+    with pytest.raises(DataError, match="no sample could be read"):
         predict.main([str(tmp_path / "page.jpg"), "--model", str(saved), "--output", str(tmp_path / "out.csv")])
     assert len(pd.read_csv(tmp_path / "out.csv")) == 1
 
@@ -84,9 +87,10 @@ def test_a_model_with_a_variance_gives_the_ends_of_an_interval(tmp_path):
         CompactEncoder(stem=(8,), widths=(8,), blocks=(1,), dropout=0),
         {"age": "gaussian", "race": "categorical_crossentropy"},
     )
-    network = model.build(encoder, HEADS, losses, dict.fromkeys(HEADS, LabelStatistics(30.0, 10.0)), 16, folded=True)
-    model.save(tmp_path, network, model.ModelCard(data="sample", size=16, heads=HEADS))
-    table = predict.predict_all(model.load(tmp_path), [("one.jpg", jpeg(1)), ("broken.jpg", b"<html>")])
+    network = model.build(encoder, HEADS, losses, STATISTICS, IMAGES, folded=True)
+    model.save(tmp_path, network, model.ModelCard(data="sample", inputs=IMAGES, heads=HEADS))
+    members = [("one.jpg", {"image": jpeg(1)}), ("broken.jpg", {"image": b"<html>"})]
+    table = predict.predict_all(model.load(tmp_path), members)
     assert list(table) == ["path", "age", "age_low", "age_high", "race", "race_a", "race_b", "race_c", "error"]
     assert table.loc[0, "age_high"] - table.loc[0, "age_low"] == pytest.approx(2 * 16.45, abs=0.011)
     assert table.loc[1, "age_low":"race_c"].isna().all()
@@ -94,7 +98,7 @@ def test_a_model_with_a_variance_gives_the_ends_of_an_interval(tmp_path):
 
 def test_batches_do_not_change_the_answer(saved, monkeypatch):
     loaded = model.load(saved)
-    members = [(f"{i}.jpg", jpeg(i)) for i in range(5)]
+    members = [(f"{i}.jpg", {"image": jpeg(i)}) for i in range(5)]
     whole = predict.predict_all(loaded, members)
     monkeypatch.setattr(model, "PREDICTION_BATCH", 2)
     pd.testing.assert_frame_equal(whole, predict.predict_all(loaded, members), atol=0.011)

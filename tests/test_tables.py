@@ -2,7 +2,10 @@ import pandas as pd
 import pytest
 
 from manyheads.errors import IntegrityError
+from manyheads.heads import Regression
 from manyheads.tables import read_manifest, read_samples, read_splits, write_rejected, write_table
+
+HEADS = {"age": Regression(unit="years", minimum=0, maximum=116)}
 
 SPLITS = pd.DataFrame(
     {"path": ["b.jpg", "a.jpg"], "sha256": ["2", "1"], "group": ["2", "1"], "part": "train", "rule": ""}
@@ -22,7 +25,7 @@ def test_texts_that_look_like_numbers_or_nothing_stay_texts(tmp_path):
 
 def test_an_empty_manifest_is_a_table(tmp_path):
     (tmp_path / "manifest.csv").write_text("path,age,note\n")
-    manifest = read_manifest(tmp_path / "manifest.csv", ["age"])
+    manifest = read_manifest(tmp_path / "manifest.csv", HEADS)
     assert manifest.empty
     assert manifest["age"].dtype == "int64"
 
@@ -46,13 +49,13 @@ def test_a_damaged_table_is_named_with_the_command_that_makes_it(content, tmp_pa
 
 def test_a_missing_table_is_named_with_the_command_that_makes_it(tmp_path):
     with pytest.raises(IntegrityError, match=r"samples\.csv is missing.*dvc repro pack"):
-        read_samples(tmp_path / "samples.csv", ["age"])
+        read_samples(tmp_path / "samples.csv", HEADS)
 
 
 def test_labels_that_are_no_numbers_are_damage(tmp_path):
     (tmp_path / "manifest.csv").write_text("path,age,note\na.jpg,old,\n")
     with pytest.raises(IntegrityError, match=r"manifest\.csv is damaged"):
-        read_manifest(tmp_path / "manifest.csv", ["age"])
+        read_manifest(tmp_path / "manifest.csv", HEADS)
 
 
 def test_rejected_rows_are_sorted_and_no_formulas(tmp_path):

@@ -71,7 +71,7 @@ def test_a_fresh_process_elsewhere_predicts_all_heads_from_the_logged_model(trai
     assert model.source_run_id == run.info.run_id
     code = (
         "import sys, mlflow, numpy as np\n"
-        f"images = np.load({str(layout.images)!r})[:7]\n"
+        f"images = np.load({str(layout.packed('image'))!r})[:7]\n"
         f"outputs = mlflow.pyfunc.load_model({model.model_uri!r}).predict(images)\n"
         "print({name: values.shape for name, values in sorted(outputs.items())}, 'manyheads' in sys.modules)\n"
     )
@@ -114,7 +114,7 @@ def test_what_shapes_a_training_is_in_its_identity(tiny_project, tiny_config):
     layout = tiny_project
     identity = training.identity(tiny_config(), layout)
     assert training.identity(tiny_config("tracking.experiment=other"), layout) == identity
-    for override in ("seed=2", "loss=age_heavy", "train.epochs=4", "model.widths=[8,8]", "pack.image_size=32"):
+    for override in ("seed=2", "loss=age_heavy", "train.epochs=4", "model.widths=[8,8]", "pack.image.side=32"):
         assert training.identity(tiny_config(override), layout) != identity
     layout.splits.write_text(layout.splits.read_text() + "\n")
     assert training.identity(tiny_config(), layout) != identity
@@ -136,9 +136,9 @@ def test_a_split_of_another_pack_is_refused(tiny_project, tiny_config):
     samples.iloc[:-1].to_csv(tiny_project.samples, index=False)
     with pytest.raises(IntegrityError, match="dvc repro split"):
         train.run(tiny_config(), tiny_project, tiny_project)
-    with pytest.raises(IntegrityError, match=r"pack\.image_size=32"):
+    with pytest.raises(IntegrityError, match=r"not uint8 of shape \(n, 32, 32, 3\)"):
         samples.to_csv(tiny_project.samples, index=False)
-        train.run(tiny_config("pack.image_size=32"), tiny_project, tiny_project)
+        train.run(tiny_config("pack.image.side=32"), tiny_project, tiny_project)
 
 
 def test_without_tensorflow_one_line_says_what_to_install(tiny_project, tiny_config, monkeypatch):
@@ -161,10 +161,10 @@ def test_only_evaluate_reads_the_test_part():
 def test_training_does_not_depend_on_test_samples(tiny_project, tiny_config):
     layout, config = tiny_project, tiny_config("train.epochs=1", "train.deterministic=true")
     train.run(config, layout, Layout(layout.root / "first"))
-    images = np.load(layout.images)
+    images = np.load(layout.packed("image"))
     splits = pd.read_csv(layout.splits)
     images[(splits["part"] == "test").to_numpy()] = 0
-    np.save(layout.images, images)
+    np.save(layout.packed("image"), images)
     train.run(config, layout, Layout(layout.root / "second"))
     first, second = (pd.read_csv(layout.root / name / "reports/history.csv") for name in ("first", "second"))
     pd.testing.assert_frame_equal(first, second)

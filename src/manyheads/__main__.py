@@ -24,7 +24,7 @@ STAGES = {
         "make the raw data be there: draw the sample, or find the archive", "source data=sample", "source"
     ),
     "parse": Command("read labels from file names", "parse data=utkface", "parse"),
-    "pack": Command("decode images into one array, and find duplicates", "pack pack.image_size=64", "pack"),
+    "pack": Command("decode images into one array, and find duplicates", "pack pack.image.side=64", "pack"),
     "split": Command("deal samples to train, validation and test", "split split=article", "split"),
     "audit": Command("list labels that look wrong", "audit audit.folds=4", "audit"),
     "train": Command("train the model", "train loss=age_heavy train.epochs=5", "train"),

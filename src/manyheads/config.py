@@ -14,9 +14,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from manyheads.encoders import AnyEncoder
+from manyheads import datasets
+from manyheads.encoders import ENCODERS, AnyEncoder
+from manyheads.encoders.base import Encoder
 from manyheads.errors import ConfigError
-from manyheads.heads import AnyHead
+from manyheads.heads import AnyHead, Scale
+from manyheads.inputs import AnyInput, ImageInput
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -34,28 +37,24 @@ class DataConfig(Section):
     """Which dataset, where it lies, and what its labels mean.
 
     Attributes:
-        name: A dataset of ``manyheads.datasets``.
-        path: The archive or folder, relative to the project's root.
+        name: A dataset of ``manyheads.datasets``, or a reference to one of your own.
+        path: The archive, folder or table, relative to the project's root.
         max_reject_fraction: Parse and pack fail when they reject a larger share than this.
-        heads: One head for each label of the dataset.
+        heads: One head for each label that is to be learned.
     """
 
-    name: Literal["sample", "utkface"]
+    name: str
     path: Annotated[str, Field(min_length=1)]
     max_reject_fraction: Fraction
     heads: dict[Identifier, AnyHead] = Field(min_length=1)
 
-
-class PackConfig(Section):
-    """How images are decoded.
-
-    Attributes:
-        image_size: Height and width in pixels of a packed image.
-        duplicate_correlation: Two images are the same photograph from this correlation of 16 x 16 greyscale on.
-    """
-
-    image_size: Annotated[int, Field(ge=16, le=1024)]
-    duplicate_correlation: Annotated[float, Field(gt=0, le=1)]
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if ":" not in self.name and self.name not in datasets.BUILT_IN:
+            raise ValueError(
+                f"name is {self.name!r}; it is {_listed(datasets.BUILT_IN, 'or')}, or a reference to your own"
+            )
+        return self
 
 
 class SplitConfig(Section):
@@ -115,17 +114,20 @@ class LossConfig(Section):
     Attributes:
         name: Name of the option, for tables and tags.
         scale: What regression labels are standardised with before their loss: ``standard`` (mean and standard
-            deviation of the training labels) or ``maximum`` (the label space's maximum, as the article does).
-        functions: Loss of each head.
+            deviation of the training labels), ``maximum`` (the label space's maximum, as the article does) or ``none``.
+        functions: Loss of each head: by its name, in the order of the heads, or one for all.
         weighting: ``fixed``, or ``learned``: one log variance a head is trained along; see ``objective.MultiHead``.
-        weights: Weight of each head's loss, or where it starts if it is learned.
+        weights: Weight of each head's loss, or where it starts if it is learned; given as ``functions`` are.
+        form: How the objective, which may look at several outputs at once, reaches Keras: by a training step of its
+            own, as a loss that a layer adds, or as the loss of one combined output. The result is the same.
     """
 
     name: str
-    scale: Literal["standard", "maximum"]
+    scale: Scale
     functions: dict[Identifier, str]
     weighting: Literal["fixed", "learned"]
     weights: dict[Identifier, NonNegative]
+    form: Literal["training_step", "added_loss", "combined_output"] = "training_step"
 
     @model_validator(mode="after")
     def _learnable(self) -> Self:
@@ -141,8 +143,8 @@ class TrainConfig(Section):
 
     Attributes:
         epochs: Passes over the training part.
-        batch_size: Images in a step.
-        optimizer: ``adam``, or ``adamw`` with ``weight_decay``.
+        batch_size: Samples in a step.
+        optimizer: ``adam``, ``rmsprop``, or ``adamw`` with ``weight_decay``.
         learning_rate: Its highest value.
         schedule: ``cosine`` (linear warm-up, then cosine to zero), ``inverse_time`` (the article's: divided by
             1 + step * learning_rate / epochs) or ``constant``.
@@ -160,7 +162,7 @@ class TrainConfig(Section):
 
     epochs: PositiveInt
     batch_size: PositiveInt
-    optimizer: Literal["adam", "adamw"]
+    optimizer: Literal["adam", "adamw", "rmsprop"]
     learning_rate: PositiveFloat
     schedule: Literal["cosine", "inverse_time", "constant"]
     warmup_epochs: NonNegative
@@ -188,17 +190,48 @@ class Config(Section):
 
     Attributes:
         seed: Seed of the weights, the order of samples and the augmentation.
+        extensions: Packages that references such as ``extensions.wine:Wine`` may import from; see ``extensions``.
+        pack: The inputs by name, and how they are read.
     """
 
     seed: Seed
+    extensions: tuple[str, ...]
     data: DataConfig
-    pack: PackConfig
+    pack: dict[Identifier, AnyInput] = Field(min_length=1)
     split: SplitConfig
     audit: AuditConfig
     model: AnyEncoder
     loss: LossConfig
     train: TrainConfig
     tracking: TrackingConfig
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, values: Any) -> Any:
+        """Give losses and weights that come in the order of the heads, or as one for all, the heads' names."""
+        try:
+            heads, loss = list(values["data"]["heads"]), dict(values["loss"])
+            for key in ("functions", "weights"):
+                loss[key] = _named(key, loss[key], heads)
+        except (KeyError, TypeError):
+            return values  # what is missing is said when the sections are read
+        return {**values, "loss": loss}
+
+    @model_validator(mode="after")
+    def _inputs_fit(self) -> Self:
+        if misfit := self.model.refuse(self.pack):
+            raise ValueError(f"model.encoder={self.model.encoder} {misfit}")
+        pictures = any(isinstance(one, ImageInput) for one in self.pack.values())
+        moved = [name for name, head in self.data.heads.items() if head.moves_with_the_image]
+        for key, on in (("train.augment", self.train.augment), ("train.mirrored", self.train.mirrored)):
+            if on and not pictures:
+                raise ValueError(f"{key} is for images, pack has none: turn it off")
+            if on and moved:
+                raise ValueError(f"{key} would move what {_listed(moved)} locates: turn it off")
+        for name, head in self.data.heads.items():
+            if misfit := head.misfit(self.data.heads):
+                raise ValueError(f"data.heads.{name}: {misfit}")
+        return self
 
     @model_validator(mode="after")
     def _losses_fit_heads(self) -> Self:
@@ -220,6 +253,16 @@ class Config(Section):
         if not any(self.loss.weights.values()):
             raise ValueError("loss.weights are all 0: nothing would be learned")
         return self
+
+
+def _named(key: str, given: Any, heads: Sequence[str]) -> Any:
+    if isinstance(given, Mapping):
+        return given
+    if not isinstance(given, list | tuple):
+        return dict.fromkeys(heads, given)
+    if len(given) != len(heads):
+        raise ValueError(f"loss.{key} has {len(given)} entries for {len(heads)} heads, {_listed(heads)}")
+    return dict(zip(heads, given, strict=True))
 
 
 def _listed(names: Mapping[str, Any] | Sequence[str] | set[str], word: str = "and") -> str:
@@ -248,7 +291,8 @@ def load(values: Any, source: str = "the configuration") -> Config:
             # Hydra's own settings stand beside ours where it composes for several jobs.
             own = OmegaConf.masked_copy(values, [key for key in values if key != "hydra"])
             values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-        return Config.model_validate(values)
+        prefixes = values.get("extensions") or () if isinstance(values, Mapping) else ()
+        return Config.model_validate(values, context={"extensions": prefixes})
     except OmegaConfBaseException as error:
         raise ConfigError(f"{source}: {str(error).splitlines()[0]}") from error
     except ValidationError as error:
@@ -291,12 +335,11 @@ def known_keys() -> list[str]:
         keys = []
         for name, field in model.model_fields.items():
             keys.append(prefix + name)
-            annotation = field.annotation
-            members = getattr(annotation, "__args__", (annotation,))
+            members = ENCODERS.values() if field.annotation is Encoder else (field.annotation,)
             for member in members:
                 if isinstance(member, type) and issubclass(member, BaseModel):
                     keys += walk(member, f"{prefix}{name}.")
-        return keys
+        return list(dict.fromkeys(keys))
 
     return walk(Config, "")
 

@@ -26,8 +26,8 @@ class Duplicates(NamedTuple):
     """What is the same as what.
 
     Attributes:
-        groups: The group of each image: the first 16 digits of the smallest SHA-256 in it.
-        identical_groups: Number of contents that several images have byte for byte.
+        groups: The group of each sample: the first 16 digits of the smallest SHA-256 in it.
+        identical_groups: Number of contents that several samples have byte for byte.
         photograph_pairs: Number of pairs of different contents that show the same photograph.
     """
 
@@ -36,8 +36,8 @@ class Duplicates(NamedTuple):
     photograph_pairs: int
 
 
-def group_duplicates(sha256: Sequence[str], fingerprints: npt.NDArray[np.uint8], threshold: float) -> Duplicates:
-    """Group images that are byte-identical or the same photograph.
+def group_duplicates(sha256: Sequence[str], fingerprints: npt.NDArray[np.uint8] | None, threshold: float) -> Duplicates:
+    """Group samples that are byte-identical or, as images, the same photograph.
 
     Two photographs are the same if the Pearson correlation of their fingerprints, or of one and the other
     mirrored left to right, is at or above ``threshold``. Groups are the connected components. A constant
@@ -45,8 +45,8 @@ def group_duplicates(sha256: Sequence[str], fingerprints: npt.NDArray[np.uint8],
     their number (20,000 take a few seconds), memory is not.
 
     Args:
-        sha256: SHA-256 of each image's bytes as hexadecimal digits, length n.
-        fingerprints: Small greyscale copy of each image, shape (n, 16, 16), uint8.
+        sha256: SHA-256 of each sample's bytes as hexadecimal digits, length n.
+        fingerprints: Small greyscale copy of each image, shape (n, 16, 16), uint8; None for what is no image.
         threshold: The correlation, above 0 and at most 1.
 
     Returns:
@@ -57,7 +57,8 @@ def group_duplicates(sha256: Sequence[str], fingerprints: npt.NDArray[np.uint8],
     )
     component = np.arange(len(contents))
     pairs = 0
-    for left, right in _same_photographs(fingerprints[first], threshold):
+    found = () if fingerprints is None else _same_photographs(fingerprints[first], threshold)
+    for left, right in found:
         pairs += len(left)
         component = _joined(component, left, right)
     # Contents are sorted, so the first one of a component is its smallest.

@@ -33,3 +33,17 @@ class MachineError(ManyheadsError):
     """The machine lacks something: a package, space, a permission."""
 
     exit_code = 5
+
+
+class Unreadable(Exception):  # noqa: N818 - a finding about one sample, not a failure of the program
+    """The bytes of one sample are not what its input reads.
+
+    Attributes:
+        code: A stable code, such as ``DECODE_TRUNCATED``.
+        reason: What was found, for a person.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason

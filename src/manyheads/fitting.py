@@ -27,7 +27,7 @@ from manyheads.config import TrainConfig
 from manyheads.errors import IntegrityError, MachineError, ManyheadsError
 from manyheads.files import write_aside
 from manyheads.heads import Head, gains, trivial_baselines
-from manyheads.model import side_by_side
+from manyheads.model import IMAGES, side_by_side
 from manyheads.parts import Part
 from manyheads.progress import progress_bar
 
@@ -89,6 +89,8 @@ def optimizer_for(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers
         )
     if config.optimizer == "adam":
         return keras.optimizers.Adam(rate)
+    if config.optimizer == "rmsprop":
+        return keras.optimizers.RMSprop(rate)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "log_variance"])
     return optimizer
@@ -124,23 +126,28 @@ class Feed:
 
     def _load(self, step: int) -> list[npt.NDArray[Any]]:
         chosen = self.order[step * self.batch_size : (step + 1) * self.batch_size]
-        images = self.part.images[self.part.rows[chosen]]
+        rows = self.part.rows[chosen]
+        inputs = [values[rows] for values in self.part.inputs.values()]
         if self.augment:
-            images = augment(images, self.draws[chosen], self.augment)
-        return [images, *(target[chosen] for target in self.targets.values())]
+            inputs = [
+                augment(values, self.draws[chosen], self.augment) if values.ndim == IMAGES else values
+                for values in inputs
+            ]
+        return [*inputs, *(target[chosen] for target in self.targets.values())]
 
     def _dataset(self) -> tf.data.Dataset:
         import tensorflow as tf
 
-        units = [target.shape[1] for target in self.targets.values()]
+        arrays = [*self.part.inputs.values(), *self.targets.values()]
+        names = [*self.part.inputs, *self.targets]
+        n_inputs = len(self.part.inputs)
 
-        def load(step: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-            dtypes = [tf.uint8, *[tf.float32] * len(units)]
-            images, *targets = tf.numpy_function(self._load, [step], dtypes)
-            images.set_shape((None, *self.part.images.shape[1:]))
-            for target, width in zip(targets, units, strict=True):
-                target.set_shape((None, width))
-            return images, dict(zip(self.targets, targets, strict=True))
+        def load(step: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+            loaded = tf.numpy_function(self._load, [step], [array.dtype for array in arrays])
+            for values, array in zip(loaded, arrays, strict=True):
+                values.set_shape((None, *array.shape[1:]))
+            named = list(zip(names, loaded, strict=True))
+            return dict(named[:n_inputs]), dict(named[n_inputs:])
 
         # Autotuning has nothing to tune here, and holds an epoch's end back until its thread wakes: at 10, 20, 41 s.
         options = tf.data.Options()
@@ -236,7 +243,11 @@ def next_generation(
         labels: Targets of the training part as labelled, shape (n, units) for each head.
         taught: Targets as the finished generation sees them, of the same shapes.
     """
-    targets = {name: TRUST * taught[name] + (1 - TRUST) * labels[name] for name in labels}
+    # Where a label is missing, the network before knows more.
+    targets = {
+        name: np.where(np.isfinite(labels[name]), TRUST * taught[name] + (1 - TRUST) * labels[name], taught[name])
+        for name in labels
+    }
     finished = f"generation_{progress.generation}"
     earlier = {
         f"{finished}/best/val/score": progress.history[progress.best_epoch - 1]["val/score"],

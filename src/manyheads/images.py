@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from manyheads.errors import Unreadable
+
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 50_000_000
@@ -39,20 +41,6 @@ class Decoded(NamedTuple):
     note: str
 
 
-class Undecodable(Exception):  # noqa: N818 - a finding about one image, not a failure of the program
-    """The bytes are no image that this project reads.
-
-    Attributes:
-        code: A stable code, such as ``DECODE_TRUNCATED``.
-        reason: What was found, for a person.
-    """
-
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(code, reason)
-        self.code = code
-        self.reason = reason
-
-
 def decode(data: bytes, size: int) -> Decoded:
     """Decode a JPEG, turn it upright by its EXIF orientation and resize it to a square.
 
@@ -64,7 +52,7 @@ def decode(data: bytes, size: int) -> Decoded:
         size: Height and width of the result in pixels.
 
     Raises:
-        Undecodable: With code ``DECODE_UNIDENTIFIED`` (no image), ``FORMAT_MISMATCH`` (another image format),
+        Unreadable: With code ``DECODE_UNIDENTIFIED`` (no image), ``FORMAT_MISMATCH`` (another image format),
             ``FORMAT_UNSUPPORTED`` (several images in one file), ``PIXELS_LIMIT`` (over ``MAX_PIXELS``),
             ``DECODE_TRUNCATED`` or ``DECODE_FAILED`` (damaged).
     """
@@ -92,34 +80,34 @@ def _open(data: bytes) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=["JPEG"])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise Undecodable("PIXELS_LIMIT", f"more than {MAX_PIXELS:,} pixels") from None
+        raise Unreadable("PIXELS_LIMIT", f"more than {MAX_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
         raise _unidentified(data) from None
     except Exception as error:  # as in decode
         raise _damaged(error) from error
     if image.format != "JPEG":
-        raise Undecodable("FORMAT_UNSUPPORTED", f"{image.format}: several images in one file")
+        raise Unreadable("FORMAT_UNSUPPORTED", f"{image.format}: several images in one file")
     if image.width * image.height > MAX_PIXELS:
-        raise Undecodable("PIXELS_LIMIT", f"{image.width} x {image.height}: more than {MAX_PIXELS:,} pixels")
+        raise Unreadable("PIXELS_LIMIT", f"{image.width} x {image.height}: more than {MAX_PIXELS:,} pixels")
     return image
 
 
-def _unidentified(data: bytes) -> Undecodable:
+def _unidentified(data: bytes) -> Unreadable:
     if not data:
-        return Undecodable("DECODE_UNIDENTIFIED", "the file is empty")
+        return Unreadable("DECODE_UNIDENTIFIED", "the file is empty")
     if data.startswith(_JPEG):
-        return Undecodable("DECODE_FAILED", "a JPEG whose header is damaged or of a kind that is not read")
+        return Unreadable("DECODE_FAILED", "a JPEG whose header is damaged or of a kind that is not read")
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return Undecodable("FORMAT_MISMATCH", "WebP, not JPEG")
+        return Unreadable("FORMAT_MISMATCH", "WebP, not JPEG")
     for magic, name in _OTHER_FORMATS.items():
         if data.startswith(magic):
-            return Undecodable("FORMAT_MISMATCH", f"{name}, not JPEG")
-    return Undecodable("DECODE_UNIDENTIFIED", "no image")
+            return Unreadable("FORMAT_MISMATCH", f"{name}, not JPEG")
+    return Unreadable("DECODE_UNIDENTIFIED", "no image")
 
 
-def _damaged(error: Exception) -> Undecodable:
+def _damaged(error: Exception) -> Unreadable:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return Undecodable("DECODE_TRUNCATED" if "truncated" in reason.lower() else "DECODE_FAILED", reason)
+    return Unreadable("DECODE_TRUNCATED" if "truncated" in reason.lower() else "DECODE_FAILED", reason)
 
 
 def fingerprint(pixels: Pixels) -> Pixels:

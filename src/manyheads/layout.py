@@ -26,14 +26,13 @@ class Layout:
         """What parse did not accept, with a code and a reason."""
         return self.root / "data/rejected.csv"
 
-    @property
-    def images(self) -> Path:
-        """Decoded images, one memory-mapped uint8 array, written by pack."""
-        return self.root / "data/packed/images.npy"
+    def packed(self, name: str) -> Path:
+        """Return where all samples of an input are, one memory-mapped array, written by pack."""
+        return self.root / "data/packed" / f"{name}.npy"
 
     @property
     def samples(self) -> Path:
-        """One row for each packed image: labels, hash, duplicate group."""
+        """One row for each packed sample: labels, hash, duplicate group."""
         return self.root / "data/packed/samples.csv"
 
     @property
@@ -133,11 +132,18 @@ def project_root() -> Path:
     Raises:
         MachineError: No such folder.
     """
+    if found := project_around():
+        return found
+    raise MachineError(f"{Path.cwd()} is in no manyheads project (dvc.yaml and conf/config.yaml): cd into your clone")
+
+
+def project_around() -> Path | None:
+    """Return the nearest folder at or above the working directory that holds a manyheads project, if there is one."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "dvc.yaml").is_file() and (folder / "conf/config.yaml").is_file():
             return folder
-    raise MachineError(f"{here} is in no manyheads project (dvc.yaml and conf/config.yaml): cd into your clone")
+    return None
 
 
 def main_project(root: Path) -> Path:

@@ -1,8 +1,8 @@
 """The model: built from an encoder and heads, compiled, folded for inference, saved and loaded.
 
 Targets, losses, weights and metrics all go by the heads' names, and so do outputs, of which a head may have more than
-one. Outputs are in the label's own unit and inputs are plain uint8 images, so that whoever loads a saved model needs
-nothing beside it.
+one. Outputs are in the label's own unit, images are plain uint8 and texts token ids, so that whoever loads a saved
+model needs little beside it.
 """
 
 from __future__ import annotations
@@ -12,26 +12,29 @@ import os
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manyheads.encoders.base import Encoder
 from manyheads.errors import ConfigError, IntegrityError, MachineError
 from manyheads.heads import AnyHead, Head, LabelStatistics, Outputs
+from manyheads.inputs import AnyInput, Input
 from manyheads.machine import Precision, fastest_precision
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
     from manyheads.objective import MultiHead
 
 PREDICTION_BATCH = 256
+IMAGES = 4  # dimensions of a batch of images
 
 
 class ModelCard(BaseModel):
@@ -39,7 +42,7 @@ class ModelCard(BaseModel):
 
     Attributes:
         data: Name of the dataset it was trained on.
-        size: Height and width of its input images in pixels.
+        inputs: What it takes, by name.
         heads: Its heads.
         mirrored: Whether its predictions are means over an image and its mirror image.
         precision: Dtype policy that it was trained with; its weights are float32.
@@ -48,7 +51,7 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: str
-    size: PositiveInt
+    inputs: dict[str, AnyInput]
     heads: dict[str, AnyHead]
     mirrored: bool = False
     precision: Precision = "float32"
@@ -61,7 +64,7 @@ class SavedModel(NamedTuple):
     card: ModelCard
 
     def predictor(self) -> Predictor:
-        """Return the model as a function of images."""
+        """Return the model as a function of arrays."""
         return Predictor(self.keras_model, self.card.heads, mirrored=self.card.mirrored, precision=self.card.precision)
 
 
@@ -109,40 +112,43 @@ def build(
     heads: Mapping[str, Head],
     losses: Mapping[str, str],
     statistics: Mapping[str, LabelStatistics],
-    size: int,
+    inputs: Mapping[str, Input],
     precision: str = "float32",
     *,
     folded: bool = False,
 ) -> keras.Model:
-    """Build a functional model from uint8 images to a dictionary of the heads' outputs.
+    """Build a functional model from the inputs to a dictionary of the heads' outputs.
 
     Args:
         encoder: Makes each head's features.
         heads: The heads by name.
         losses: Name of each head's loss; a head's activation follows it.
         statistics: LabelStatistics of each head's labels.
-        size: Height and width of the images in pixels.
+        inputs: What the model takes, by name.
         precision: Dtype policy of the hidden layers.
         folded: Build for inference; see ``Encoder.features``.
 
     Returns:
-        A model that is not compiled: input ``image``, shape (batch, size, size, 3), uint8; outputs by name, as
-        ``Head.outputs`` gives them, shape (batch, units), float32.
+        A model that is not compiled. It takes its inputs by name, or in their order as a list, or the only one as it
+        is; outputs go by name, as ``Head.outputs`` gives them, shape (batch, units), float32.
 
     Raises:
-        ConfigError: The encoder cannot be built at this size.
+        ConfigError: The encoder cannot be built for inputs of this shape.
     """
     import keras
 
-    image = keras.Input((size, size, 3), dtype="uint8", name="image")
+    tensors = {name: kind.tensor(name) for name, kind in inputs.items()}
     try:
-        features = encoder.features(image, list(heads), precision, folded=folded)
+        features = encoder.features(inputs, tensors, list(heads), precision, folded=folded)
     except ValueError as error:
-        raise ConfigError(f"pack.image_size={size} does not fit this model: {str(error).splitlines()[0]}") from error
+        shapes = ", ".join(f"{name} {kind.shape}" for name, kind in inputs.items())
+        raise ConfigError(f"pack ({shapes}) does not fit this model: {str(error).splitlines()[0]}") from error
     outputs: dict[str, keras.KerasTensor] = {}
     for name, head in heads.items():
         outputs |= head.outputs(features[name], name, losses[name], statistics[name])
-    return keras.Model(image, outputs, name="manyheads")
+    only, *more = tensors.values()
+    # A dictionary of inputs would be taken apart in the order of the alphabet, and so would lists of arrays be.
+    return keras.Model([only, *more] if more else only, outputs, name="manyheads")
 
 
 def compile_heads(
@@ -154,6 +160,8 @@ def compile_heads(
     optimizer: keras.optimizers.Optimizer,
     weighting: Literal["fixed", "learned"] = "fixed",
     averaging: float = 0.0,
+    incomplete: Collection[str] = (),
+    form: str = "training_step",
 ) -> MultiHead:
     """Return ``model`` with its objective, compiled for training.
 
@@ -166,6 +174,8 @@ def compile_heads(
         optimizer: Changes the weights of the layers, and the learned weights of the losses.
         weighting: See ``MultiHead``.
         averaging: See ``MultiHead``.
+        incomplete: See ``MultiHead``.
+        form: How the objective reaches Keras, one of ``objective.FORMS``; it is the same in all of them.
 
     Raises:
         ConfigError: Losses, weights or outputs are those of other heads.
@@ -173,15 +183,16 @@ def compile_heads(
     for what, mapping in (("losses", losses), ("weights", weights)):
         if set(mapping) != set(heads):
             raise ConfigError(f"{what} are for {', '.join(sorted(mapping))}; the heads are {', '.join(sorted(heads))}")
-    from manyheads.objective import MultiHead
+    from manyheads.objective import FORMS
 
-    compiled = MultiHead(
+    compiled = FORMS[form](
         model,
         {name: head.term(name, losses[name], statistics[name]) for name, head in heads.items()},
         weights,
         {name: head.training_metrics(name) for name, head in heads.items()},
         learned=weighting == "learned",
         averaging=averaging,
+        incomplete=incomplete,
     )
     compiled.compile(optimizer=optimizer)
     # TensorFlow traces a step that makes variables twice, and tracing takes seconds.
@@ -220,15 +231,21 @@ def save(folder: Path, model: keras.Model, card: ModelCard) -> None:
     (folder / "model.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def load(folder: Path) -> SavedModel:
+def load(folder: Path, extensions: Sequence[str] = ()) -> SavedModel:
     """Load a saved model without running any code that it brings.
+
+    Args:
+        folder: What ``save`` filled.
+        extensions: Packages that heads and inputs of a user's own may be imported from.
 
     Raises:
         IntegrityError: A file is missing or damaged, or the model holds anything but Keras's own layers.
     """
     path = folder / "model.keras"
     try:
-        card = ModelCard.model_validate_json((folder / "model.json").read_text(encoding="utf-8"))
+        card = ModelCard.model_validate_json(
+            (folder / "model.json").read_text(encoding="utf-8"), context={"extensions": extensions}
+        )
         with zipfile.ZipFile(path) as archive:
             _refuse_foreign_classes(json.loads(archive.read("config.json")), path)
     except FileNotFoundError as error:
@@ -266,13 +283,13 @@ def _refuse_foreign_classes(node: Any, path: Path) -> None:
 
 
 @contextmanager
-def _rewritten(to_bfloat16: bool) -> Iterator[None]:
+def _rewritten_to_bfloat16() -> Iterator[None]:
     """Have TensorFlow rewrite functions that are called first in the body, so that convolutions are in bfloat16."""
     import tensorflow as tf
 
     option = "auto_mixed_precision_onednn_bfloat16"
     before = tf.config.optimizer.get_experimental_options().get(option, False)
-    tf.config.optimizer.set_experimental_options({option: to_bfloat16})
+    tf.config.optimizer.set_experimental_options({option: True})
     try:
         yield
     finally:
@@ -280,7 +297,7 @@ def _rewritten(to_bfloat16: bool) -> Iterator[None]:
 
 
 class Predictor:
-    """A model as a function of images, traced once for batches of every length."""
+    """A model as a function of arrays, traced once for batches of every length."""
 
     def __init__(
         self,
@@ -303,36 +320,48 @@ class Predictor:
 
         self.heads = dict(heads)
 
-        def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
-            straight: dict[str, tf.Tensor] = model(images, training=False)
+        def fed(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            in_order = [inputs[tensor.name] for tensor in model.inputs]
+            named: dict[str, tf.Tensor] = model(in_order if len(in_order) > 1 else in_order[0], training=False)
+            return named
+
+        def outputs(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            straight = fed(inputs)
             if not mirrored:
                 return straight
-            mirror = model(images[:, :, ::-1], training=False)
+            mirror = fed({name: x[:, :, ::-1] if x.shape.rank == IMAGES else x for name, x in inputs.items()})
             return {name: (values + mirror[name]) / 2 for name, values in straight.items()}
 
-        signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)]
-        self._outputs = tf.function(outputs, input_signature=signature)
-        with _rewritten(precision == fastest_precision() == "mixed_bfloat16"):
-            # TensorFlow rewrites a function when it is called first.
-            self._outputs(np.zeros((1, *model.input_shape[1:]), np.uint8))
+        signature = {tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs}
+        self._outputs = tf.function(outputs, input_signature=[signature])
+        if precision == fastest_precision() == "mixed_bfloat16":
+            with _rewritten_to_bfloat16():
+                # TensorFlow rewrites a function when it is called first.
+                self._outputs({name: tf.zeros(_example(spec.shape), spec.dtype) for name, spec in signature.items()})
 
     def __call__(
-        self, images: npt.NDArray[np.uint8], rows: npt.NDArray[np.integer[Any]] | None = None
+        self, inputs: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.integer[Any]] | None = None
     ) -> dict[str, Outputs]:
         """Return each head's outputs side by side, shape (n, units), float32.
 
         Args:
-            images: Shape (n, size, size, 3), uint8; a memory map is read batch by batch.
-            rows: Which of the images, and in which order; all by default.
+            inputs: Each input's samples, shape (n, ...); a memory map is read batch by batch.
+            rows: Which of the samples, and in which order; all by default.
         """
         collected: dict[str, list[Outputs]] = {name: [] for name in self.heads}
-        rows = np.arange(len(images)) if rows is None else rows
+        rows = np.arange(len(next(iter(inputs.values())))) if rows is None else rows
         for start in range(0, len(rows), PREDICTION_BATCH):
-            batch = self._outputs(images[rows[start : start + PREDICTION_BATCH]])
+            chosen = rows[start : start + PREDICTION_BATCH]
+            batch = self._outputs({name: values[chosen] for name, values in inputs.items()})
             values = {name: output.numpy() for name, output in batch.items()}
             for name, head in self.heads.items():
                 collected[name].append(side_by_side(head, name, values))
         return {name: np.concatenate(parts) for name, parts in collected.items()}
+
+
+def _example(shape: tf.TensorShape) -> list[int]:
+    """Return the shape of one sample; a text of open length is longer than any network needs."""
+    return [1, *(size or 512 for size in shape[1:])]
 
 
 def side_by_side(head: Head, name: str, outputs: Mapping[str, npt.NDArray[Any]]) -> Outputs:

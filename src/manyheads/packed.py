@@ -1,4 +1,4 @@
-"""The packed images: one array on disk, filled by worker processes, read through a memory map.
+"""The packed inputs: one array on disk for each, filled by worker processes, read through a memory map.
 
 A decoder is C code that meets files from anywhere. It runs in processes of its own, so that an image that
 ends or hangs one costs that image alone.
@@ -21,41 +21,41 @@ from concurrent.futures.process import BrokenProcessPool
 from io import FileIO
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from manyheads import images
-from manyheads.errors import IntegrityError, MachineError
+from manyheads.errors import IntegrityError, MachineError, Unreadable
+from manyheads.inputs import Input
 from manyheads.machine import available_cores
 
 CHUNK = 128
-"""Images that a worker gets at once."""
+"""Samples that a worker gets at once."""
 
 CHUNKS_IN_FLIGHT = 3
 """Chunks for each worker that are under way or done and not yet taken: what bounds the memory."""
 
 TIMEOUT_SECONDS = 120.0
-"""How long a chunk, and later a single image of it, may take: a thousand times what it does take."""
+"""How long a chunk, and later a single sample of it, may take: a thousand times what it does take."""
 
 MAX_LOST_WORKERS = 20
-"""So many dead workers are the machine's fault and not the images'."""
+"""So many dead workers are the machine's fault and not the samples'."""
 
 
-class Encoded(NamedTuple):
-    """The bytes of the image that belongs into a row of the array."""
+class Raw(NamedTuple):
+    """The bytes of the sample that belongs into a row of the array."""
 
     row: int
     data: bytes
 
 
 class Packed(NamedTuple):
-    """A row that was filled: the SHA-256 of the bytes, the fingerprint (16, 16) and the decoder's note."""
+    """A row that was filled: the SHA-256 of the bytes, the input's fingerprint, and its note."""
 
     row: int
     sha256: str
-    fingerprint: images.Pixels
+    fingerprint: npt.NDArray[np.uint8] | None
     note: str
 
 
@@ -67,18 +67,18 @@ class Refused(NamedTuple):
     reason: str
 
 
-Decoder = Callable[[bytes, int], images.Decoded]
-Work = Callable[[Sequence[Encoded]], list[Packed | Refused]]
+Work = Callable[[Sequence[Raw]], list[Packed | Refused]]
 
 
-def open_images(path: Path) -> npt.NDArray[np.uint8]:
-    """Map the packed images into memory, read-only: nothing is read before it is used.
+def open_packed(path: Path, kind: Input) -> npt.NDArray[Any]:
+    """Map a packed input into memory, read-only: nothing is read before it is used.
 
     Args:
         path: The ``.npy`` file that pack wrote.
+        kind: What it was packed as.
 
     Returns:
-        The images, shape (n, size, size, 3), uint8, RGB.
+        The samples, shape (n, ``*kind.shape``), of ``kind.dtype``.
 
     Raises:
         IntegrityError: The file is missing, damaged, or holds something else.
@@ -92,48 +92,42 @@ def open_images(path: Path) -> npt.NDArray[np.uint8]:
         raise IntegrityError(f"{path} is damaged ({' '.join(str(error).split())[:200]}): {remedy}") from error
     if not isinstance(array, np.ndarray):
         raise IntegrityError(f"{path} is an archive of arrays, not one array: {remedy}")
-    square_rgb = array.ndim == 4 and array.shape[1] == array.shape[2] and array.shape[3] == 3
-    if array.dtype != np.uint8 or not square_rgb:
+    if array.dtype != kind.dtype or array.shape[1:] != kind.shape:
+        wanted = ", ".join(map(str, ("n", *kind.shape)))
         found = f"{array.dtype} of shape {array.shape}"
-        raise IntegrityError(f"{path} holds {found}, not uint8 of shape (n, size, size, 3): {remedy}")
+        raise IntegrityError(f"{path} holds {found}, not {kind.dtype} of shape ({wanted}): {remedy}")
     return array
 
 
-def decode_into(
-    path: Path,
-    count: int,
-    size: int,
-    encoded: Iterable[Encoded],
-    decoder: Decoder = images.decode,
-    timeout: float = TIMEOUT_SECONDS,
+def encode_into(
+    path: Path, count: int, raw: Iterable[Raw], kind: Input, timeout: float = TIMEOUT_SECONDS
 ) -> Generator[Packed | Refused]:
-    """Make an array of ``count`` images at ``path`` and fill it, in as many processes as there are cores.
+    """Make an array of ``count`` samples at ``path`` and fill it, in as many processes as there are cores.
 
-    The workers write the pixels, so that only the bytes go to them and only findings come back. Memory is
+    The workers write the values, so that only the bytes go to them and only findings come back. Memory is
     bounded by the chunks in flight. Close the generator to end the workers early.
 
     Args:
-        path: The ``.npy`` file, of shape (count, size, size, 3), uint8. Other rows are zero.
+        path: The ``.npy`` file, of shape (count, ``*kind.shape``). Other rows are zero.
         count: Number of rows.
-        size: Height and width of an image in pixels.
-        encoded: Row and bytes of each image.
-        decoder: A function like ``images.decode`` that another process can import.
-        timeout: Seconds that a chunk, and an image that is tried alone, may take.
+        raw: Row and bytes of each sample.
+        kind: How the bytes are read; other processes must be able to import it.
+        timeout: Seconds that a chunk, and a sample that is tried alone, may take.
 
     Yields:
-        What became of each image. Beside the decoder's own codes there are ``DECODE_CRASHED`` and
-        ``DECODE_TIMEOUT`` for an image that ends its process, or takes too long, also when it is tried alone.
+        What became of each sample. Beside the input's own codes there are ``DECODE_CRASHED`` and
+        ``DECODE_TIMEOUT`` for a sample that ends its process, or takes too long, also when it is tried alone.
 
     Raises:
         MachineError: Workers die all the time.
         OSError: The array cannot be written.
     """
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
-    work = functools.partial(_decode_chunk, path, array.offset, size, decoder, timeout)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=kind.dtype, shape=(count, *kind.shape))
+    work = functools.partial(_encode_chunk, path, array.offset, kind, timeout)
     del array
     workers = available_cores()
-    waiting = iter(encoded)
-    pending: deque[tuple[list[Encoded], Future[list[Packed | Refused]]]] = deque()
+    waiting = iter(raw)
+    pending: deque[tuple[list[Raw], Future[list[Packed | Refused]]]] = deque()
     lost = 0
     pool = _start(workers)
     try:
@@ -146,8 +140,8 @@ def decode_into(
             try:
                 yield from future.result()
             except BrokenProcessPool:
-                # Nobody knows whose image it was, so all that was under way is done again, one by one.
-                suspects = [image for each in (chunk, *(other for other, _ in pending)) for image in each]
+                # Nobody knows whose sample it was, so all that was under way is done again, one by one.
+                suspects = [sample for each in (chunk, *(other for other, _ in pending)) for sample in each]
                 pending.clear()
                 pool.shutdown()
                 for outcome in _one_by_one(suspects, work, timeout):
@@ -157,7 +151,7 @@ def decode_into(
                     )
                     if lost > MAX_LOST_WORKERS:
                         raise MachineError(
-                            f"{lost} decoding processes died, more than images can account for: "
+                            f"{lost} decoding processes died, more than samples can account for: "
                             "free memory, or install Pillow anew"
                         ) from None
                     yield outcome
@@ -166,18 +160,18 @@ def decode_into(
         pool.shutdown(cancel_futures=True)
 
 
-def _one_by_one(suspects: Iterable[Encoded], work: Work, timeout: float) -> Iterator[Packed | Refused]:
+def _one_by_one(suspects: Iterable[Raw], work: Work, timeout: float) -> Iterator[Packed | Refused]:
     pool = _start(1)
     try:
-        for image in suspects:
+        for sample in suspects:
             began = time.monotonic()
             try:
-                yield from _submit(pool, work, [image]).result()
+                yield from _submit(pool, work, [sample]).result()
             except BrokenProcessPool:
                 if time.monotonic() - began < timeout:
-                    yield Refused(image.row, "DECODE_CRASHED", "the decoder's process died of it")
+                    yield Refused(sample.row, "DECODE_CRASHED", "the decoder's process died of it")
                 else:
-                    yield Refused(image.row, "DECODE_TIMEOUT", f"not decoded after {timeout:g} s")
+                    yield Refused(sample.row, "DECODE_TIMEOUT", f"not decoded after {timeout:g} s")
                 pool.shutdown()
                 pool = _start(1)
     finally:
@@ -189,7 +183,7 @@ def _start(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_worker)
 
 
-def _submit(pool: ProcessPoolExecutor, work: Work, chunk: Sequence[Encoded]) -> Future[list[Packed | Refused]]:
+def _submit(pool: ProcessPoolExecutor, work: Work, chunk: Sequence[Raw]) -> Future[list[Packed | Refused]]:
     try:
         return pool.submit(work, chunk)
     except BrokenProcessPool as error:
@@ -211,24 +205,22 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _decode_chunk(
-    path: Path, offset: int, size: int, decoder: Decoder, timeout: float, chunk: Sequence[Encoded]
-) -> list[Packed | Refused]:
+def _encode_chunk(path: Path, offset: int, kind: Input, timeout: float, chunk: Sequence[Raw]) -> list[Packed | Refused]:
     # Written through a file and not a memory map: a full disk is then an error and not a dead process.
     with path.open("r+b", buffering=0) as file, Path(os.devnull).open("w") as nowhere:
         faulthandler.dump_traceback_later(timeout, exit=True, file=nowhere)
         try:
-            return [_decode_one(file, offset, size, decoder, image) for image in chunk]
+            return [_encode_one(file, offset, kind, sample) for sample in chunk]
         finally:
             faulthandler.cancel_dump_traceback_later()
 
 
-def _decode_one(file: FileIO, offset: int, size: int, decoder: Decoder, image: Encoded) -> Packed | Refused:
+def _encode_one(file: FileIO, offset: int, kind: Input, sample: Raw) -> Packed | Refused:
     try:
-        pixels, note = decoder(image.data, size)
-    except images.Undecodable as refusal:
-        return Refused(image.row, refusal.code, refusal.reason)
-    file.seek(offset + image.row * pixels.nbytes)
-    if file.write(pixels.data) != pixels.nbytes:
+        values, note = kind.encode(sample.data)
+    except Unreadable as refusal:
+        return Refused(sample.row, refusal.code, refusal.reason)
+    file.seek(offset + sample.row * values.nbytes)
+    if file.write(values.data) != values.nbytes:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    return Packed(image.row, hashlib.sha256(image.data).hexdigest(), images.fingerprint(pixels), note)
+    return Packed(sample.row, hashlib.sha256(sample.data).hexdigest(), kind.fingerprint(values), note)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from manyheads.config import Config
 from manyheads.errors import IntegrityError
 from manyheads.heads import Labels
 from manyheads.layout import Layout
-from manyheads.packed import open_images
+from manyheads.packed import open_packed
 from manyheads.tables import read_samples, read_splits
 
 
@@ -22,14 +22,14 @@ class Part:
     """The samples of one part of the split.
 
     Attributes:
-        images: All packed images, shape (n_packed, size, size, 3), uint8, memory-mapped.
-        rows: Rows of ``images`` that belong to this part, shape (n,).
+        inputs: All packed samples of each input, shape (n_packed, ...), memory-mapped.
+        rows: Rows of ``inputs`` that belong to this part, shape (n,).
         paths: Path of each sample in the raw data.
-        labels: Each head's labels, shape (n,).
+        labels: Each head's labels, shape (n,) or (n, width).
         groups: Duplicate group of each sample.
     """
 
-    images: npt.NDArray[np.uint8]
+    inputs: dict[str, npt.NDArray[Any]]
     rows: npt.NDArray[np.int64]
     paths: list[str]
     labels: dict[str, Labels]
@@ -47,22 +47,30 @@ def load_part(config: Config, layout: Layout, name: Literal["train", "validation
     """
     samples = read_samples(layout.samples, config.data.heads)
     splits = read_splits(layout.splits)
-    images = open_images(layout.images)
+    inputs = {name: open_packed(layout.packed(name), kind) for name, kind in config.pack.items()}
     joined = samples.merge(splits[["path", "sha256", "part"]], on=["path", "sha256"], how="inner")
     if not len(joined) == len(samples) == len(splits):
         raise IntegrityError(f"{layout.splits} was not made from {layout.samples}: run `dvc repro split`")
-    if images.shape[1] != config.pack.image_size or samples["row"].max() >= len(images):
+    lengths = {name: len(values) for name, values in inputs.items()}
+    if len(set(lengths.values())) > 1 or samples["row"].max() >= min(lengths.values()):
         raise IntegrityError(
-            f"{layout.images} does not fit pack.image_size={config.pack.image_size}: run `dvc repro pack`"
+            f"{layout.samples.parent}: {', '.join(f'{name} has {n:,} samples' for name, n in lengths.items())} and "
+            f"{layout.samples.name} rows up to {samples['row'].max():,}: this does not fit; run `dvc repro pack`"
         )
     chosen = joined[joined["part"] == name]
     if chosen.empty:
         raise IntegrityError(f"{layout.splits} has no sample in part {name!r}: run `dvc repro split`")
-    labels = {head: chosen[head].to_numpy(np.int64, copy=True) for head in config.data.heads}
+    labels = {name: head.labels_of(name, chosen) for name, head in config.data.heads.items()}
     rows = chosen["row"].to_numpy(np.int64, copy=True)
-    return Part(images, rows, chosen["path"].tolist(), labels, chosen["group"].astype(str).tolist())
+    return Part(inputs, rows, chosen["path"].tolist(), labels, chosen["group"].astype(str).tolist())
 
 
 def label_table(part: Part) -> pd.DataFrame:
-    """Return a part's labels as a table, one column a head."""
-    return pd.DataFrame(part.labels)
+    """Return a part's labels as a table, one column a head or, where a label is several numbers, a number."""
+    columns = {}
+    for name, labels in part.labels.items():
+        if labels.ndim == 1:
+            columns[name] = labels
+        else:
+            columns |= {f"{name}_{i}": labels[:, i] for i in range(labels.shape[1])}
+    return pd.DataFrame(columns)

@@ -1,4 +1,4 @@
-"""Predict: a saved model on new images; needs no DVC and no MLflow."""
+"""Predict: a saved model on new samples; needs no DVC and no MLflow."""
 
 from __future__ import annotations
 
@@ -7,56 +7,70 @@ import itertools
 import logging
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from manyheads import archives, model
-from manyheads.errors import DataError
-from manyheads.images import Pixels, Undecodable, decode
-from manyheads.layout import Layout, project_root
+from manyheads.config import read_params
+from manyheads.datasets import table_contents
+from manyheads.errors import DataError, Unreadable
+from manyheads.inputs import Input
+from manyheads.layout import Layout, project_around, project_root
 from manyheads.machine import available_cores
 from manyheads.progress import track
 from manyheads.tables import write_table
 
 logger = logging.getLogger(__name__)
 
+Arrays = dict[str, npt.NDArray[Any]]
+Member = tuple[str, Mapping[str, bytes] | OSError]
+
 CHUNK = 64
-"""Images that a thread decodes at once."""
+"""Samples that a thread reads at once."""
 
 CHUNKS_IN_FLIGHT = 4
-"""Chunks for each thread that are decoded ahead of the model: what bounds the memory."""
+"""Chunks for each thread that are read ahead of the model: what bounds the memory."""
 
 EPILOG = """examples:
   python -m manyheads predict photograph.jpg
   python -m manyheads predict data/raw/UTKFace.tar.gz --output predictions.csv
   python -m manyheads predict holiday/ portrait.jpg --model models --output predictions.csv
+  python -m manyheads predict posts.csv --output predictions.csv       a model of texts or numbers: a column for each
 
-The table has a row for each image: its path, each head's value and the probability of each class, and in the column
-"error" why an image could not be read. The exit code is 3 when no image could be read."""
+The table has a row for each sample: its path, each head's value and the probability of each class, and in the column
+"error" why a sample could not be read. The exit code is 3 when none could be read."""
 
 
 def main(arguments: list[str]) -> None:
     """Parse the command line, predict, and write the table."""
     parser = argparse.ArgumentParser(
         prog="python -m manyheads predict", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Predict every head for JPEG images.",
+        description="Predict every head for new samples.",
     )  # fmt: skip
     parser.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="a JPEG file, a folder, a .tar.gz or a .zip"
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="a JPEG file, a folder, a .tar.gz or a .zip of images; a .csv or a .parquet",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="CSV to write (default: standard output)")
     parser.add_argument(
         "--model", type=Path, metavar="FOLDER", help="a trained model (default: models/ of the project)"
     )
     options = parser.parse_args(arguments)
-    members = [member for path in options.paths for member in [_members(path)]]
+    for path in options.paths:
+        if not path.exists():
+            raise DataError(f"{path} does not exist: give a JPEG file, a folder, an archive or a table")
     model.require_tensorflow()
-    saved = model.load(options.model or Layout(project_root()).model)
+    saved = model.load(options.model or Layout(project_root()).model, _prefixes())
+    members = [member for path in options.paths for member in [_members(path, list(saved.card.inputs))]]
     table = predict_all(saved, itertools.chain.from_iterable(members))
     if options.output is None:
         table.to_csv(sys.stdout, index=False, lineterminator="\n")
@@ -64,34 +78,46 @@ def main(arguments: list[str]) -> None:
         write_table(options.output, table)
     unread = int((table["error"] != "").sum())
     where = options.output or "standard output"
-    logger.info("predicted %d images, %d could not be read: %s", len(table) - unread, unread, where)
+    logger.info("predicted %d samples, %d could not be read: %s", len(table) - unread, unread, where)
     if unread == len(table):
-        raise DataError(f"no image could be read in {', '.join(map(str, options.paths))}: see the column 'error'")
+        raise DataError(f"no sample could be read in {', '.join(map(str, options.paths))}: see the column 'error'")
 
 
-def _members(path: Path) -> Iterator[tuple[str, bytes | OSError]]:
-    if not path.exists():
-        raise DataError(f"{path} does not exist: give a JPEG file, a folder or an archive")
-    if path.is_dir() or path.suffix.lower() not in (".jpg", ".jpeg"):
-        return archives.contents(path)
-    return iter([(str(path), path.read_bytes())])
+def _prefixes() -> Sequence[str]:
+    """Return the packages that the project, where there is one, lets a user's own heads be imported from."""
+    root = project_around()
+    params = root / "params.yaml" if root else None
+    return read_params(params).extensions if params and params.exists() else ()
 
 
-def predict_all(saved: model.SavedModel, members: Iterable[tuple[str, bytes | OSError]]) -> pd.DataFrame:
+def _members(path: Path, inputs: Sequence[str]) -> Iterator[Member]:
+    if path.suffix.lower() in (".csv", ".parquet"):
+        return table_contents(path, inputs)
+    if len(inputs) > 1:
+        raise DataError(f"the model takes {', '.join(inputs)}: give a table with these columns, not {path}")
+    files = (
+        archives.contents(path)
+        if path.is_dir() or path.suffix.lower() not in (".jpg", ".jpeg")
+        else iter([(str(path), path.read_bytes())])
+    )
+    return ((name, data if isinstance(data, OSError) else {inputs[0]: data}) for name, data in files)
+
+
+def predict_all(saved: model.SavedModel, members: Iterable[Member]) -> pd.DataFrame:
     """Predict every head for each member.
 
     Args:
         saved: The model.
-        members: Path and bytes of each image; an OSError stands for bytes that could not be read.
+        members: Path and bytes of each sample's inputs; an OSError stands for bytes that could not be read.
 
     Returns:
         One row a member, in their order: ``path``, the heads' columns (empty where unreadable), ``error``.
     """
     predictor = saved.predictor()
-    decoded = _decoded(track(members, "predicting"), saved.card.size)
-    tables = [_table(saved, predictor, batch) for batch in _batches(decoded, model.PREDICTION_BATCH)]
+    read = _read_ahead(track(members, "predicting"), saved.card.inputs)
+    tables = [_table(saved, predictor, batch) for batch in _batches(read, model.PREDICTION_BATCH)]
     if not tables:
-        raise DataError("there is no image in what was given")
+        raise DataError("there is no sample in what was given")
     return pd.concat(tables, ignore_index=True)
 
 
@@ -101,46 +127,46 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def _decoded(members: Iterable[tuple[str, bytes | OSError]], size: int) -> Iterator[tuple[str, Pixels | str]]:
-    """Decode ahead of the model, in as many threads as there are cores: Pillow lets go of Python's lock.
+def _read_ahead(members: Iterable[Member], inputs: Mapping[str, Input]) -> Iterator[tuple[str, Arrays | str]]:
+    """Read ahead of the model, in as many threads as there are cores: Pillow lets go of Python's lock.
 
     Yields:
-        Each member's path and pixels, shape (size, size, 3), uint8, or why it could not be read.
+        Each member's path and the values of its inputs, or why it could not be read.
     """
     cores = available_cores()
     with ThreadPoolExecutor(cores) as pool:
-        pending: deque[Future[list[tuple[str, Pixels | str]]]] = deque()
+        pending: deque[Future[list[tuple[str, Arrays | str]]]] = deque()
         for chunk in _batches(members, CHUNK):
-            pending.append(pool.submit(_decode, chunk, size))
+            pending.append(pool.submit(_read, chunk, inputs))
             if len(pending) > CHUNKS_IN_FLIGHT * cores:
                 yield from pending.popleft().result()
         while pending:
             yield from pending.popleft().result()
 
 
-def _decode(members: list[tuple[str, bytes | OSError]], size: int) -> list[tuple[str, Pixels | str]]:
-    outcomes: list[tuple[str, Pixels | str]] = []
+def _read(members: list[Member], inputs: Mapping[str, Input]) -> list[tuple[str, Arrays | str]]:
+    outcomes: list[tuple[str, Arrays | str]] = []
     for path, data in members:
         try:
             if isinstance(data, OSError):
                 raise data
-            outcomes.append((path, decode(data, size).pixels))
-        except Undecodable as problem:
+            outcomes.append((path, {name: kind.encode(data[name])[0] for name, kind in inputs.items()}))
+        except Unreadable as problem:
             outcomes.append((path, f"{problem.code}: {problem.reason}"))
         except OSError as problem:
             outcomes.append((path, f"IO_ERROR: {problem.strerror or problem}"))
     return outcomes
 
 
-def _table(saved: model.SavedModel, predictor: model.Predictor, batch: list[tuple[str, Pixels | str]]) -> pd.DataFrame:
+def _table(saved: model.SavedModel, predictor: model.Predictor, batch: list[tuple[str, Arrays | str]]) -> pd.DataFrame:
     errors = [outcome if isinstance(outcome, str) else "" for _, outcome in batch]
     table = pd.DataFrame({"path": [path for path, _ in batch], "error": errors})
-    images = {row: outcome for row, (_, outcome) in enumerate(batch) if not isinstance(outcome, str)}
+    read = {row: outcome for row, (_, outcome) in enumerate(batch) if not isinstance(outcome, str)}
     values = pd.DataFrame(index=table.index)
-    if images:
-        outputs = predictor(np.stack(list(images.values())))
+    if read:
+        outputs = predictor({name: np.stack([each[name] for each in read.values()]) for name in saved.card.inputs})
         columns: dict[str, Any] = {}
         for name, head in saved.card.heads.items():
             columns |= head.columns(name, outputs[name])
-        values = pd.DataFrame(columns, index=list(images)).reindex(table.index)
+        values = pd.DataFrame(columns, index=list(read)).reindex(table.index)
     return pd.concat([table[["path"]], values, table[["error"]]], axis=1)

@@ -1,6 +1,6 @@
 """The tables that stages hand on, as CSV: their columns in one place, checked when they are read.
 
-Text columns hold no missing values: an empty cell is the empty text. A head's labels stand in a column of its name.
+Text columns hold no missing values: an empty cell is the empty text. A head says which columns hold its labels.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import pandas as pd
 
 from manyheads.errors import IntegrityError
 from manyheads.files import write_aside
+from manyheads.heads import Head
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
 
 MAY_BE_EMPTY = {"note", "rule"}
+LABELS = {"Int64", "Float64"}
 REJECTED_COLUMNS = ["path", "stage", "code", "reason"]
 
 
@@ -41,43 +43,54 @@ def write_rejected(target: Path, rows: Iterable[tuple[str, str, str, str]]) -> N
     write_table(target, frame)
 
 
-def read_manifest(path: Path, heads: Iterable[str]) -> pd.DataFrame:
-    """Read the accepted names: ``path``, one label column a head (int64), ``note``."""
-    return _read(path, {"path": str, **dict.fromkeys(heads, int), "note": str}, unique="path", made_by="parse")
+def read_manifest(path: Path, heads: Mapping[str, Head]) -> pd.DataFrame:
+    """Read the accepted samples: ``path``, each head's columns of labels, ``note``."""
+    columns = {"path": "str", **_label_columns(heads), "note": "str"}
+    return _read(path, columns, unique="path", made_by="parse")
 
 
-def read_samples(path: Path, heads: Iterable[str]) -> pd.DataFrame:
+def read_samples(path: Path, heads: Mapping[str, Head]) -> pd.DataFrame:
     """Read the packed samples: ``row`` in the array, ``path``, labels, ``sha256``, ``group``, ``note``."""
-    columns = {"row": int, "path": str, **dict.fromkeys(heads, int), "sha256": str, "group": str, "note": str}
+    columns = {"row": "int64", "path": "str", **_label_columns(heads), "sha256": "str", "group": "str", "note": "str"}
     return _read(path, columns, unique="path", made_by="pack")
+
+
+def _label_columns(heads: Mapping[str, Head]) -> dict[str, str]:
+    return {column: head.label_dtype for name, head in heads.items() for column in head.label_columns(name)}
 
 
 def read_splits(path: Path) -> pd.DataFrame:
     """Read the parts: ``path``, ``sha256``, ``group``, ``part``, and for excluded samples the ``rule``."""
-    columns = dict.fromkeys(("path", "sha256", "group", "part", "rule"), str)
+    columns = dict.fromkeys(("path", "sha256", "group", "part", "rule"), "str")
     return _read(path, columns, unique="path", made_by="split")
 
 
-def _read(path: Path, columns: Mapping[str, type], unique: str, made_by: str) -> pd.DataFrame:
+def _read(path: Path, columns: Mapping[str, str], unique: str, made_by: str) -> pd.DataFrame:
     import pandera.pandas as pa
 
     remedy = f"make it anew with `python -m manyheads {made_by}` or `dvc repro {made_by}`"
     try:
-        dtypes = {name: str if kind is str else "int64" for name, kind in columns.items()}
-        frame = pd.read_csv(path, dtype=dtypes, keep_default_na=False, encoding="utf-8")
+        # An empty cell is a missing label, and the empty text elsewhere.
+        missing = {name: [""] for name, kind in columns.items() if kind in LABELS}
+        frame = pd.read_csv(path, dtype=dict(columns), keep_default_na=False, na_values=missing, encoding="utf-8")
         schema: pa.DataFrameSchema = pa.DataFrameSchema(
-            {name: pa.Column(kind, _checks(name, kind), unique=name == unique) for name, kind in columns.items()},
+            {
+                name: pa.Column(kind, _checks(name, kind), unique=name == unique, nullable=kind in LABELS)
+                for name, kind in columns.items()
+            },
             strict=True,
         )
-        return schema.validate(frame)
+        valid = schema.validate(frame)
+        whole = [name for name, kind in columns.items() if kind in LABELS and valid[name].notna().all()]
+        return valid.astype({name: columns[name].lower() for name in whole})
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing: {remedy}") from None
     except (ValueError, pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
         raise IntegrityError(f"{path} is damaged ({' '.join(str(error).split())[:200]}): {remedy}") from error
 
 
-def _checks(name: str, kind: type) -> list[pa.Check]:
+def _checks(name: str, kind: str) -> list[pa.Check]:
     import pandera.pandas as pa
 
     # A row that was cut off reads as empty cells.
-    return [pa.Check.str_length(min_value=1)] if kind is str and name not in MAY_BE_EMPTY else []
+    return [pa.Check.str_length(min_value=1)] if kind == "str" and name not in MAY_BE_EMPTY else []

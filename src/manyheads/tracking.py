@@ -171,8 +171,8 @@ class Run:
         self._attempt("traceback", lambda: mlflow.log_text(text, "traceback.txt"))
         self.tags({"error": " ".join(str(error).split())[:500] or type(error).__name__})
 
-    def model(self, model: keras.Model, heads: Mapping[str, Head], size: int) -> None:
-        """Log a model that takes uint8 images and returns every head by name, whoever loads it."""
+    def model(self, model: keras.Model, heads: Mapping[str, Head]) -> None:
+        """Log a model that takes plain inputs and returns every head by name, whoever loads it."""
         import keras
         import mlflow
         import numpy as np
@@ -184,7 +184,7 @@ class Run:
 
         def action() -> None:
             signature = ModelSignature(
-                Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size, 3), "image")]),
+                Schema([TensorSpec(np.dtype(x.dtype), tuple(n or -1 for n in x.shape), x.name) for x in model.inputs]),
                 Schema([TensorSpec(np.dtype(np.float32), (-1, *model.output[name].shape[1:]), name) for name in names]),
             )
             # Given explicitly: MLflow would otherwise start another process and import everything to find out.

@@ -24,7 +24,7 @@ from manyheads import fitting, tracking
 from manyheads import model as models
 from manyheads.config import Config, TrainConfig
 from manyheads.files import sha256_of, write_aside
-from manyheads.heads import LabelStatistics
+from manyheads.heads import Head, LabelStatistics
 from manyheads.layout import Layout, main_project
 from manyheads.machine import Precision, describe, fastest_precision
 from manyheads.parts import Part, label_table, load_part
@@ -63,7 +63,7 @@ def train(
 
     Args:
         config: The whole configuration.
-        inputs: Where the packed images and the split lie.
+        inputs: Where the packed samples and the split lie.
         outputs: Where the model and its history go.
         place: Name, tags and parent of the MLflow run.
         on_epoch: Called after each epoch with its number and figures; what it raises ends the training.
@@ -143,7 +143,7 @@ def _train(
     if state.exists():
         logger.info("going on after epoch %d of generation %d (%s)", len(progress.history), progress.generation, state)
     logger.info(
-        "training %s parameters on %d images, judged on %d, in %d epochs, %s",
+        "training %s parameters on %d samples, judged on %d, in %d epochs, %s",
         f"{network.count_params():,}", len(train), len(validation), settings.epochs, precision_of(settings),
     )  # fmt: skip
     start = time.monotonic()
@@ -171,7 +171,7 @@ def _train(
     folded = _for_inference(config, train, network)
     _write(outputs, config, folded, progress)
     _record_results(record, inputs, outputs, figures)
-    record.model(folded, heads, config.pack.image_size)
+    record.model(folded, heads)
     logger.info(
         "best epoch %d of %d, validation score %.3f; %.0f s",
         progress.best_epoch, settings.epochs, figures["best/val/score"], time.monotonic() - start,
@@ -197,9 +197,7 @@ def compiled(config: Config, train: Part, generation: int = 1) -> MultiHead:
     keras.utils.set_random_seed(_seed(config, generation))
     heads, loss, settings = config.data.heads, config.loss, config.train
     statistics = _label_statistics(config, train)
-    network = models.build(
-        config.model, heads, loss.functions, statistics, config.pack.image_size, precision_of(settings)
-    )
+    network = models.build(config.model, heads, loss.functions, statistics, config.pack, precision_of(settings))
     optimizer = fitting.optimizer_for(settings, max(1, len(train) // settings.batch_size))
     return models.compile_heads(
         network,
@@ -210,7 +208,14 @@ def compiled(config: Config, train: Part, generation: int = 1) -> MultiHead:
         optimizer,
         loss.weighting,
         averaging=settings.averaging,
+        incomplete=incomplete(heads, train),
+        form=loss.form,
     )
+
+
+def incomplete(heads: Mapping[str, Head], part: Part) -> list[str]:
+    """Return the heads that miss labels in a part."""
+    return [name for name, head in heads.items() if not head.present(part.labels[name]).all()]
 
 
 def _seed(config: Config, generation: int) -> int:
@@ -223,7 +228,7 @@ def _for_inference(config: Config, train: Part, trained: keras.Model) -> keras.M
         config.data.heads,
         config.loss.functions,
         _label_statistics(config, train),
-        config.pack.image_size,
+        config.pack,
         folded=True,
     )
     models.fold(trained, folded)
@@ -234,7 +239,7 @@ def _taught(config: Config, train: Part, trained: keras.Model) -> dict[str, npt.
     """Return what a finished generation makes of the training part, as targets of the next."""
     heads, statistics = config.data.heads, _label_statistics(config, train)
     teacher = models.Predictor(_for_inference(config, train, trained), heads, mirrored=config.train.mirrored)
-    outputs = teacher(train.images, train.rows)
+    outputs = teacher(train.inputs, train.rows)
     return {
         name: head.taught(outputs[name], config.loss.functions[name], statistics[name]) for name, head in heads.items()
     }
@@ -251,7 +256,7 @@ def _write(outputs: Layout, config: Config, model: keras.Model, progress: fittin
     write_table(outputs.history, history.drop(columns="train/seconds"))
     card = models.ModelCard(
         data=config.data.name,
-        size=config.pack.image_size,
+        inputs=config.pack,
         heads=config.data.heads,
         mirrored=config.train.mirrored,
         precision=precision_of(config.train),
@@ -271,7 +276,7 @@ def _write(outputs: Layout, config: Config, model: keras.Model, progress: fittin
 def shaped_by(config: Config, inputs: Layout) -> dict[str, str]:
     """Return all that shapes a training, by name: settings, data, split, code and library versions.
 
-    The samples table holds the hash of every image's bytes, so the array itself need not be read. The code is what
+    The samples table holds the hash of every sample's bytes, so the array itself need not be read. The code is what
     ``dvc.yaml`` lists for the stage.
     """
     settings = config.model_dump(mode="json", include={"seed", "model", "loss", "train", "pack"})
@@ -306,7 +311,10 @@ def _resume(inputs: Layout) -> Path:
 
 def precision_of(config: TrainConfig) -> Precision:
     """Return the dtype policy that a training has on this machine."""
-    return fastest_precision() if config.precision == "auto" else config.precision
+    if config.precision != "auto":
+        return config.precision
+    models.require_tensorflow()
+    return fastest_precision()
 
 
 @functools.cache

@@ -24,6 +24,7 @@ from manyheads import fitting, model
 from manyheads.config import Config, TrainConfig
 from manyheads.files import sha256_of
 from manyheads.heads import Outputs
+from manyheads.inputs import ImageInput
 from manyheads.layout import Layout, main_project
 from manyheads.machine import fastest_precision
 from manyheads.parts import Part, load_part
@@ -53,10 +54,10 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     for number, held_out in enumerate(_folds(folds), start=1):
         logger.info("fold %d of %d", number, config.audit.folds)
         predictor = _trained_without(config, inputs, train, held_out, validation, number)
-        predicted = predictor(train.images, train.rows[held_out])
+        predicted = predictor(train.inputs, train.rows[held_out])
         for name, values in predicted.items():
             collected[name].append(values)
-        of_validation.append(predictor(validation.images, validation.rows))
+        of_validation.append(predictor(validation.inputs, validation.rows))
     order = np.concatenate([np.flatnonzero(held_out) for held_out in _folds(folds)])
     tables = [
         ranked(
@@ -94,16 +95,17 @@ def ranked(config: Config, part: Part, outputs: Mapping[str, Outputs], name: str
     """Return every sample of a part with how much the outputs disagree with its label, one row a head and sample."""
     tables = []
     for head_name, head in config.data.heads.items():
-        labels = part.labels[head_name]
+        known = np.flatnonzero(head.present(part.labels[head_name]))
+        labels, values = part.labels[head_name][known], outputs[head_name][known]
         tables.append(
             pd.DataFrame(
                 {
                     "head": head_name,
-                    "path": part.paths,
+                    "path": [part.paths[row] for row in known],
                     "part": name,
                     "label": head.names(labels),
-                    "predicted": head.names(np.rint(head.values(outputs[head_name])).astype(np.int64)),
-                    "disagreement": np.round(head.disagreement(labels, outputs[head_name]), 4),
+                    "predicted": head.names(head.values(values)),
+                    "disagreement": np.round(head.disagreement(labels, values), 4),
                 }
             ).astype({"label": object, "predicted": object})
         )
@@ -136,7 +138,7 @@ def _trained_without(
     state = _state(inputs, shaped)
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
-    network = model.build(config.model, heads, losses, statistics, train.images.shape[1], str(settings.precision))
+    network = model.build(config.model, heads, losses, statistics, config.pack, str(settings.precision))
     compiled = model.compile_heads(
         network,
         heads,
@@ -168,11 +170,17 @@ def _settings(config: Config) -> TrainConfig:
         weight_decay=0.03,
         averaging=0.99,
         generations=1,
-        augment=0.5,
+        augment=0.5 if _changeable(config) else 0.0,
         mirrored=False,
         precision=fastest_precision(),
         deterministic=False,
     )
+
+
+def _changeable(config: Config) -> bool:
+    """Return whether images may be changed at random: there are some, and no label is a place in them."""
+    pictured = any(isinstance(kind, ImageInput) for kind in config.pack.values())
+    return pictured and not any(head.moves_with_the_image for head in config.data.heads.values())
 
 
 def shaped_by(config: Config, inputs: Layout, fold: int) -> dict[str, str]:

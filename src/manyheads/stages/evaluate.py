@@ -32,16 +32,14 @@ logger = logging.getLogger(__name__)
 def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     """Judge the trained model on the test part."""
     model.require_tensorflow()
-    saved = model.load(inputs.model)
+    saved = model.load(inputs.model, config.extensions)
     heads = config.data.heads
-    if saved.card.heads != heads or saved.card.size != config.pack.image_size:
-        raise IntegrityError(
-            f"{inputs.model} was trained with other heads or another pack.image_size: run `dvc repro train`"
-        )
+    if saved.card.heads != heads or saved.card.inputs != config.pack:
+        raise IntegrityError(f"{inputs.model} was trained with other heads or inputs: run `dvc repro train`")
     test, validation = load_part(config, inputs, "test"), load_part(config, inputs, "validation")
     predictor = saved.predictor()
-    predicted = predictor(test.images, test.rows)
-    for_temperatures = predictor(validation.images, validation.rows)
+    predicted = predictor(test.inputs, test.rows)
+    for_temperatures = predictor(validation.inputs, validation.rows)
     _refuse_what_is_not_finite({**predicted, **for_temperatures}, inputs)
     train = load_part(config, inputs, "train")
     baselines = trivial_baselines(heads, train.labels, test.labels)
@@ -56,7 +54,7 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     )
     _write(outputs, inputs, heads, test, predicted, metrics, evaluation)
     _record(config, inputs, outputs, test, metrics, evaluation)
-    logger.info("evaluated %d test images: score %.3f of at most %d", len(test), metrics["score"], len(heads))
+    logger.info("evaluated %d test samples: score %.3f of at most %d", len(test), metrics["score"], len(heads))
 
 
 def summary(
@@ -86,8 +84,7 @@ def prediction_table(heads: Mapping[str, Head], part: Part, outputs: Mapping[str
     """Return one row a sample: ``path``, ``group``, and each head's label (``<head>_label``) and prediction columns."""
     columns: dict[str, Any] = {"path": part.paths, "group": part.groups}
     for name, head in heads.items():
-        columns[f"{name}_label"] = head.names(part.labels[name])
-        columns |= head.columns(name, outputs[name])
+        columns |= head.written(name, part.labels[name]) | head.columns(name, outputs[name])
     return pd.DataFrame(columns)
 
 
@@ -104,7 +101,8 @@ def _write(
     with write_aside(outputs.head_reports) as folder:
         folder.mkdir()
         for name, head in heads.items():
-            report = head.report(test.labels[name], predicted[name])
+            known = head.present(test.labels[name])
+            report = head.report(test.labels[name][known], predicted[name][known])
             (folder / f"{name}.txt").write_text(report.text, encoding="utf-8")
             (folder / f"{name}.json").write_text(json.dumps(report.data, indent=2) + "\n", encoding="utf-8")
     with write_aside(outputs.figures) as folder:

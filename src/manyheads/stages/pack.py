@@ -1,55 +1,66 @@
-"""Pack: decode every image once, into one array that training maps into memory.
+"""Pack: read every input of every sample once, into arrays that training maps into memory.
 
-Reads ``data/manifest.csv`` and the raw data; writes the folder ``data/packed``: ``images.npy`` with one row
-for each row of the manifest, ``samples.csv`` with labels, content hash and duplicate group of each decoded
-image, and ``rejected.csv`` with what could not be decoded. Training then reads pixels at the speed of memory,
-and nothing after this stage opens an image file.
+Reads ``data/manifest.csv`` and the raw data; writes the folder ``data/packed``: for each input an array such as
+``image.npy`` with one row for each row of the manifest, ``samples.csv`` with labels, content hash and duplicate group
+of each sample, and ``rejected.csv`` with what could not be read. Training then reads at the speed of memory, and
+nothing after this stage opens the raw data.
 """
 
+import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
-from manyheads import archives, images, packed, progress, tables
+from manyheads import datasets, packed, progress, tables
 from manyheads.config import Config
 from manyheads.duplicates import Duplicates, group_duplicates
 from manyheads.errors import DataError, IntegrityError
 from manyheads.files import write_aside
+from manyheads.inputs import ImageInput, Input
 from manyheads.layout import Layout
 
 logger = logging.getLogger(__name__)
 
 
 def run(config: Config, inputs: Layout, outputs: Layout) -> None:
-    """Decode the manifest's images and write ``data/packed`` whole.
+    """Encode the manifest's samples and write ``data/packed`` whole.
 
     Raises:
-        DataError: Too large a share of the images cannot be decoded, or all of them.
-        IntegrityError: The raw data no longer holds an image of the manifest.
+        DataError: Too large a share of the samples cannot be read, or all of them.
+        IntegrityError: The raw data no longer holds a sample of the manifest.
         MachineError: The folder cannot be written.
     """
     manifest = tables.read_manifest(inputs.manifest, config.data.heads)
     paths = manifest["path"].tolist()
     source = inputs.root / config.data.path
-    with write_aside(outputs.images.parent) as folder:
+    dataset = datasets.get(config.data.name, config.extensions)
+    folder_of = outputs.samples.parent
+    with write_aside(folder_of) as folder:
         folder.mkdir()
         began = time.monotonic()
-        accepted, refused = decode_manifest(
-            manifest, archives.contents(source), folder / outputs.images.name, config.pack.image_size, source
-        )
+        by_input: dict[str, list[packed.Packed]] = {}
+        refusals: dict[int, packed.Refused] = {}
+        for name, kind in config.pack.items():
+            members = (
+                (path, data if isinstance(data, OSError) else data[name])
+                for path, data in dataset.contents(source, [name])
+            )
+            target = folder / outputs.packed(name).name
+            by_input[name], refused = encode_manifest(manifest, members, target, kind, source, f"pack {name}")
+            for refusal in refused:
+                refusals.setdefault(refusal.row, refusal)
         seconds = time.monotonic() - began
+        refused = [refusals[row] for row in sorted(refusals)]
         check_share(paths, refused, config.data.max_reject_fraction)
-        duplicates = group_duplicates(
-            [sample.sha256 for sample in accepted],
-            np.stack([sample.fingerprint for sample in accepted]),
-            config.pack.duplicate_correlation,
-        )
+        accepted = together(by_input, refusals)
+        duplicates = group_duplicates([sample.sha256 for sample in accepted], *_photographs(config.pack, accepted))
         samples = sample_table(manifest, accepted, duplicates)
         if len(samples) + len(refused) != len(manifest):
             raise IntegrityError(
@@ -63,10 +74,9 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
         )
     converted = Counter(sample.note for sample in accepted if sample.note)
     logger.info(
-        "packed %d images at %d x %d (%.0f images/s), converted: %s; rejected: %s",
+        "packed %d samples, %s (%.0f a second), converted: %s; rejected: %s",
         len(samples),
-        config.pack.image_size,
-        config.pack.image_size,
+        ", ".join(f"{name} {' x '.join(map(str, kind.shape))}" for name, kind in config.pack.items()),
         len(manifest) / seconds,
         _listed(converted),
         _listed(Counter(row.code for row in refused)),
@@ -79,58 +89,85 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     )
 
 
-def decode_manifest(
+def together(by_input: Mapping[str, list[packed.Packed]], refusals: Container[int]) -> list[packed.Packed]:
+    """Return what is known of each sample whose inputs could all be read, in the order of the rows.
+
+    The hash of a sample with several inputs is that of the hashes of their bytes.
+    """
+    first, *others = by_input.values()
+    if not others:
+        return first
+    rows = [{sample.row: sample for sample in samples} for samples in by_input.values()]
+    found = []
+    for row in sorted(set.intersection(*(set(samples) for samples in rows))):
+        if row not in refusals:
+            parts = [samples[row] for samples in rows]
+            digest = hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()
+            notes = {part.note: None for part in parts if part.note}
+            found.append(packed.Packed(row, digest, None, "; ".join(notes)))
+    return found
+
+
+def _photographs(inputs: Mapping[str, Input], accepted: Sequence[packed.Packed]) -> tuple[Any, float]:
+    """Return the fingerprints and the correlation that make two samples duplicates; none without a lone image."""
+    kinds = list(inputs.values())
+    if len(kinds) == 1 and isinstance(kinds[0], ImageInput):
+        return np.stack([cast("Any", sample.fingerprint) for sample in accepted]), kinds[0].duplicate_correlation
+    return None, 1.0
+
+
+def encode_manifest(
     manifest: pd.DataFrame,
     members: Iterable[tuple[str, bytes | OSError]],
     target: Path,
-    size: int,
+    kind: Input,
     source: Path,
-    decoder: packed.Decoder = images.decode,
+    doing: str = "pack",
     timeout: float = packed.TIMEOUT_SECONDS,
 ) -> tuple[list[packed.Packed], list[packed.Refused]]:
-    """Decode the manifest's images into an array whose rows are the manifest's.
+    """Encode one input of the manifest's samples into an array whose rows are the manifest's.
 
     Args:
-        manifest: The accepted names, n rows.
-        members: Path and bytes of each file of the raw data, in any order. Those that the manifest lacks are
+        manifest: The accepted samples, n rows.
+        members: Path and bytes of each sample of the raw data, in any order. Those that the manifest lacks are
             skipped.
-        target: The array's file, (n, size, size, 3), uint8.
-        size: Height and width of a packed image in pixels.
+        target: The array's file, (n, ``*kind.shape``).
+        kind: How the bytes are read.
         source: The raw data, for messages.
-        decoder: See ``packed.decode_into``.
-        timeout: See ``packed.decode_into``.
+        doing: What the progress bar says.
+        timeout: See ``packed.encode_into``.
 
     Returns:
         What was packed and what was refused, each in the order of the rows.
 
     Raises:
         DataError: The manifest is empty.
-        IntegrityError: The raw data lacks an image of the manifest.
+        IntegrityError: The raw data lacks a sample of the manifest.
     """
     if manifest.empty:
-        raise DataError("data/manifest.csv has no rows: run `python -m manyheads parse` on data with images")
+        raise DataError("data/manifest.csv has no rows: run `python -m manyheads parse` on data with samples")
     rows = {path: row for row, path in enumerate(manifest["path"])}
     accepted: list[packed.Packed] = []
     refused: list[packed.Refused] = []
 
-    def wanted() -> Iterator[packed.Encoded]:
+    def wanted() -> Iterator[packed.Raw]:
         for path, data in members:
             if (row := rows.pop(path, None)) is None:
                 continue
             if isinstance(data, OSError):
                 refused.append(packed.Refused(row, "IO_ERROR", data.strerror or str(data)))
             else:
-                yield packed.Encoded(row, data)
+                yield packed.Raw(row, data)
 
-    with closing(packed.decode_into(target, len(manifest), size, wanted(), decoder, timeout)) as outcomes:
-        for outcome in progress.track(outcomes, "pack", len(manifest)):
+    with closing(packed.encode_into(target, len(manifest), wanted(), kind, timeout)) as outcomes:
+        for outcome in progress.track(outcomes, doing, len(manifest)):
             if isinstance(outcome, packed.Packed):
                 accepted.append(outcome)
             else:
                 refused.append(outcome)
     if rows:
         raise IntegrityError(
-            f"{source} lacks {len(rows)} images of data/manifest.csv, such as {min(rows)!r}: "
+            f"{source} lacks {len(rows)} samples of data/manifest.csv, such as {min(rows)!r}: "
             "the raw data changed; run `python -m manyheads parse` again"
         )
     return sorted(accepted, key=_row), sorted(refused, key=_row)
@@ -146,7 +183,7 @@ def check_share(paths: list[str], refused: list[packed.Refused], most: float) ->
         return
     codes = _listed(Counter(row.code for row in refused))
     raise DataError(
-        f"{len(refused)} of {len(paths)} images cannot be decoded ({codes}; such as "
+        f"{len(refused)} of {len(paths)} samples cannot be read ({codes}; such as "
         f"{paths[refused[0].row]!r}: {refused[0].reason}), more than data.max_reject_fraction={most:g}: "
         "mend or remove them, or raise it; nothing was written"
     )

@@ -11,7 +11,7 @@ import json
 import logging
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from manyheads import cards, datasets, report_page, tracking
 from manyheads.config import Config
 from manyheads.errors import IntegrityError
 from manyheads.files import sha256_of, write_text
+from manyheads.inputs import ImageInput
 from manyheads.layout import Layout
-from manyheads.packed import open_images
+from manyheads.packed import open_packed
 from manyheads.report_page import Contents
 from manyheads.tables import read_samples, read_splits
 
@@ -63,13 +64,7 @@ def gather(config: Config, inputs: Layout) -> Contents:
     rejected = pd.concat([pd.read_csv(inputs.rejected), pd.read_csv(inputs.undecodable)])
     by_code = Counter(zip(rejected["stage"], rejected["code"], strict=True))
     learned = config.loss.weighting == "learned"
-    images = open_images(inputs.images)
-    rows = dict(zip(samples["path"], samples["row"], strict=True))
-
-    def pictures(paths: Sequence[str]) -> npt.NDArray[np.uint8]:
-        return np.asarray(images[[rows[path] for path in paths]])
-
-    split, words = _json(inputs, "split_counts"), datasets.get(config.data.name).DOCUMENTATION
+    split, words = _json(inputs, "split_counts"), datasets.get(config.data.name, config.extensions).documentation
     return Contents(
         heads=heads,
         manifest=samples,
@@ -92,9 +87,21 @@ def gather(config: Config, inputs: Layout) -> Contents:
         published=words.published,
         published_by=words.published_by,
         published_bins=words.published_bins,
-        images=pictures,
+        images=_pictures(config, inputs, samples),
         provenance=_provenance(config, inputs),
     )
+
+
+def _pictures(
+    config: Config, inputs: Layout, samples: pd.DataFrame
+) -> Callable[[Sequence[str]], npt.NDArray[np.uint8]] | None:
+    """Return what looks up samples' images by their paths, or None if no input is an image."""
+    pictured = [(name, kind) for name, kind in config.pack.items() if isinstance(kind, ImageInput)]
+    if not pictured:
+        return None
+    images = open_packed(inputs.packed(pictured[0][0]), pictured[0][1])
+    rows = dict(zip(samples["path"], samples["row"], strict=True))
+    return lambda paths: np.asarray(images[[rows[path] for path in paths]])
 
 
 def _predictions(inputs: Layout, splits: pd.DataFrame) -> pd.DataFrame:

@@ -24,7 +24,8 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     data of the main project is then used.
     """
     target = outputs.root / config.data.path
-    datasets.get(config.data.name).provide(target, main_project(inputs.root) / config.data.path)
+    dataset = datasets.get(config.data.name, config.extensions)
+    dataset.provide(target, main_project(inputs.root) / config.data.path)
     logger.info("%s data: %s, %.1f MB", config.data.name, config.data.path, _size(target) / 1e6)
 
 

@@ -176,7 +176,8 @@ def without_reviewed(samples: pd.DataFrame, dealt: Dealt, reviewed: set[str]) ->
 
 def conflicts(samples: pd.DataFrame, heads: Heads) -> npt.NDArray[np.bool_]:
     """Return for each sample whether its duplicate group holds two labels for some head, shape (n,)."""
-    labels = samples.groupby("group")[list(heads)].transform("nunique")
+    columns = [column for name, head in heads.items() for column in head.label_columns(name)]
+    labels = samples.groupby("group")[columns].transform("nunique")
     return (labels > 1).any(axis=1).to_numpy(dtype=bool)
 
 
@@ -236,7 +237,7 @@ def strata(groups: pd.DataFrame, heads: Heads, needed: int) -> pd.Series[int]:
         Numbers of strata under the index of ``groups``.
     """
     cells = pd.DataFrame(
-        {name: head.strata(groups[name].to_numpy()) for name, head in heads.items()}, index=groups.index
+        {name: head.strata(head.labels_of(name, groups)) for name, head in heads.items()}, index=groups.index
     )
     kept = sorted(heads, key=lambda name: len(heads[name].class_names), reverse=True)
     stratum = pd.Series(-1, index=groups.index)
@@ -370,7 +371,7 @@ def check_parts(samples: pd.DataFrame, heads: Heads, part: Names) -> list[str]:
                 f"split: the {name} part is empty: raise split.{name}, add samples, or mend its list of names"
             )
         for head_name, label, class_name in classes:
-            labelled = samples[head_name].to_numpy() == label
+            labelled = heads[head_name].labels_of(head_name, samples) == label
             if not (labelled & (part == name)).any():
                 dealt = (labelled & (part != EXCLUDED)).sum()
                 messages.append(
@@ -399,7 +400,9 @@ def count(
         "leaked": {column: int(parts["test"][column].isin(seen[column]).sum()) for column in ("sha256", "group")},
         "missing": {name: len(names) for name, names in missing.items()},
         "labels": {
-            name: {head_name: head.describe(parts[name][head_name].to_numpy()) for head_name, head in heads.items()}
+            name: {
+                head_name: head.describe(head.labels_of(head_name, parts[name])) for head_name, head in heads.items()
+            }
             for name in PARTS
         },
     }

@@ -1,0 +1,54 @@
+"""Numbers as they stand in a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import PositiveInt
+
+from manyheads.errors import Unreadable
+from manyheads.inputs.base import Encoded, Input
+
+if TYPE_CHECKING:
+    import keras
+
+
+class NumbersInput(Input):
+    """A row of numbers, float32; networks scale it as they need.
+
+    Attributes:
+        width: How many.
+    """
+
+    kind: Literal["numbers"] = "numbers"
+    width: PositiveInt = 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.width,)
+
+    @property
+    def dtype(self) -> str:
+        return "float32"
+
+    @property
+    def words(self) -> str:
+        return f"{self.width} number{'s' if self.width > 1 else ''}, float32"
+
+    def encode(self, data: bytes) -> Encoded:
+        """Read decimal numbers apart by blanks; see ``Input.encode``."""
+        try:
+            values = np.array([float(word) for word in data.decode("ascii").split()], dtype=np.float32)
+        except ValueError:
+            raise Unreadable("NUMBER_MALFORMED", f"{data[:40]!r} is no row of numbers") from None
+        if len(values) != self.width:
+            raise Unreadable("NUMBER_COUNT", f"{len(values)} numbers, not {self.width}")
+        if not np.isfinite(values).all():
+            raise Unreadable("NUMBER_MALFORMED", "a number is not finite")
+        return Encoded(values)
+
+    def tensor(self, name: str) -> keras.KerasTensor:
+        import keras
+
+        return keras.Input(self.shape, dtype="float32", name=name)

@@ -1,0 +1,79 @@
+"""A text of any length."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from manyheads.errors import Unreadable
+from manyheads.inputs.base import Encoded, Input
+
+if TYPE_CHECKING:
+    import keras
+
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+_IDS = re.compile(r"\s*\d+(\s+\d+)*\s*", re.ASCII)
+
+
+class TextInput(Input):
+    """A text as a sequence of token ids, cut or padded with 0 to a fixed length; the model takes any length.
+
+    Words have no vocabulary file: a word's id is a hash of it (the hashing trick: Weinberger et al., ICML 2009), so
+    nothing is learned from the texts before the split, and a model needs nothing beside its settings to read new ones.
+    Two words may share an id; with 50,000 ids and 10,000 words, one word in five does.
+
+    Attributes:
+        tokens: ``words``: case folded, every word and every mark for itself; ``ids``: the text is ids already, apart by
+            blanks, from 1 to below ``vocabulary``.
+        vocabulary: How many ids there are, with the 0 of the padding.
+        length: Tokens that are kept of a text.
+    """
+
+    kind: Literal["text"] = "text"
+    tokens: Literal["words", "ids"] = "words"
+    vocabulary: int = Field(ge=2)
+    length: PositiveInt
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    @property
+    def dtype(self) -> str:
+        return "int32"
+
+    @property
+    def words(self) -> str:
+        return f"texts as token ids below {self.vocabulary:,}, at most {self.length:,} of a text"
+
+    def encode(self, data: bytes) -> Encoded:
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise Unreadable("TEXT_ENCODING", f"not UTF-8: {error.reason} at byte {error.start}") from None
+        if not text.strip():
+            raise Unreadable("TEXT_EMPTY", "there is no text")
+        ids = self._given(text) if self.tokens == "ids" else self._hashed(text)
+        values = np.zeros(self.length, np.int32)
+        values[: min(len(ids), self.length)] = ids[: self.length]
+        return Encoded(values, "cut" if len(ids) > self.length else "")
+
+    def _given(self, text: str) -> list[int]:
+        if not _IDS.fullmatch(text):
+            raise Unreadable("TOKEN_MALFORMED", "not token ids apart by blanks")
+        ids = [int(word) for word in text.split()]
+        if outside := [token for token in ids if not 0 < token < self.vocabulary]:
+            raise Unreadable("TOKEN_RANGE", f"token id {outside[0]} is outside 1-{self.vocabulary - 1}")
+        return ids
+
+    def _hashed(self, text: str) -> list[int]:
+        return [1 + zlib.crc32(word.encode()) % (self.vocabulary - 1) for word in _TOKEN.findall(text.casefold())]
+
+    def tensor(self, name: str) -> keras.KerasTensor:
+        import keras
+
+        return keras.Input((None,), dtype="int32", name=name)
