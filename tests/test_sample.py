@@ -11,8 +11,7 @@ from PIL import Image
 
 from manyheads import images
 from manyheads.config import Config
-from manyheads.datasets import sample
-from manyheads.datasets.utkface import ParsedName, Rejection
+from manyheads.datasets import Record, Rejection, sample
 from manyheads.duplicates import group_duplicates
 from manyheads.errors import MachineError
 
@@ -34,7 +33,7 @@ def members(drawn: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def names(members: dict[str, bytes], make_config: Callable[..., Config]) -> dict[str, ParsedName]:
+def names(members: dict[str, bytes], make_config: Callable[..., Config]) -> dict[str, Record]:
     """Names that parse would accept: readable, and inside the label spaces of conf/data/sample.yaml."""
     heads = make_config().data.heads
     spaces = {
@@ -46,23 +45,23 @@ def names(members: dict[str, bytes], make_config: Callable[..., Config]) -> dict
     return {
         name: result
         for name, result in parsed.items()
-        if isinstance(result, ParsedName) and all(result.labels[key] in space for key, space in spaces.items())
+        if isinstance(result, Record) and all(result.labels[key] in space for key, space in spaces.items())
     }
 
 
 @pytest.fixture(scope="module")
-def decoded(members: dict[str, bytes], names: dict[str, ParsedName]) -> dict[str, images.Decoded | images.Undecodable]:
-    outcomes: dict[str, images.Decoded | images.Undecodable] = {}
+def decoded(members: dict[str, bytes], names: dict[str, Record]) -> dict[str, images.Decoded | images.Unreadable]:
+    outcomes: dict[str, images.Decoded | images.Unreadable] = {}
     for name in names:
         try:
             outcomes[name] = images.decode(members[name], 48)
-        except images.Undecodable as refusal:
+        except images.Unreadable as refusal:
             outcomes[name] = refusal
     return outcomes
 
 
 @pytest.fixture(scope="module")
-def accepted(decoded: dict[str, images.Decoded | images.Undecodable]) -> dict[str, images.Decoded]:
+def accepted(decoded: dict[str, images.Decoded | images.Unreadable]) -> dict[str, images.Decoded]:
     return {name: outcome for name, outcome in decoded.items() if isinstance(outcome, images.Decoded)}
 
 
@@ -114,7 +113,7 @@ def test_members_are_stored_sorted_and_unique(drawn: Path) -> None:
     assert drawn.stat().st_size < 10_000_000
 
 
-def test_names_are_malformed_as_planned(members: dict[str, bytes], names: dict[str, ParsedName]) -> None:
+def test_names_are_malformed_as_planned(members: dict[str, bytes], names: dict[str, Record]) -> None:
     refused = {name: sample.parse_name(name) for name in members if name not in names}
     codes = Counter(result.code if isinstance(result, Rejection) else "RANGE" for result in refused.values())
     assert codes == {"JUNK": len(sample.JUNK), "LABEL_MISSING": 2, "LABEL_EMPTY": 1, "RANGE": 1}
@@ -125,13 +124,13 @@ def test_names_are_malformed_as_planned(members: dict[str, bytes], names: dict[s
     ]
 
 
-def test_timestamps_are_unique_dates(members: dict[str, bytes], names: dict[str, ParsedName]) -> None:
+def test_timestamps_are_unique_dates(members: dict[str, bytes], names: dict[str, Record]) -> None:
     stamps = [name.rpartition("_")[2][:17] for name in names]
     assert len(set(stamps)) == len(names)
     assert all(stamp.isdecimal() for stamp in stamps)
 
 
-def test_labels_are_skewed_and_independent(names: dict[str, ParsedName]) -> None:
+def test_labels_are_skewed_and_independent(names: dict[str, Record]) -> None:
     age, gender, race = (np.array([name.labels[key] for name in names.values()]) for key in ("age", "gender", "race"))
     assert set(race) == set(range(5))
     assert np.bincount(race).argmax() == 0
@@ -146,9 +145,9 @@ def test_labels_are_skewed_and_independent(names: dict[str, ParsedName]) -> None
 
 
 def test_contents_are_refused_and_converted_as_planned(
-    decoded: dict[str, images.Decoded | images.Undecodable],
+    decoded: dict[str, images.Decoded | images.Unreadable],
 ) -> None:
-    codes = Counter(outcome.code for outcome in decoded.values() if isinstance(outcome, images.Undecodable))
+    codes = Counter(outcome.code for outcome in decoded.values() if isinstance(outcome, images.Unreadable))
     assert sorted(codes.values()) == sorted(sample.UNDECODABLE.values())
     notes = [outcome.note.lower() for outcome in decoded.values() if isinstance(outcome, images.Decoded)]
     assert sum("grey" in note for note in notes) == sample.CONVERTED["greyscale"]
@@ -193,13 +192,13 @@ def _normalised(pictures: np.ndarray) -> np.ndarray:
 
 def test_groups_are_as_planned(
     members: dict[str, bytes],
-    names: dict[str, ParsedName],
+    names: dict[str, Record],
     accepted: dict[str, images.Decoded],
     make_config: Callable[..., Config],
 ) -> None:
     digests = [hashlib.sha256(members[name]).hexdigest() for name in accepted]
     fingerprints = np.stack([images.fingerprint(outcome.pixels) for outcome in accepted.values()])
-    found = group_duplicates(digests, fingerprints, make_config().pack.duplicate_correlation)
+    found = group_duplicates(digests, fingerprints, make_config().pack["image"].duplicate_correlation)
     assert found.identical_groups == sample.COPIES["identical"] + sample.CONFLICTING_COPIES["identical"]
     assert found.photograph_pairs == COPIES - found.identical_groups
     groups = defaultdict(list)
@@ -216,9 +215,7 @@ def test_groups_are_as_planned(
     }
 
 
-def test_marks_show_the_age_and_hues_the_race(
-    names: dict[str, ParsedName], accepted: dict[str, images.Decoded]
-) -> None:
+def test_marks_show_the_age_and_hues_the_race(names: dict[str, Record], accepted: dict[str, images.Decoded]) -> None:
     """Crude readings, far below what a network sees, are already well above chance."""
     pixels = np.stack([outcome.pixels for outcome in accepted.values()])
     age, race, gender = (np.array([names[name].labels[key] for name in accepted]) for key in ("age", "race", "gender"))

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from manyheads.datasets.utkface import ParsedName, Rejection, parse_name, provide
+from manyheads.datasets import Record, Rejection
+from manyheads.datasets.utkface import parse_name, provide
 from manyheads.errors import DataError, MachineError
 
 STAMP = "20170116174525125"
@@ -88,7 +89,7 @@ REJECTED = [
 @pytest.mark.parametrize("folder", ["", "UTKFace/", "data/crop part 1/é😀%'\"<b>/"])
 @pytest.mark.parametrize(("name", "labels", "note"), ACCEPTED)
 def test_accepted_name(folder: str, name: str, labels: tuple[int, int, int], note: str) -> None:
-    expected = ParsedName(dict(zip(("age", "gender", "race"), labels, strict=True)), note)
+    expected = Record(dict(zip(("age", "gender", "race"), labels, strict=True)), note)
     assert parse_name(folder + name) == expected
 
 
@@ -103,12 +104,12 @@ def test_rejected_name(folder: str, name: str, code: str) -> None:
 
 def test_junk_is_told_by_whole_parts_of_a_path() -> None:
     for path in ("my__MACOSX/", "a.DS_Store/", "desktop.ini/", "._a/", "a._b/"):
-        assert isinstance(parse_name(f"{path}25_1_0_{STAMP}.jpg"), ParsedName)
+        assert isinstance(parse_name(f"{path}25_1_0_{STAMP}.jpg"), Record)
 
 
 def test_path_of_255_bytes_is_accepted_and_of_256_is_not() -> None:
     name = f"/25_1_0_{STAMP}.jpg"
-    assert isinstance(parse_name("x" * (255 - len(name)) + name), ParsedName)
+    assert isinstance(parse_name("x" * (255 - len(name)) + name), Record)
     assert isinstance(parse_name("x" * (256 - len(name)) + name), Rejection)
 
 
@@ -128,7 +129,7 @@ def test_reason_tells_which_label_is_empty() -> None:
 def test_any_labels_and_moment_are_read_back(age: int, gender: int, race: int, moment, ending: str) -> None:
     stamp = f"{moment.year:04d}{moment:%m%d%H%M%S}{moment.microsecond // 1000:03d}"
     result = parse_name(f"UTKFace/{age}_{gender}_{race}_{stamp}{ending}")
-    assert result == ParsedName({"age": age, "gender": gender, "race": race}, "")
+    assert result == Record({"age": age, "gender": gender, "race": race}, "")
 
 
 NEAR_NAMES = st.lists(

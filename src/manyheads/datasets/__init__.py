@@ -1,14 +1,46 @@
-"""Datasets: where raw data comes from and what its names say; one module for each.
+"""Datasets: where raw data comes from and what its labels are; one module for each, with its ``DATASET``.
 
-A dataset module has two functions: ``provide(target, original)`` makes the raw data be at ``target`` or says how a
-person gets it, ``parse_name(path)`` reads the labels of one file. Its ``DOCUMENTATION`` is what the cards say of it.
+``base`` has the forms that raw data comes in: images named by their labels, a table, a COCO file beside images.
 """
 
+from collections.abc import Sequence
 from importlib import import_module
-from types import ModuleType
-from typing import Literal
+
+from manyheads import extensions
+from manyheads.datasets.base import Coco, Dataset, NamedImages, Record, Rejection, Table, table_contents
+from manyheads.datasets.documentation import Documentation
+from manyheads.errors import ConfigError
+
+__all__ = [
+    "BUILT_IN",
+    "Coco",
+    "Dataset",
+    "Documentation",
+    "NamedImages",
+    "Record",
+    "Rejection",
+    "Table",
+    "get",
+    "table_contents",
+]
+
+BUILT_IN = ("sample", "utkface", "posts", "questions", "objects", "table")
 
 
-def get(name: Literal["sample", "utkface"]) -> ModuleType:
-    """Return the module of a dataset by its configured name."""
-    return import_module(f"manyheads.datasets.{name}")
+def get(name: str, prefixes: Sequence[str] = ()) -> Dataset:
+    """Return a dataset.
+
+    Args:
+        name: One of ``BUILT_IN``, or a reference such as ``extensions.wine:DATASET``.
+        prefixes: Packages that references may import from.
+
+    Raises:
+        ConfigError: There is none of that name, or the reference may not be imported.
+    """
+    if ":" in name:
+        found = extensions.load(name, prefixes)
+        if not isinstance(found, Dataset):
+            raise ConfigError(f"data.name={name} is no Dataset")
+        return found
+    dataset: Dataset = import_module(f"manyheads.datasets.{name}").DATASET
+    return dataset

@@ -32,3 +32,22 @@ class Documentation(NamedTuple):
     published: Mapping[str, float] = {}
     published_by: str = ""
     published_bins: Mapping[str, tuple[int, ...]] = {}
+
+
+def drawn(purpose: str, labels: str) -> Documentation:
+    """Return what holds for every dataset that this project draws.
+
+    Args:
+        purpose: What it is for, "to try ...".
+        labels: What the labels are.
+    """
+    return Documentation(
+        origin=f"Drawn by this project from a fixed seed, {purpose}. It is about no person.",
+        labels=labels,
+        terms="Part of this project, under its license.",
+        citation="Not needed.",
+        intended="Trying, testing and showing the pipeline.",
+        out_of_scope="anything that is about people.",
+        ethics="Nobody is depicted or quoted; no harm is known.",
+        caveats="How well a model does on what a program drew says nothing of the world.",
+    )

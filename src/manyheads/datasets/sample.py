@@ -21,28 +21,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.fft import idctn
 
-from manyheads.datasets.documentation import Documentation
+from manyheads.datasets.base import NamedImages
+from manyheads.datasets.documentation import drawn
 from manyheads.datasets.utkface import parse_name
 from manyheads.files import write_aside
 
-__all__ = ["DOCUMENTATION", "parse_name", "provide"]
-
-DOCUMENTATION = Documentation(
-    origin=(
-        "Drawn by this project from a fixed seed, to try the pipeline on something that anybody has. The cards "
-        "depict no person and no group."
-    ),
-    labels=(
-        "Named as UTKFace's for the sake of its grammar: `age` is how many marks a card bears, `race` the hue of its"
-        " ground, `gender` the direction of its stripes. Counts are noisy, hues overlap, and one label in fifty is "
-        "wrong on purpose."
-    ),
-    terms="Part of this project, under its license.",
-    citation="Not needed.",
-    intended="Trying, testing and showing the pipeline.",
-    out_of_scope="anything that is about people.",
-    ethics="Nobody is depicted; no harm is known.",
-    caveats="How well a model does on drawn cards says nothing of photographs.",
+DOCUMENTATION = drawn(
+    "to try the pipeline on something that anybody has",
+    "Named as UTKFace's for the sake of its grammar: `age` is how many marks a card bears, `race` the hue of its "
+    "ground, `gender` the direction of its stripes. Counts are noisy, hues overlap, and one label in fifty is wrong on "
+    "purpose.",
 )
 
 SEED = 20170101
@@ -318,3 +306,6 @@ def _treated(card: NDArray[np.uint8], how: str) -> bytes:
             return _encoded(image.resize(image.size, Image.Resampling.BICUBIC, box=box))
         case _:
             raise ValueError(how)
+
+
+DATASET = NamedImages(DOCUMENTATION, parse_name, provide)

@@ -7,8 +7,8 @@ Zhang, Song and Qi, "Age Progression/Regression by Conditional Adversarial Autoe
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 
+from manyheads.datasets.base import NamedImages, Record, Rejection
 from manyheads.datasets.documentation import Documentation
 from manyheads.errors import DataError, MachineError
 
@@ -77,20 +77,6 @@ _UNSAFE_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2
 _FORMULA = re.compile(r"/[=+\-@]")
 
 
-class ParsedName(NamedTuple):
-    """The labels of an accepted name, and what was unusual about it."""
-
-    labels: dict[str, int]
-    note: str
-
-
-class Rejection(NamedTuple):
-    """Why a name was not accepted: a stable code, and a sentence for people."""
-
-    code: str
-    reason: str
-
-
 def provide(target: Path, original: Path) -> None:
     """Make the raw data be at ``target``: it is there, or a link is made to the main project's copy.
 
@@ -130,7 +116,7 @@ def _check_filled(path: Path) -> None:
         raise DataError(f"{path} is empty: get UTKFace 'aligned & cropped' from {ORIGIN} and put it there")
 
 
-def parse_name(path: str) -> ParsedName | Rejection:
+def parse_name(path: str) -> Record | Rejection:
     """Read the labels of one file from its name. Nothing is guessed or repaired, and no text makes it raise.
 
     Slips that leave the labels plain are accepted with a note: a blank or no dot before the ending, ``.pg``,
@@ -166,7 +152,7 @@ def parse_name(path: str) -> ParsedName | Rejection:
     if any(field[0] == "0" and field != "0" for field in fields):
         return Rejection("NAME_PATTERN", "A label has a leading zero; rename the file if the labels are known.")
     labels = {label: int(field) for label, field in zip(LABELS, fields, strict=True)}
-    return ParsedName(labels, _note(match["timestamp"], match["ending"]))
+    return Record(labels, _note(match["timestamp"], match["ending"]))
 
 
 def _unsafe(path: str) -> str | None:
@@ -196,3 +182,6 @@ def _is_date(timestamp: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+DATASET = NamedImages(DOCUMENTATION, parse_name, provide)

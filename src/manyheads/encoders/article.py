@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from manyheads.encoders.base import Encoder
+from manyheads.encoders.base import ImageEncoder
 
 if TYPE_CHECKING:
     import keras
 
 
-class ArticleEncoder(Encoder):
+class ArticleEncoder(ImageEncoder):
     """A branch of its own for each head: three convolutions of 16, 32 and 32 channels, then a dense layer of 128.
 
     At 198 x 198 pixels and the article's three heads the model has 3,192,648 parameters, as counted from the
@@ -28,7 +28,7 @@ class ArticleEncoder(Encoder):
 
     encoder: Literal["article"] = "article"
 
-    def features(
+    def image_features(
         self, images: keras.KerasTensor, heads: Sequence[str], precision: str, *, folded: bool
     ) -> dict[str, keras.KerasTensor]:
         """Return 128 features for each head from a branch of its own; see ``Encoder.features``."""

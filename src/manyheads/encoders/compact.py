@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from manyheads.encoders.base import Encoder
+from manyheads.encoders.base import ImageEncoder
 
 if TYPE_CHECKING:
     import keras
 
 
-class CompactEncoder(Encoder):
+class CompactEncoder(ImageEncoder):
     """A residual trunk (He et al., 2016) with global average pooling; every head gets the same features.
 
     Attributes:
@@ -35,7 +35,7 @@ class CompactEncoder(Encoder):
             raise ValueError(f"widths and blocks must be as many, got {len(self.widths)} and {len(self.blocks)}")
         return self
 
-    def features(
+    def image_features(
         self, images: keras.KerasTensor, heads: Sequence[str], precision: str, *, folded: bool
     ) -> dict[str, keras.KerasTensor]:
         """Return the same pooled features for every head, width ``widths[-1]``; see ``Encoder.features``."""

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from manyheads.encoders.base import Encoder
+from manyheads.encoders.base import ImageEncoder
 from manyheads.errors import ConfigError, MachineError
 
 if TYPE_CHECKING:
     import keras
 
 
-class PretrainedEncoder(Encoder):
+class PretrainedEncoder(ImageEncoder):
     """A network of ``keras.applications`` whose weights were learned elsewhere, trained on with all its layers.
 
     Those listed take plain 0-255 images, for they scale them themselves, and consist of Keras's own layers.
@@ -32,7 +32,7 @@ class PretrainedEncoder(Encoder):
     weights: str = Field(min_length=1)
     dropout: float = Field(ge=0, lt=1)
 
-    def features(
+    def image_features(
         self, images: keras.KerasTensor, heads: Sequence[str], precision: str, *, folded: bool
     ) -> dict[str, keras.KerasTensor]:
         """Return the same pooled features for every head; see ``Encoder.features``.

@@ -1,0 +1,40 @@
+"""No encoder at all: the heads get the numbers as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from manyheads.encoders.base import Encoder, described
+from manyheads.inputs import Input, NumbersInput
+
+if TYPE_CHECKING:
+    import keras
+
+
+class PassThroughEncoder(Encoder):
+    """Hands the numbers of all inputs to every head, side by side: each head is a linear model of them."""
+
+    encoder: Literal["pass_through"] = "pass_through"
+
+    def refuse(self, inputs: Mapping[str, Input]) -> str | None:
+        if all(isinstance(one, NumbersInput) for one in inputs.values()):
+            return None
+        return f"takes numbers, pack has {described(inputs)}"
+
+    def features(
+        self,
+        inputs: Mapping[str, Input],
+        tensors: Mapping[str, keras.KerasTensor],
+        heads: Sequence[str],
+        precision: str,
+        *,
+        folded: bool,
+    ) -> dict[str, keras.KerasTensor]:
+        """Return the inputs, shape (batch, sum of widths); see ``Encoder.features``."""
+        import keras
+
+        del inputs, precision, folded
+        joined = list(tensors.values())
+        features = joined[0] if len(joined) == 1 else keras.layers.Concatenate(dtype="float32", name="joined")(joined)
+        return dict.fromkeys(heads, features)
