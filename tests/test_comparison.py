@@ -236,8 +236,14 @@ def test_no_command_where_the_points_do_not_say_how():
 
 
 def test_every_kind_of_head_has_a_main_metric_that_a_comparison_reads():
-    kinds = [heads.Regression(unit="years", minimum=0, maximum=9), heads.Categorical(classes=("a", "b"))]
+    kinds = [
+        heads.Regression(unit="years", minimum=0, maximum=9),
+        heads.Categorical(classes=("a", "b")),
+        heads.Binary(classes=("a", "b")),
+        heads.Vector(unit="m", width=2, minimum=0, maximum=9),
+        heads.Box(of="a"),
+    ]
     assert {kind.main_metric for kind in kinds} == set(MAIN_METRICS)
     for kind in kinds:
         assert (kind.gain(0.6, 0.5) > 0) == MAIN_METRICS[kind.main_metric]
-    assert {type(kind) for kind in kinds} == set(heads.Head.__subclasses__())
+    assert {type(kind) for kind in kinds} == set(heads.HEADS.values())

@@ -30,7 +30,7 @@ def test_a_changed_split_or_pack_is_refused(locked):
 
 def test_a_missing_or_extra_packed_file_is_refused(locked):
     layout, config = locked
-    (layout.images.parent / "more.npy").write_bytes(b"")
+    (layout.samples.parent / "more.npy").write_bytes(b"")
     with pytest.raises(IntegrityError, match="data/packed is not what"):
         pipeline.require_data_as_locked(config, layout.root)
 
@@ -38,7 +38,7 @@ def test_a_missing_or_extra_packed_file_is_refused(locked):
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("pack.image_size=32", "pack.image_size=16, this asks for pack.image_size=32"),
+        ("pack.image.side=32", "pack.image.side=16, this asks for pack.image.side=32"),
         ("split=article", "split.method=clean, this asks for split.method=article"),
         ("data.heads.age.tolerance=3", r"data.heads.age.tolerance=5, this asks for data.heads.age.tolerance=3"),
     ],

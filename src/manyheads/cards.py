@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from manyheads import datasets
 from manyheads.config import Config
 from manyheads.page import render
@@ -26,7 +24,7 @@ def model_card(contents: Contents, config: Config) -> str:
         name=f"{config.data.name}, {config.model.encoder}, {config.loss.name}",
         heads=list(contents.heads),
         config=config,
-        words=datasets.get(config.data.name).DOCUMENTATION,
+        words=datasets.get(config.data.name, config.extensions).documentation,
         evaluation=contents.evaluation,
         headline=headline(contents),
         counts=contents.counts,
@@ -38,7 +36,7 @@ def data_card(contents: Contents, config: Config) -> str:
     """Return the data card, Markdown."""
     labels = {}
     for name, head in contents.heads.items():
-        counts = np.bincount(head.strata(contents.manifest[name].to_numpy(np.int64)), minlength=len(head.stratum_names))
+        counts = head.shares(head.labels_of(name, contents.manifest))
         labels[name] = ", ".join(
             f"{each} {n:,} ({n / counts.sum():.1%})" for each, n in zip(head.stratum_names, counts, strict=True)
         )
@@ -46,7 +44,7 @@ def data_card(contents: Contents, config: Config) -> str:
         "data_card.md",
         FILTERS,
         config=config,
-        words=datasets.get(config.data.name).DOCUMENTATION,
+        words=datasets.get(config.data.name, config.extensions).documentation,
         counts=contents.counts,
         rejected=contents.rejected.to_dict("records"),
         labels=labels,

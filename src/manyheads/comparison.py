@@ -27,8 +27,9 @@ SCORE = "score"
 CONFIDENCE = 0.95
 # More values than these are drawn as points and a line; a mean for each would be a mean of little.
 MAX_VALUES = 8
-# What a head is read by, in its own unit, and whether more of it is better.
-MAIN_METRICS = {"mae": False, "accuracy": True}
+# What a head is read by, in its own unit, and whether more of it is better; of a head that has several, the last. A
+# head of a user's own kind that has none of them is read by its gain alone.
+MAIN_METRICS = {"mae": False, "accuracy": True, "iou": True}
 # Settings that shape no figure: the first is a consequence of others, the second only says where runs are kept.
 IRRELEVANT = {"parameters", "tracking.experiment"}
 # Overrides that chose the points, not what a point is.

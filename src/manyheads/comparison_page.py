@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PAGE = "comparison.html"
 TABLE = "points.csv"
 
-METRIC_LABELS = {"mae": "MAE", "accuracy": "accuracy"}
+METRIC_LABELS = {"mae": "MAE", "accuracy": "accuracy", "iou": "IoU"}
 ROWS_ON_TERMINAL = 20
 MAX_TICKS = 6
 # So many stand side by side below a small plot.

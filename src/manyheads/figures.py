@@ -35,7 +35,8 @@ def draw_all(
     """
     _save(_curves(history, heads), folder / "curves.png")
     for name, head in heads.items():
-        _save(head.figure(name, labels[name], outputs[name]), folder / f"{name}.png")
+        known = head.present(labels[name])
+        _save(head.figure(name, labels[name][known], outputs[name][known]), folder / f"{name}.png")
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -129,6 +129,6 @@ def output_at(root: Path, path: Path, revision: str, target: Path) -> str:
     relative = str(path.relative_to(root))
     command = [sys.executable, "-m", "dvc", "get", str(root), relative, "--rev", revision, "--out", str(target)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if not done.returncode:
+    if done.returncode == 0:
         return ""
-    return next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "dvc get failed")[:200]
+    return " ".join(done.stderr.split())[:200] or f"dvc get ended with status {done.returncode}"

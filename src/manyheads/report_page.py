@@ -198,8 +198,10 @@ def _drawn(figure: Figure, caption: str, alternative: str, height: int = HEIGHT,
 def _label_shares(contents: Contents, name: str) -> Drawn:
     import plotly.graph_objects as go
 
-    head, labels = contents.heads[name], contents.manifest[name].to_numpy(np.int64)
-    counts = np.bincount(head.strata(labels), minlength=len(head.stratum_names))
+    head = contents.heads[name]
+    labels = head.labels_of(name, contents.manifest)
+    labels = labels[head.present(labels)]
+    counts = head.shares(labels)
     shares = counts / counts.sum()
     words = ", ".join(f"{each} {100 * share:.1f} %" for each, share in zip(head.stratum_names, shares, strict=True))
     figure = go.Figure()
@@ -213,6 +215,11 @@ def _label_shares(contents: Contents, name: str) -> Drawn:
         )
         figure.update_yaxes(tickformat=".0%")
         caption = f"{name}: share of each class among the accepted samples; in the bars, how many."
+    elif labels.ndim > 1:
+        for i, column in enumerate(head.label_columns(name)):
+            figure.add_histogram(x=labels[:, i], name=column, opacity=0.6, marker_color=COLOURS[i % len(COLOURS)])
+        figure.update_layout(barmode="overlay")
+        caption = f"{name}: samples with each value."
     else:
         every = np.bincount(labels)
         figure.add_bar(
@@ -338,10 +345,11 @@ def _results(contents: Contents, name: str) -> list[Drawn]:
         drawn.append(_confusion(name, head, contents.confusions[name]))
         drawn.append(_reliability(name, found["calibration"]))
     else:
-        drawn.append(_scatter(contents, name))
+        drawn += [_scatter(contents, column) for column in head.label_columns(name)]
+    if "by_predicted" in found:
         drawn.append(_by_bin(contents, name))
-        if "coverage" in found:
-            drawn.append(_coverage(name, found["coverage"]))
+    if "coverage" in found:
+        drawn.append(_coverage(name, found["coverage"]))
     if "selective" in found:
         drawn.append(_selective(name, head, found["selective"]))
     return drawn
@@ -430,7 +438,7 @@ def _error_bars(estimates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _scatter(contents: Contents, name: str) -> Drawn:
     import plotly.graph_objects as go
 
-    table = contents.predictions
+    table = contents.predictions.dropna(subset=[f"{name}_label"])
     labels, predicted = table[f"{name}_label"], table[name]
     ends = [float(min(labels.min(), predicted.min())), float(max(labels.max(), predicted.max()))]
     edges = np.linspace(ends[0], ends[1], 61)
@@ -449,12 +457,11 @@ def _scatter(contents: Contents, name: str) -> Drawn:
     figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": GREY, "dash": "dot"}, hoverinfo="skip")
     figure.update_xaxes(title="as labelled")
     figure.update_yaxes(title="as predicted")
-    r2 = contents.evaluation["heads"][name]["figures"]["r2"]
     return _drawn(
         figure,
         f"{name}: how many samples have which label and prediction, the lighter the more; on the dotted line a "
         "prediction is right.",
-        f"Map of labels and predictions of {name}, R² {estimate_text(r2, 'r2')}",
+        f"Map of labels and predictions of {name}",
         380,
     )
 
@@ -630,9 +637,9 @@ def _mistakes(contents: Contents) -> dict[str, list[Example]]:
             worst = wrong.assign(_sure=wrong[columns].max(axis=1)).sort_values("_sure", ascending=False)
             title = f"{name}: surest mistakes"
         else:
-            worst = table.assign(_error=(table[name] - table[f"{name}_label"]).abs()).sort_values(
-                "_error", ascending=False
-            )
+            labels, contributions = head.recorded(name, table)
+            errors = table.assign(_error=head.error(contributions))[head.present(labels)]
+            worst = errors.sort_values("_error", ascending=False)
             title = f"{name}: largest errors"
         found[title] = _shown(contents, worst.head(MISTAKES))
     return found
@@ -652,9 +659,9 @@ def _label_issues(contents: Contents) -> dict[str, list[Example]]:
 
 
 def _right(head: Head, name: str, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    if head.class_names:
-        return np.asarray(table[name] == table[f"{name}_label"])
-    return np.asarray((table[name] - table[f"{name}_label"]).abs() <= getattr(head, "tolerance", 0))
+    """Return which answers are good enough; where the label is missing, none is wrong."""
+    labels, contributions = head.recorded(name, table)
+    return head.right(contributions) | ~head.present(labels)
 
 
 def _addresses(contents: Contents, paths: Sequence[str]) -> list[str]:
@@ -671,13 +678,23 @@ def _addresses(contents: Contents, paths: Sequence[str]) -> list[str]:
 def _shown(contents: Contents, rows: pd.DataFrame) -> list[Example]:
     if contents.images is None or rows.empty:
         return []
+    right = {name: _right(head, name, rows) for name, head in contents.heads.items()}
     examples = []
-    for image, (_, row) in zip(_addresses(contents, rows["path"].tolist()), rows.iterrows(), strict=True):
+    for i, image in enumerate(_addresses(contents, rows["path"].tolist())):
         lines = []
         for name, head in contents.heads.items():
-            label, predicted = row[f"{name}_label"], row[name]
-            right = bool(_right(head, name, row.to_frame().T.infer_objects())[0])
-            shown = predicted if head.class_names else f"{predicted:.0f}"
-            lines.append((right, f"{shown}" if head.class_names and right else f"{shown} (labelled {label})"))
+            columns = head.label_columns(name)
+            predicted, label = (
+                " ".join(_cell(rows[column].iloc[i]) for column in chosen)
+                for chosen in (columns, [f"{column}_label" for column in columns])
+            )
+            known = f"{predicted} (labelled {label or 'nothing'})"
+            lines.append((bool(right[name][i]), predicted if predicted == label else known))
         examples.append(Example(image, lines))
     return examples
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if pd.isna(value) else f"{value:.3g}"
