@@ -8,7 +8,7 @@ LOCK := --universal --python-version 3.11 --quiet --upgrade --generate-hashes --
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro sweep params test check format ui lock clean
+.PHONY: help install repro sweep experiments params test check format ui lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,6 +33,9 @@ repro: install ## Run what is out of date on params.yaml, then print the test fi
 sweep: install ## Sweep loss weights and say which to take; ARGS='+sweep=loss_weights ...' for another than the sample's
 	dvc repro --quiet split
 	python -m manyheads train --multirun $(or $(ARGS),+sweep=sample hydra/launcher=joblib)
+
+experiments: install ## Run the other systems, each on data that it draws; the workspace stays as it is
+	for name in posts questions objects table; do dvc exp run --temp -S experiment=$$name || exit 1; done
 
 params: install ## Compose conf/ into params.yaml; ARGS='experiment=hour' for another choice
 	python -m manyheads params $(ARGS)

@@ -13,6 +13,7 @@ from manyheads.errors import ConfigError
 ROOT = Path(__file__).parents[1]
 NOT_IN_DEFAULTS = {"sweep", "search"}
 GROUPS = sorted(path for path in (ROOT / "conf").glob("*/*.yaml"))
+DATASETS = [path.stem for path in (ROOT / "conf/data").glob("*.yaml")]
 
 
 def test_params_yaml_is_what_conf_composes_to():
@@ -35,6 +36,8 @@ def test_every_option_composes(option):
     overrides = [f"{'+' if group in NOT_IN_DEFAULTS else ''}{group}={name}"]
     if (group, name) == ("split", "listed"):
         overrides += ["+split.files.train=a.csv", "+split.files.test=b.csv"]
+    # An option that is named after a dataset is for that one.
+    overrides += [f"data={data}" for data in DATASETS if group != "data" and name.split("_")[0] == data]
     assert config.compose(ROOT, overrides)
 
 
@@ -70,7 +73,7 @@ def test_a_sweep_names_its_command_points_and_nothing_but_what_is_swept(option):
         ("train.epochs=0", "'train.epochs': input should be greater than 0, got 0"),
         ("train.batch_size=0", "'train.batch_size'"),
         ("train.epochs=three", "'train.epochs': input should be a valid integer"),
-        ("pack.image_size=0", "'pack.image_size': input should be greater than or equal to 16, got 0"),
+        ("pack.image.side=0", "'pack.image.side': input should be greater than or equal to 16, got 0"),
         ("split.test=0.9", "train, validation and test must add up to 1, got 1.7"),
         ("+loss.weights.zage=1", "loss.weights names age, gender, race and zage; the heads are age, gender and race"),
         ("~loss.weights.age", "loss.weights names gender and race"),

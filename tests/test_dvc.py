@@ -12,7 +12,7 @@ import mlflow
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TINY = ["train.epochs=1", "model.widths=[8,8]", "model.blocks=[1,1]", "pack.image_size=16", "train.batch_size=256"]
+TINY = ["train.epochs=1", "model.widths=[8,8]", "model.blocks=[1,1]", "pack.image.side=16", "train.batch_size=256"]
 
 NOT_OURS = ("MLFLOW_", "DVC_", "PYTHONPATH")
 

@@ -19,11 +19,13 @@ PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 # From the ground up: a module imports from its own floor or lower ones. Commands and stages are the top.
 FLOORS = [
-    ["errors", "files", "interruption", "layout", "machine", "progress"],
-    ["archives", "augment", "duplicates", "heads", "heads.*", "images", "objective", "encoders", "encoders.*"],
+    ["errors", "extensions", "files", "interruption", "layout", "machine", "progress"],
+    ["archives", "augment", "duplicates", "heads", "heads.*", "images", "objective"],
+    ["inputs", "inputs.*"],
+    ["encoders", "encoders.*", "datasets", "datasets.*"],
     ["comparison", "config", "packed", "tables"],
     ["pipeline"],
-    ["datasets", "datasets.*", "evaluation", "evaluation.*", "figures", "model", "page", "parts", "tracking"],
+    ["evaluation", "evaluation.*", "figures", "model", "page", "parts", "tracking"],
     ["comparison_page", "report_page"],
     ["cards", "paired_page"],
     ["fitting"],
@@ -38,6 +40,7 @@ FLOORS = [
 PLUMBING = {
     "config",
     "errors",
+    "extensions",
     "files",
     "interruption",
     "layout",
@@ -49,7 +52,8 @@ PLUMBING = {
 }
 
 # Reached through the configuration, not by an import: heads and encoders are its values, datasets go by name.
-BY_NAME = {"heads", "heads.*", "encoders", "encoders.*", "datasets", "datasets.*"}
+FAMILIES = ("heads.", "inputs.", "encoders.", "datasets.")
+BY_NAME = {f"{family[:-1]}{members}" for family in FAMILIES for members in ("", ".*")}
 
 
 def modules() -> dict[str, Path]:
@@ -216,11 +220,11 @@ def test_a_stage_watches_the_settings_that_it_reads(stage):
 
 def test_each_module_has_its_tests():
     exempt = {"errors", "layout", "progress", "parts", "figures", "augment", "results", "params", "packed"}
-    exempt |= {"stages", "datasets", "documentation", "encoders", "evaluation", "__main__"}
+    exempt |= {"stages", "datasets", "documentation", "encoders", "evaluation", "inputs", "__main__"}
     # What the report draws is tested through the stage, two models' page through compare.
     exempt |= {"cards", "page", "report_page", "paired_page"}
     for name in MODULES:
-        if name and name.split(".")[-1] not in exempt and not name.startswith(("encoders.", "heads.")):
+        if name and name.split(".")[-1] not in exempt and not name.startswith(FAMILIES):
             assert (ROOT / "tests" / f"test_{name.split('.')[-1]}.py").is_file(), name
 
 
