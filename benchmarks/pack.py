@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from manyheads import archives, packed
+from manyheads.inputs import ImageInput
 
 
 class Measured(NamedTuple):
@@ -52,11 +53,10 @@ def pack(archive: Path, size: int) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         encoded = (
-            packed.Encoded(row, data)
-            for row, (_, data) in enumerate(archives.contents(archive))
-            if isinstance(data, bytes)
+            packed.Raw(row, data) for row, (_, data) in enumerate(archives.contents(archive)) if isinstance(data, bytes)
         )
-        outcomes = packed.decode_into(Path(folder) / "images.npy", count, size, encoded)
+        image = ImageInput(side=size, duplicate_correlation=1)
+        outcomes = packed.encode_into(Path(folder) / "image.npy", count, encoded, image)
         done = sum(isinstance(outcome, packed.Packed) for outcome in outcomes)
         seconds = time.perf_counter() - began
     workers = packed.available_cores() * _peak(resource.RUSAGE_CHILDREN)

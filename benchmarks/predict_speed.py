@@ -26,12 +26,12 @@ def save(folder, recipe):
     from omegaconf import OmegaConf
 
     settings = config.load(OmegaConf.create(config.compose(project_root(), [f"experiment={recipe}"])))
-    heads, size = settings.data.heads, settings.pack.image_size
+    heads, size = settings.data.heads, settings.pack["image"].side
     statistics = dict.fromkeys(heads, LabelStatistics(30.0, 20.0))
-    network = model.build(settings.model, heads, settings.loss.functions, statistics, size, folded=True)
+    network = model.build(settings.model, heads, settings.loss.functions, statistics, settings.pack, folded=True)
     card = model.ModelCard(
         data="utkface",
-        size=size,
+        inputs=settings.pack,
         heads=heads,
         mirrored=settings.train.mirrored,
         precision=training.precision_of(settings.train),

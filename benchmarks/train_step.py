@@ -14,6 +14,7 @@ import numpy as np
 from manyheads import model
 from manyheads.encoders import ArticleEncoder, CompactEncoder
 from manyheads.heads import Categorical, LabelStatistics, Regression
+from manyheads.inputs import ImageInput
 
 HEADS = {
     "age": Regression(unit="years", minimum=0, maximum=116),
@@ -32,7 +33,8 @@ COMPACT = CompactEncoder(stem=(32, 64), widths=(64, 128, 256), blocks=(1, 1, 1),
 def images_per_second(encoder, size, precision, batch_size, steps):
     import keras
 
-    network = model.build(encoder, HEADS, LOSSES, STATISTICS, size, precision)
+    inputs = {"image": ImageInput(side=size, duplicate_correlation=1)}
+    network = model.build(encoder, HEADS, LOSSES, STATISTICS, inputs, precision)
     weights = dict.fromkeys(HEADS, 1.0)
     network = model.compile_heads(network, HEADS, LOSSES, weights, STATISTICS, keras.optimizers.AdamW(1e-3))
     generator = np.random.default_rng(0)

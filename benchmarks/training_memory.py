@@ -45,10 +45,10 @@ class Peak(threading.Thread):
 
 def write_project(folder, settings, n):
     layout = Layout(folder)
-    layout.images.parent.mkdir(parents=True)
+    layout.samples.parent.mkdir(parents=True)
     layout.split_counts.parent.mkdir()
-    size, generator = settings.pack.image_size, np.random.default_rng(0)
-    array = np.lib.format.open_memmap(layout.images, mode="w+", dtype=np.uint8, shape=(n, size, size, 3))
+    size, generator = settings.pack["image"].side, np.random.default_rng(0)
+    array = np.lib.format.open_memmap(layout.packed("image"), mode="w+", dtype=np.uint8, shape=(n, size, size, 3))
     for start in range(0, n, 1000):
         array[start : start + 1000] = generator.integers(0, 256, array[start : start + 1000].shape, dtype=np.uint8)
     array.flush()

@@ -43,7 +43,7 @@ def part(heads, images):
     ends = {name: len(head.class_names) or head.maximum for name, head in heads.items()}
     labels = {name: generator.integers(0, end, len(images)) for name, end in ends.items()}
     names = [f"{i}" for i in range(len(images))]
-    return Part(images, np.arange(len(images)), names, labels, names)
+    return Part({"image": images}, np.arange(len(images)), names, labels, names)
 
 
 def composed(*overrides):
@@ -56,7 +56,7 @@ def article(archive, steps):
     """Return images a second of the article's generator and network together."""
     settings = composed("experiment=article")
     files = photographs(archive, 32 * steps)
-    size = settings.pack.image_size
+    size = settings.pack["image"].side
     fed = part(settings.data.heads, np.zeros((len(files), 1, 1, 3), np.uint8))
     network = training.compiled(settings, fed)
     targets = {name: head.targets(fed.labels[name]) for name, head in settings.data.heads.items()}
@@ -81,7 +81,7 @@ def recipe(name, archive, steps):
     settings = composed(f"experiment={name}")
     batch = settings.train.batch_size
     files = photographs(archive, batch * steps)
-    fed = part(settings.data.heads, np.stack([decode(data, settings.pack.image_size).pixels for data in files]))
+    fed = part(settings.data.heads, np.stack([decode(data, settings.pack["image"].side).pixels for data in files]))
     network = training.compiled(settings, fed)
     feed = fitting.Feed(fed, settings.data.heads, batch, 1, training=True, augment=settings.train.augment)
     network.fit(feed.epoch(1).take(2), verbose=0)
