@@ -329,9 +329,10 @@ def test_real_photographs(tmp_path: Path, make_config: Callable[..., Config]) ->
         members = islice((member for member in archive if member.isfile()), 300)
         files = {member.name: archive.extractfile(member).read() for member in members}
     layout = project(tmp_path, files)
-    pack.run(make_config(*SETTINGS, "data=utkface", "pack.image.side=96"), layout, layout)
+    config = make_config(*SETTINGS, "data=utkface", "pack.image.side=96")
+    pack.run(config, layout, layout)
     samples = tables.read_samples(layout.samples, HEADS)
-    array = packed.open_packed(layout.packed("image"), IMAGE)
+    array = packed.open_packed(layout.packed("image"), config.pack["image"])
     assert len(samples) == len(files) == 300
     assert array.shape == (300, 96, 96, 3)
     assert (array.reshape(300, -1).std(axis=1) > 5).all()
