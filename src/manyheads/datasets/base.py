@@ -81,20 +81,20 @@ class NamedImages(Dataset):
         self,
         documentation: Documentation,
         parse_name: Callable[[str], Record | Rejection],
-        provide: Callable[[Path, Path], None],
+        provide: Callable[[Path, Path], None] | None = None,
     ) -> None:
         """Take the dataset's own functions.
 
         Args:
             documentation: What the cards say.
             parse_name: Reads the labels of one path.
-            provide: See ``Dataset.provide``.
+            provide: Draws or finds the data, see ``Dataset.provide``; without it, a person brings it.
         """
         super().__init__(documentation)
         self._parse_name, self._provide = parse_name, provide
 
     def provide(self, target: Path, original: Path) -> None:
-        self._provide(target, original)
+        (self._provide or super().provide)(target, original)
 
     def records(self, source: Path) -> Iterator[tuple[str, Record | Rejection]]:
         return ((path, self._parse_name(path)) for path in sorted(archives.names(source)))
