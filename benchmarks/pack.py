@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from manyheads import archives, packed
+from manyheads import archives, decoding
 from manyheads.inputs import ImageInput
 
 
@@ -53,13 +53,15 @@ def pack(archive: Path, size: int) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         encoded = (
-            packed.Raw(row, data) for row, (_, data) in enumerate(archives.contents(archive)) if isinstance(data, bytes)
+            decoding.Raw(row, data)
+            for row, (_, data) in enumerate(archives.contents(archive))
+            if isinstance(data, bytes)
         )
         image = ImageInput(side=size, duplicate_correlation=1)
-        outcomes = packed.encode_into(Path(folder) / "image.npy", count, encoded, image)
-        done = sum(isinstance(outcome, packed.Packed) for outcome in outcomes)
+        outcomes = decoding.encode_into(Path(folder) / "image.npy", count, encoded, image)
+        done = sum(isinstance(outcome, decoding.Packed) for outcome in outcomes)
         seconds = time.perf_counter() - began
-    workers = packed.available_cores() * _peak(resource.RUSAGE_CHILDREN)
+    workers = decoding.available_cores() * _peak(resource.RUSAGE_CHILDREN)
     return Measured(done, seconds, _peak(resource.RUSAGE_SELF) + workers)
 
 
@@ -86,7 +88,7 @@ def main() -> None:
             f"{measure.__name__:>5}: {images} images in {seconds:.1f} s, {images / seconds:.0f} images/s, "
             f"peak {peak:.0f} MiB"
         )
-    print(f"pack is {rates[pack] / rates[plain]:.1f} times as fast on {packed.available_cores()} cores")
+    print(f"pack is {rates[pack] / rates[plain]:.1f} times as fast on {decoding.available_cores()} cores")
 
 
 if __name__ == "__main__":

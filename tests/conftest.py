@@ -1,5 +1,6 @@
 """What several test files share: real configurations and a tiny project on disk."""
 
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from omegaconf import OmegaConf
+from PIL import Image
 
 from manyheads import config, pipeline
 from manyheads.config import Config
@@ -67,6 +69,14 @@ SETTINGS_OF_THE_USER = ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP
 def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in SETTINGS_OF_THE_USER:
         monkeypatch.delenv(name, raising=False)
+
+
+def jpeg(seed: int, mode: str = "RGB") -> bytes:
+    """Return a JPEG of 64 x 64 random, smooth pixels."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC).convert(mode).save(buffer, "JPEG")
+    return buffer.getvalue()
 
 
 @pytest.fixture

@@ -1,16 +1,11 @@
 """Pack: every image of the manifest is in the array or among the rejected ones, whatever its bytes do."""
 
 import hashlib
-import importlib
-import io
 import logging
 import multiprocessing
-import os
 import resource
-import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -18,12 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
-from PIL import Image
 
-from conftest import compose
-from manyheads import archives, images, packed, tables
+from conftest import compose, jpeg
+from manyheads import archives, decoding, images, packed, tables
 from manyheads.config import Config
 from manyheads.errors import DataError, IntegrityError, MachineError
 from manyheads.inputs import ImageInput
@@ -35,16 +28,6 @@ SIZE = 16
 IMAGE = ImageInput(side=SIZE, duplicate_correlation=0.985)
 HEADS = compose().data.heads
 SETTINGS = (f"pack.image.side={SIZE}", "data.path=data/raw/faces.zip")
-
-KILLER = b"this one ends its process"
-SLEEPER = b"this one never ends"
-
-
-def jpeg(seed: int, mode: str = "RGB") -> bytes:
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC).convert(mode).save(buffer, "JPEG")
-    return buffer.getvalue()
 
 
 def files_of(n: int) -> dict[str, bytes]:
@@ -73,32 +56,6 @@ def write_manifest(layout: Layout, paths: list[str], notes: dict[str, str]) -> N
 
 def manifest_of(paths: list[str]) -> pd.DataFrame:
     return pd.DataFrame({"path": paths, "age": 1, "race": 0, "gender": 0, "note": ""})
-
-
-# A module of its own, because workers import the decoder and this file would take them a second.
-MORTAL = f"""
-import os, time
-from manyheads.inputs import ImageInput
-
-class Mortal(ImageInput):
-    def encode(self, data):
-        if data == {KILLER!r}:
-            os._exit(7)
-        if data == {SLEEPER!r}:
-            time.sleep(600)
-        return super().encode(data)
-"""
-
-
-@pytest.fixture
-def mortal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageInput]:
-    """Return an input that two images are too much for, in a module that workers can import."""
-    folder = tmp_path / "modules"
-    folder.mkdir()
-    (folder / "mortal.py").write_text(MORTAL)
-    monkeypatch.syspath_prepend(folder)
-    yield importlib.import_module("mortal").Mortal(side=SIZE, duplicate_correlation=0.985)
-    sys.modules.pop("mortal")
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +110,7 @@ def test_every_image_is_packed_or_rejected(
 
 def test_order_of_the_source_changes_nothing(tmp_path: Path, make_config: Callable[..., Config]) -> None:
     # More than a chunk for each worker, one image twice, one that cannot be decoded.
-    files = files_of(3 * packed.CHUNK)
+    files = files_of(3 * decoding.CHUNK)
     paths = list(files)
     files[paths[7]] = files[paths[300]]
     files[paths[9]] = files[paths[9]][:300]
@@ -208,71 +165,20 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert refused == [(1, "IO_ERROR", "Permission denied")]
 
 
-def test_image_that_ends_or_hangs_its_process_costs_itself_alone(tmp_path: Path, mortal: ImageInput) -> None:
-    n = packed.CHUNK + 20
-    members: list[tuple[str, bytes | OSError]] = [(f"{row:04}", jpeg(row)) for row in range(n)]
-    members[5] = ("0005", KILLER)
-    members[n - 3] = (f"{n - 3:04}", SLEEPER)
-    target = tmp_path / "images.npy"
-    paths = [path for path, _ in members]
-    accepted, refused = pack.encode_manifest(manifest_of(paths), members, target, mortal, tmp_path, timeout=2)
-    assert [(row, code) for row, code, _ in refused] == [(5, "DECODE_CRASHED"), (n - 3, "DECODE_TIMEOUT")]
-    assert [sample.row for sample in accepted] == [row for row in range(n) if row not in (5, n - 3)]
-    array = packed.open_packed(target, IMAGE)
-    for row in (4, 6, n - 4, n - 1):
-        assert np.array_equal(array[row], images.decode(members[row][1], SIZE).pixels)
-    assert not array[[5, n - 3]].any()
-
-
-def test_workers_that_always_die_are_the_machines_fault(
-    tmp_path: Path, mortal: ImageInput, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(packed, "MAX_LOST_WORKERS", 1)
-    raw = [packed.Raw(row, KILLER) for row in range(5)]
-    with pytest.raises(MachineError, match="2 decoding processes died"):
-        list(packed.encode_into(tmp_path / "images.npy", 5, raw, mortal))
-
-
 def test_interruption_leaves_nothing(
     tmp_path: Path, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = files_of(packed.CHUNK + 5)
+    files = files_of(decoding.CHUNK + 5)
     layout = project(tmp_path, files)
 
     def interrupted(source: Path) -> Iterator[tuple[str, bytes]]:
-        yield from islice(files.items(), packed.CHUNK + 1)
+        yield from islice(files.items(), decoding.CHUNK + 1)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(archives, "contents", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pack.run(make_config(*SETTINGS), layout, layout)
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["manifest.csv", "raw"]
-
-
-KILLED = f"""
-import sys
-from pathlib import Path
-import mortal
-from manyheads import packed
-
-if __name__ == "__main__":
-    raw = [packed.Raw(0, {SLEEPER!r})]
-    list(packed.encode_into(Path("images.npy"), 1, raw, mortal.Mortal(side=16, duplicate_correlation=0.985)))
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL")
-def test_workers_do_not_outlive_a_killed_pack(tmp_path: Path, mortal: ImageInput) -> None:
-    (tmp_path / "script.py").write_text(KILLED)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    run = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, env=environment)
-    time.sleep(2)
-    workers = psutil.Process(run.pid).children()
-    run.kill()
-    run.wait()
-    gone, alive = psutil.wait_procs(workers, timeout=20)
-    assert gone
-    assert not alive
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as POSIX does")

@@ -22,7 +22,7 @@ FLOORS = [
     ["errors", "extensions", "files", "interruption", "layout", "machine", "progress"],
     ["archives", "augment", "duplicates", "heads", "heads.*", "images", "objective"],
     ["inputs", "inputs.*"],
-    ["encoders", "encoders.*", "datasets", "datasets.*"],
+    ["datasets", "datasets.*", "decoding", "encoders", "encoders.*"],
     ["comparison", "config", "packed", "tables"],
     ["pipeline"],
     ["evaluation", "evaluation.*", "figures", "model", "page", "parts", "tracking"],

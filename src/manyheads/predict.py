@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import logging
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from manyheads import archives, model
 from manyheads.config import read_params
 from manyheads.datasets import table_contents
-from manyheads.errors import DataError, Unreadable
+from manyheads.decoding import Raw, Refused, Sample, decode, in_processes
+from manyheads.errors import DataError
 from manyheads.inputs import Input
 from manyheads.layout import Layout, project_around, project_root
-from manyheads.machine import available_cores
 from manyheads.progress import track
 from manyheads.tables import write_table
 
 logger = logging.getLogger(__name__)
 
-Arrays = dict[str, npt.NDArray[Any]]
 Member = tuple[str, Mapping[str, bytes] | OSError]
-
-CHUNK = 64
-"""Samples that a thread reads at once."""
-
-CHUNKS_IN_FLIGHT = 4
-"""Chunks for each thread that are read ahead of the model: what bounds the memory."""
+Outcome = tuple[str, Sample | Refused]
 
 EPILOG = """examples:
   python -m manyheads predict photograph.jpg
@@ -114,8 +108,8 @@ def predict_all(saved: model.SavedModel, members: Iterable[Member]) -> pd.DataFr
         One row a member, in their order: ``path``, the heads' columns (empty where unreadable), ``error``.
     """
     predictor = saved.predictor()
-    read = _read_ahead(track(members, "predicting"), saved.card.inputs)
-    tables = [_table(saved, predictor, batch) for batch in _batches(read, model.PREDICTION_BATCH)]
+    decoded = track(_decoded(members, saved.card.inputs), "predicting")
+    tables = [_table(saved, predictor, batch) for batch in _batches(decoded, model.PREDICTION_BATCH)]
     if not tables:
         raise DataError("there is no sample in what was given")
     return pd.concat(tables, ignore_index=True)
@@ -127,46 +121,29 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def _read_ahead(members: Iterable[Member], inputs: Mapping[str, Input]) -> Iterator[tuple[str, Arrays | str]]:
-    """Read ahead of the model, in as many threads as there are cores: Pillow lets go of Python's lock.
+def _decoded(members: Iterable[Member], inputs: Mapping[str, Input]) -> Iterator[Outcome]:
+    """Decode ahead of the model, in as many processes as there are cores."""
+    paths: deque[str] = deque()
 
-    Yields:
-        Each member's path and the values of its inputs, or why it could not be read.
-    """
-    cores = available_cores()
-    with ThreadPoolExecutor(cores) as pool:
-        pending: deque[Future[list[tuple[str, Arrays | str]]]] = deque()
-        for chunk in _batches(members, CHUNK):
-            pending.append(pool.submit(_read, chunk, inputs))
-            if len(pending) > CHUNKS_IN_FLIGHT * cores:
-                yield from pending.popleft().result()
-        while pending:
-            yield from pending.popleft().result()
+    def raw() -> Iterator[Raw]:
+        for row, (path, data) in enumerate(members):
+            paths.append(path)
+            yield Raw(row, data)
+
+    with closing(in_processes(raw(), functools.partial(decode, inputs))) as outcomes:
+        for outcome in outcomes:
+            yield paths.popleft(), outcome
 
 
-def _read(members: list[Member], inputs: Mapping[str, Input]) -> list[tuple[str, Arrays | str]]:
-    outcomes: list[tuple[str, Arrays | str]] = []
-    for path, data in members:
-        try:
-            if isinstance(data, OSError):
-                raise data
-            outcomes.append((path, {name: kind.encode(data[name])[0] for name, kind in inputs.items()}))
-        except Unreadable as problem:
-            outcomes.append((path, f"{problem.code}: {problem.reason}"))
-        except OSError as problem:
-            outcomes.append((path, f"IO_ERROR: {problem.strerror or problem}"))
-    return outcomes
-
-
-def _table(saved: model.SavedModel, predictor: model.Predictor, batch: list[tuple[str, Arrays | str]]) -> pd.DataFrame:
-    errors = [outcome if isinstance(outcome, str) else "" for _, outcome in batch]
+def _table(saved: model.SavedModel, predictor: model.Predictor, batch: list[Outcome]) -> pd.DataFrame:
+    errors = [f"{each.code}: {each.reason}" if isinstance(each, Refused) else "" for _, each in batch]
     table = pd.DataFrame({"path": [path for path, _ in batch], "error": errors})
-    read = {row: outcome for row, (_, outcome) in enumerate(batch) if not isinstance(outcome, str)}
-    values = pd.DataFrame(index=table.index)
+    read = {row: each.inputs for row, (_, each) in enumerate(batch) if isinstance(each, Sample)}
+    columns = pd.DataFrame(index=table.index)
     if read:
         outputs = predictor({name: np.stack([each[name] for each in read.values()]) for name in saved.card.inputs})
-        columns: dict[str, Any] = {}
+        predicted: dict[str, Any] = {}
         for name, head in saved.card.heads.items():
-            columns |= head.columns(name, outputs[name])
-        values = pd.DataFrame(columns, index=list(read)).reindex(table.index)
-    return pd.concat([table[["path"]], values, table[["error"]]], axis=1)
+            predicted |= head.columns(name, outputs[name])
+        columns = pd.DataFrame(predicted, index=list(read)).reindex(table.index)
+    return pd.concat([table[["path"]], columns, table[["error"]]], axis=1)

@@ -18,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from manyheads import datasets, packed, progress, tables
+from manyheads import datasets, decoding, progress, tables
 from manyheads.config import Config
 from manyheads.duplicates import Duplicates, group_duplicates
 from manyheads.errors import DataError, IntegrityError
@@ -45,8 +45,8 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     with write_aside(folder_of) as folder:
         folder.mkdir()
         began = time.monotonic()
-        by_input: dict[str, list[packed.Packed]] = {}
-        refusals: dict[int, packed.Refused] = {}
+        by_input: dict[str, list[decoding.Packed]] = {}
+        refusals: dict[int, decoding.Refused] = {}
         for name, kind in config.pack.items():
             members = (
                 (path, data if isinstance(data, OSError) else data[name])
@@ -89,7 +89,7 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     )
 
 
-def together(by_input: Mapping[str, list[packed.Packed]], refusals: Container[int]) -> list[packed.Packed]:
+def together(by_input: Mapping[str, list[decoding.Packed]], refusals: Container[int]) -> list[decoding.Packed]:
     """Return what is known of each sample whose inputs could all be read, in the order of the rows.
 
     The hash of a sample with several inputs is that of the hashes of their bytes.
@@ -104,11 +104,11 @@ def together(by_input: Mapping[str, list[packed.Packed]], refusals: Container[in
             parts = [samples[row] for samples in rows]
             digest = hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()
             notes = {part.note: None for part in parts if part.note}
-            found.append(packed.Packed(row, digest, None, "; ".join(notes)))
+            found.append(decoding.Packed(row, digest, None, "; ".join(notes)))
     return found
 
 
-def _photographs(inputs: Mapping[str, Input], accepted: Sequence[packed.Packed]) -> tuple[Any, float]:
+def _photographs(inputs: Mapping[str, Input], accepted: Sequence[decoding.Packed]) -> tuple[Any, float]:
     """Return the fingerprints and the correlation that make two samples duplicates; none without a lone image."""
     kinds = list(inputs.values())
     if len(kinds) == 1 and isinstance(kinds[0], ImageInput):
@@ -123,8 +123,8 @@ def encode_manifest(
     kind: Input,
     source: Path,
     doing: str = "pack",
-    timeout: float = packed.TIMEOUT_SECONDS,
-) -> tuple[list[packed.Packed], list[packed.Refused]]:
+    timeout: float = decoding.TIMEOUT_SECONDS,
+) -> tuple[list[decoding.Packed], list[decoding.Refused]]:
     """Encode one input of the manifest's samples into an array whose rows are the manifest's.
 
     Args:
@@ -135,7 +135,7 @@ def encode_manifest(
         kind: How the bytes are read.
         source: The raw data, for messages.
         doing: What the progress bar says.
-        timeout: See ``packed.encode_into``.
+        timeout: See ``decoding.in_processes``.
 
     Returns:
         What was packed and what was refused, each in the order of the rows.
@@ -147,21 +147,21 @@ def encode_manifest(
     if manifest.empty:
         raise DataError("data/manifest.csv has no rows: run `python -m manyheads parse` on data with samples")
     rows = {path: row for row, path in enumerate(manifest["path"])}
-    accepted: list[packed.Packed] = []
-    refused: list[packed.Refused] = []
+    accepted: list[decoding.Packed] = []
+    refused: list[decoding.Refused] = []
 
-    def wanted() -> Iterator[packed.Raw]:
+    def wanted() -> Iterator[decoding.Raw]:
         for path, data in members:
             if (row := rows.pop(path, None)) is None:
                 continue
             if isinstance(data, OSError):
-                refused.append(packed.Refused(row, "IO_ERROR", data.strerror or str(data)))
+                refused.append(decoding.Refused(row, "IO_ERROR", data.strerror or str(data)))
             else:
-                yield packed.Raw(row, data)
+                yield decoding.Raw(row, data)
 
-    with closing(packed.encode_into(target, len(manifest), wanted(), kind, timeout)) as outcomes:
+    with closing(decoding.encode_into(target, len(manifest), wanted(), kind, timeout)) as outcomes:
         for outcome in progress.track(outcomes, doing, len(manifest)):
-            if isinstance(outcome, packed.Packed):
+            if isinstance(outcome, decoding.Packed):
                 accepted.append(outcome)
             else:
                 refused.append(outcome)
@@ -173,11 +173,11 @@ def encode_manifest(
     return sorted(accepted, key=_row), sorted(refused, key=_row)
 
 
-def _row(outcome: packed.Packed | packed.Refused) -> int:
+def _row(outcome: decoding.Packed | decoding.Refused) -> int:
     return outcome.row
 
 
-def check_share(paths: list[str], refused: list[packed.Refused], most: float) -> None:
+def check_share(paths: list[str], refused: list[decoding.Refused], most: float) -> None:
     """Raise DataError if a larger share than ``most`` of the paths was refused, or every one."""
     if len(refused) <= most * len(paths) and len(refused) < len(paths):
         return
@@ -189,7 +189,7 @@ def check_share(paths: list[str], refused: list[packed.Refused], most: float) ->
     )
 
 
-def sample_table(manifest: pd.DataFrame, accepted: list[packed.Packed], duplicates: Duplicates) -> pd.DataFrame:
+def sample_table(manifest: pd.DataFrame, accepted: list[decoding.Packed], duplicates: Duplicates) -> pd.DataFrame:
     """Return the table of samples: ``row``, ``path``, the labels, ``sha256``, ``group``, ``note``."""
     rows = [sample.row for sample in accepted]
     kept = manifest.iloc[rows]
