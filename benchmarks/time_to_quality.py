@@ -27,7 +27,7 @@ STEPS = 6
 def main():
     model.require_tensorflow()
     inputs = Layout(project_root())
-    settings = config.read_params(inputs.params)
+    settings = config.read_params(inputs.root / "params.yaml")
     archive = inputs.root / settings.data.path
     article = [training_speed.article(archive, STEPS)["training"]]
     reached = {}
