@@ -6,7 +6,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from manyheads import tracking
+from manyheads import interruption, tracking
 from manyheads.config import TrackingConfig
 from manyheads.pipeline import locked_digest
 from manyheads.tracking import Place
@@ -94,6 +94,18 @@ def test_a_store_that_breaks_in_the_middle_is_one_warning(root, caplog):
         record.files(root / "mlflow.db")
     assert len([entry for entry in caplog.records if "MLflow did not take" in entry.message]) == 1
     assert record.run_id == ""
+
+
+def test_an_interruption_that_a_driver_makes_an_error_of_ends_the_run(root, monkeypatch):
+    monkeypatch.setattr(interruption, "_received", True)
+
+    def interrupted(*_, **__):
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(KeyboardInterrupt), tracking.run(CONFIG, root, Place("a run")) as record:
+        monkeypatch.setattr(mlflow, "log_metrics", interrupted)
+        record.metrics({"val/loss": 1.0}, step=1)
+    assert only_run(root).info.status == "KILLED"
 
 
 def test_provenance_names_commit_and_experiment(tmp_path, monkeypatch):

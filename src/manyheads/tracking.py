@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from manyheads import interruption
 from manyheads.config import TrackingConfig
 from manyheads.errors import DataError, MachineError
 from manyheads.layout import main_project
@@ -89,6 +90,7 @@ class Run:
         try:
             return action()
         except Exception as error:
+            interruption.heed()  # a driver makes an error of its own of a Ctrl-C that meets it
             self.run_id = ""
             _warn(what, error)
             return None
