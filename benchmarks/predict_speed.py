@@ -33,7 +33,6 @@ def save(folder, recipe):
         data="utkface",
         inputs=settings.pack,
         heads=heads,
-        mirrored=settings.train.mirrored,
         precision=training.precision_of(settings.train),
     )
     model.save(folder, network, card)

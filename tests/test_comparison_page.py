@@ -10,8 +10,13 @@ from rich.console import Console
 
 from manyheads import comparison_page
 from manyheads.comparison import Point, compare
+from manyheads.heads import Metric
 
 HEADS = {"age": ("mae", 10.0), "race": ("accuracy", 1.0), "gender": ("accuracy", 1.0)}
+MAIN = {
+    head: Metric(name=metric, label=metric.replace("mae", "MAE"), greater_is_better=metric != "mae")
+    for head, (metric, _) in HEADS.items()
+}
 NASTY = "<script>alert('x')</script>"
 
 
@@ -25,7 +30,7 @@ def point(age, race, seed, status="FINISHED", error="", functions="mae"):
     settings = {"loss.weights.age": str(age), "loss.weights.race": str(race), "loss.functions.x": functions}
     overrides = (f"loss.weights.age={age}", f"loss.weights.race={race}", f"seed={seed}")
     name = f"age={age} race={race} seed={seed}"
-    return Point(name, status, settings | {"seed": str(seed)}, metrics, "abc", "0" * 32, error, overrides)
+    return Point(name, status, settings | {"seed": str(seed)}, metrics, "abc", "0" * 32, error, overrides, "", MAIN)
 
 
 def grid(seeds=(1, 2)):

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import time
 import zipfile
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from manyheads import model
 from manyheads.encoders import ArticleEncoder, CompactEncoder, DetectorEncoder, PretrainedEncoder
 from manyheads.errors import ConfigError, IntegrityError, MachineError
-from manyheads.heads import Categorical, LabelStatistics, Regression
+from manyheads.heads import Categorical, LabelStatistics, Regression, Vector
 from manyheads.inputs import ImageInput
+from manyheads.inputs.numbers import NumbersInput
 
 HEADS = {
     "age": Regression(unit="years", minimum=0, maximum=116),
@@ -157,7 +159,7 @@ def test_outputs_of_no_head_are_refused(tmp_path):
     heads = HEADS | {"height": Regression(unit="cm", minimum=0, maximum=250)}
     card = model.ModelCard(data="utkface", inputs=images_of(16), heads=heads)
     model.save(tmp_path, build(folded=True), card)
-    with pytest.raises(IntegrityError, match=r"outputs \['age', 'gender', 'race'\], model.json has heads"):
+    with pytest.raises(IntegrityError, match=r"height needs an output height float32 \(1,\), the network has none"):
         model.load(tmp_path)
     losses = LOSSES | {"age": "gaussian"}
     few = {name: HEADS[name] for name in ("race", "gender")}
@@ -167,9 +169,93 @@ def test_outputs_of_no_head_are_refused(tmp_path):
         model.load(tmp_path)
 
 
+def saved(folder, network=None, **changes):
+    """Save a network with a card, as one model that may not fit."""
+    card = {"data": "utkface", "inputs": images_of(16), "heads": HEADS} | changes
+    model.save(folder, network or build(folded=True), model.ModelCard(**card))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"heads": HEADS | {"race": Categorical(classes=("white", "black", "asian", "indian"))}},
+            r"race needs an output race float32 \(4,\), the network has float32 \(5,\)",
+        ),
+        ({"heads": {name: HEADS[name] for name in ("age", "race")}}, "outputs gender that are of no head"),
+        ({"heads": HEADS | {"age": Vector(unit="y", width=2, minimum=0, maximum=116)}}, r"age needs .* \(2,\)"),
+        ({"inputs": images_of(32)}, r"takes image uint8 \(16, 16, 3\), the inputs are image uint8 \(32, 32, 3\)"),
+        ({"inputs": {"face": images_of(16)["image"]}}, "the inputs are face uint8"),
+        ({"inputs": {"image": NumbersInput(width=3)}}, r"the inputs are image float32 \(3,\)"),
+    ],
+)
+def test_a_card_that_is_not_of_its_network_is_refused_in_a_line(changes, said, tmp_path):
+    saved(tmp_path, **changes)
+    with pytest.raises(IntegrityError, match=said) as caught:
+        model.load(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_head_that_builds_other_outputs_than_it_says_is_refused_before_it_is_trained(monkeypatch):
+    monkeypatch.setattr(Categorical, "output_units", {"": 7})
+    with pytest.raises(ConfigError, match=r"race needs an output race float32 \(7,\), the network has float32 \(5,\)"):
+        build()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda card: card["heads"]["race"].update(classes=["white", "black", "asian", "indian"]),
+        lambda card: card["heads"]["race"]["classes"].reverse(),
+        lambda card: card["heads"]["age"].update(maximum=50),
+        lambda card: card["inputs"]["image"].update(side=32),
+        lambda card: card.pop("digest"),
+        lambda card: card.update(digest="0" * 64),
+    ],
+)
+def test_a_card_that_was_changed_is_refused(change, tmp_path):
+    saved(tmp_path)
+    card = json.loads((tmp_path / "model.json").read_text())
+    change(card)
+    (tmp_path / "model.json").write_text(json.dumps(card))
+    with pytest.raises(IntegrityError, match="not of one model, or one of them was changed"):
+        model.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", "{" * 200_000, "\xff\xfe"], ids=["empty", "list", "null", "deep", "bytes"]
+)
+def test_a_card_that_is_none_is_refused_in_a_line(text, tmp_path):
+    saved(tmp_path)
+    (tmp_path / "model.json").write_text(text, encoding="latin-1")
+    with pytest.raises(IntegrityError) as caught:
+        model.load(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_one_changed_bit_of_the_weights_is_noticed(tmp_path):
+    saved(tmp_path)
+    whole = bytearray((tmp_path / "model.keras").read_bytes())
+    whole[len(whole) // 2] ^= 1
+    (tmp_path / "model.keras").write_bytes(bytes(whole))
+    with pytest.raises(IntegrityError, match="not of one model"):
+        model.load(tmp_path)
+
+
+def test_the_same_model_is_saved_as_the_same_bytes(tmp_path, monkeypatch):
+    network = model.averaged_over_flip(build(folded=True))
+    folders = [tmp_path / name for name in ("now", "later")]
+    for folder in folders:
+        folder.mkdir()
+        saved(folder, network)
+        time.sleep(2.1)  # the times in a zip are rounded to two seconds
+    for name in ("model.keras", "model.json"):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+
 def test_mirrored_predictions_do_not_tell_an_image_from_its_mirror_image(tmp_path):
     network, (images, _, _) = build(folded=True), batch()
-    model.save(tmp_path, network, model.ModelCard(data="utkface", inputs=images_of(16), heads=HEADS, mirrored=True))
+    saved(tmp_path, model.averaged_over_flip(network))
     predictor = model.load(tmp_path).predictor()
     straight, mirrored = (predictor({"image": each}) for each in (images, np.ascontiguousarray(images[:, :, ::-1])))
     single = model.Predictor(network, HEADS)({"image": images})
@@ -178,8 +264,10 @@ def test_mirrored_predictions_do_not_tell_an_image_from_its_mirror_image(tmp_pat
         assert np.any(np.abs(straight[name] - single[name]) > 1e-6)
 
 
-def test_what_was_trained_in_bfloat16_is_predicted_so_where_that_is_fast(monkeypatch):
+@pytest.mark.parametrize("flipped", [False, True])
+def test_what_was_trained_in_bfloat16_is_predicted_so_where_that_is_fast(flipped, monkeypatch):
     network = build(folded=True)
+    network = model.averaged_over_flip(network) if flipped else network
     images = np.random.default_rng(0).integers(0, 255, (40, 16, 16, 3), dtype=np.uint8)
     monkeypatch.setattr(model, "fastest_precision", lambda: "float32")
     exact = model.Predictor(network, HEADS, precision="mixed_bfloat16")({"image": images})
@@ -261,6 +349,10 @@ def _poison(path, change):
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in members.items():
             archive.writestr(name, data)
+    card = path.with_name("model.json")
+    values = json.loads(card.read_text())
+    values["digest"] = model._digest(values, path)  # as who made it on purpose would
+    card.write_text(json.dumps(values))
 
 
 @pytest.mark.parametrize(

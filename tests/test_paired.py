@@ -4,7 +4,11 @@ import pytest
 
 from manyheads.errors import DataError
 from manyheads.evaluation.paired import pair
-from manyheads.heads import Categorical, Regression
+from manyheads.heads import HEADS as HEADS_BY_KIND
+from manyheads.heads import MISSING, Binary, Box, Categorical, Regression, Vector
+from manyheads.parts import Part
+from manyheads.stages import evaluate
+from manyheads.tables import read_predictions
 
 HEADS = {"age": Regression(unit="years", minimum=0, maximum=99), "race": Categorical(classes=("a", "b"))}
 N = 1200
@@ -66,3 +70,76 @@ def test_what_does_not_compare_is_refused(difficulty):
         pair(HEADS, first, second.assign(age_label=second["age_label"] + 1))
     with pytest.raises(DataError, match="second has no predictions of race"):
         pair(HEADS, first, second.drop(columns="race_label"))
+
+
+def everything(seed=0, n=40):
+    """Return heads of every kind, and a table of predictions as evaluate writes it; some labels are missing."""
+    generator = np.random.default_rng(seed)
+    heads = {
+        "age": Regression(unit="years", minimum=0, maximum=99),
+        "race": Categorical(classes=("None", "1", "True")),
+        "gender": Binary(classes=("f", "m")),
+        "place": Vector(unit="m", width=2, minimum=-9, maximum=9),
+        "height": Vector(unit="m", minimum=-9, maximum=9),
+        "box": Box(of="race"),
+    }
+    labels = {
+        "age": generator.integers(0, 99, n),
+        "race": generator.integers(0, 3, n),
+        "gender": generator.integers(0, 2, n),
+        "place": generator.uniform(-9, 9, (n, 2)),
+        "height": generator.uniform(-9, 9, (n, 1)),
+        "box": generator.uniform(0.1, 0.4, (n, 4)),
+    }
+    outputs = {
+        "age": generator.uniform(0, 99, (n, 1)),
+        "race": generator.dirichlet((1, 1, 1), n),
+        "gender": generator.uniform(0, 1, (n, 1)),
+        "place": generator.uniform(-9, 9, (n, 2)),
+        "height": generator.uniform(-9, 9, (n, 1)),
+        "box": generator.uniform(0.1, 0.4, (n, 4)),
+    }
+    for i, values in enumerate(labels.values()):
+        values[i] = MISSING if np.issubdtype(values.dtype, np.integer) else np.nan
+    assert {type(head) for head in heads.values()} == set(HEADS_BY_KIND.values())
+    names = [f"{i}.jpg" for i in range(n)]
+    part = Part({}, np.arange(n), names, labels, names)
+    return heads, evaluate.prediction_table(heads, part, {k: v.astype(np.float32) for k, v in outputs.items()})
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_every_kind_of_head_compares_with_itself(missing, tmp_path):
+    heads, table = everything()
+    table = table if missing else table.iloc[len(heads) :]
+    table.to_csv(tmp_path / "predictions.csv", index=False)
+    read = read_predictions(tmp_path / "predictions.csv", heads)
+    compared = pair(heads, read, read)
+    assert {row.head for row in compared.differences} == set(heads)
+    assert not [row for row in compared.differences if row.better is not None]
+    assert all(row.difference.value in (0, None) for row in compared.differences)
+    assert all(row.figure in {metric.name for metric in heads[row.head].metrics} for row in compared.differences)
+    assert [(test.only_first, test.only_second) for test in compared.disagreements] == [(0, 0), (0, 0)]
+    accuracy = next(row for row in compared.differences if row.figure == "accuracy")
+    known = read[read["race_label"].notna()]
+    assert accuracy.first.value == pytest.approx((known["race"] == known["race_label"]).mean())
+
+
+@pytest.mark.parametrize(
+    ("column", "head"), [("age", "age"), ("place_1", "place"), ("height", "height"), ("box_left", "box")]
+)
+def test_a_label_of_any_kind_that_differs_or_is_missing_in_one_table_is_refused(column, head, tmp_path):
+    heads, table = everything()
+    table.to_csv(tmp_path / "predictions.csv", index=False)
+    table = read_predictions(tmp_path / "predictions.csv", heads)
+    label = f"{column}_label"
+    for value in (0.25, np.nan):
+        other = table.copy()
+        other.loc[20, label] = 1 if head == "age" and value == 0.25 else value
+        with pytest.raises(DataError, match=f"different labels of {head}"):
+            pair(heads, table, other)
+
+
+def test_predictions_of_other_classes_are_refused(difficulty):
+    first = table(5, 0.7, 3, difficulty)
+    with pytest.raises(DataError, match="the second's predictions of race are not of this head: 'c' is none of a, b"):
+        pair(HEADS, first, first.assign(race="c"))

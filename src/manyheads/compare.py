@@ -23,7 +23,9 @@ from manyheads.comparison import Point, compare
 from manyheads.config import Config, read_params
 from manyheads.errors import DataError
 from manyheads.evaluation.paired import pair
+from manyheads.heads import Metric
 from manyheads.layout import Layout, project_root
+from manyheads.tables import read_predictions
 
 logger = logging.getLogger(__name__)
 
@@ -89,14 +91,14 @@ def _compare_on_test(config: Config, root: Path, names: Sequence[str], folder: P
 
 def _predictions(config: Config, root: Path, name: str) -> pd.DataFrame:
     """Return the test predictions of a run, or else of a git revision."""
-    table = tracking.test_predictions(config.tracking, root, name)
-    if table is not None:
-        return table
+    path = tracking.test_predictions(config.tracking, root, name)
+    if path is not None:
+        return read_predictions(path, config.data.heads)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "predictions.csv"
         reason = pipeline.output_at(root, Layout(root).predictions, name, target)
         if not reason:
-            return pd.read_csv(target)
+            return read_predictions(target, config.data.heads)
     raise DataError(
         f"{name!r} is no run of {config.tracking.experiment!r}, and DVC has no predictions of a git revision of that "
         f"name ({reason}): `make ui` shows runs, `dvc exp show` experiments"
@@ -115,6 +117,10 @@ def as_point(run: tracking.RecordedRun) -> Point:
         error=run.tags.get("error", ""),
         overrides=tuple(json.loads(run.tags.get("overrides", "[]"))),
         experiment=run.tags.get("dvc.experiment", ""),
+        main_metrics={
+            head: Metric.model_validate(metric)
+            for head, metric in json.loads(run.tags.get("main_metrics", "{}")).items()
+        },
     )
 
 

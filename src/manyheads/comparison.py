@@ -12,7 +12,7 @@ import re
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from manyheads.errors import DataError
+from manyheads.heads import Metric
 
 Figures = Mapping[str, float]
 
@@ -27,9 +28,6 @@ SCORE = "score"
 CONFIDENCE = 0.95
 # More values than these are drawn as points and a line; a mean for each would be a mean of little.
 MAX_VALUES = 8
-# What a head is read by, in its own unit, and whether more of it is better; of a head that has several, the last. A
-# head of a user's own kind that has none of them is read by its gain alone.
-MAIN_METRICS = {"mae": False, "accuracy": True, "iou": True}
 # Settings that shape no figure: the first is a consequence of others, the second only says where runs are kept.
 IRRELEVANT = {"parameters", "tracking.experiment"}
 # Overrides that chose the points, not what a point is.
@@ -50,6 +48,7 @@ class Point:
         error: Why it failed, in a line.
         overrides: Hydra overrides that make it.
         experiment: Name of the DVC experiment that it was, if it was one.
+        main_metrics: Each head's main metric; none of a run that was recorded without them.
     """
 
     name: str
@@ -61,6 +60,7 @@ class Point:
     error: str = ""
     overrides: tuple[str, ...] = ()
     experiment: str = ""
+    main_metrics: Mapping[str, Metric] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class Comparison:
     Attributes:
         points: All of them, as they came.
         heads: Names of the heads.
-        main_metrics: Name of each head's main metric, where it has one of ``MAIN_METRICS``.
+        main_metrics: Each head's main metric, where all finished points know it; others are read by their gain alone.
         varied: Settings that differ, without the seed, in natural order.
         candidates: The finished points by candidate, the highest mean score first.
         left_out: Points that are not compared, each with the reason in ``error``.
@@ -204,7 +204,7 @@ class Comparison:
 
     points: tuple[Point, ...]
     heads: tuple[str, ...]
-    main_metrics: Mapping[str, str]
+    main_metrics: Mapping[str, Metric]
     varied: tuple[str, ...]
     candidates: tuple[Candidate, ...]
     left_out: tuple[Point, ...]
@@ -222,7 +222,7 @@ class Comparison:
         """
         figures = ["val/score"]
         for head in self.heads:
-            figures += [f"val/{head}/{self.main_metrics[head]}"] if head in self.main_metrics else []
+            figures += [f"val/{head}/{self.main_metrics[head].name}"] if head in self.main_metrics else []
             figures += [f"val/{head}/gain"]
         rows: list[dict[str, Any]] = []
         of_candidates = [(point, candidate) for candidate in self.candidates for point in candidate.points]
@@ -265,8 +265,11 @@ def compare(points: Iterable[Point]) -> Comparison:
     metrics = {
         head: metric
         for head in heads
-        for metric in MAIN_METRICS
-        if all(f"best/val/{head}/{metric}" in point.metrics for point in finished)
+        if (metric := finished[0].main_metrics.get(head))
+        and all(
+            point.main_metrics.get(head) == metric and f"best/val/{head}/{metric.name}" in point.metrics
+            for point in finished
+        )
     }
     varied = _varied(points)
     groups: defaultdict[tuple[str, ...], list[Point]] = defaultdict(list)
@@ -372,10 +375,10 @@ def _varied(points: Sequence[Point]) -> tuple[str, ...]:
     return tuple(sorted(varied, key=_natural))
 
 
-def _repeats(group: Sequence[Point], heads: Sequence[str], main_metrics: Mapping[str, str]) -> pd.DataFrame:
+def _repeats(group: Sequence[Point], heads: Sequence[str], main_metrics: Mapping[str, Metric]) -> pd.DataFrame:
     """Return one row a seed: ``score``, each head's gain, and as ``<head>/metric`` its main metric."""
     columns = {SCORE: "best/val/score"} | {head: f"best/val/{head}/gain" for head in heads}
-    columns |= {f"{head}/metric": f"best/val/{head}/{metric}" for head, metric in main_metrics.items()}
+    columns |= {f"{head}/metric": f"best/val/{head}/{metric.name}" for head, metric in main_metrics.items()}
     rows = pd.DataFrame([{name: point.metrics[key] for name, key in columns.items()} for point in group])
     return rows.groupby([point.settings.get("seed", "") for point in group]).mean()
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from manyheads.comparison import (
     CONFIDENCE,
-    MAIN_METRICS,
     MAX_VALUES,
     SCORE,
     Candidate,
@@ -24,6 +23,7 @@ from manyheads.comparison import (
     value_order,
 )
 from manyheads.files import write_text
+from manyheads.heads import Metric
 from manyheads.page import BLUE, GREY, ORANGE, render, styled
 from manyheads.tables import write_table
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 PAGE = "comparison.html"
 TABLE = "points.csv"
 
-METRIC_LABELS = {"mae": "MAE", "accuracy": "accuracy", "iou": "IoU"}
 ROWS_ON_TERMINAL = 20
 MAX_TICKS = 6
 # So many stand side by side below a small plot.
@@ -173,11 +172,11 @@ def _title(comparison: Comparison) -> str:
 
 def _labels(comparison: Comparison) -> dict[str, str]:
     """Return the label of each head's main metric, such as ``age MAE``."""
-    return {head: f"{head} {METRIC_LABELS[metric]}" for head, metric in comparison.main_metrics.items()}
+    return {head: f"{head} {metric.label}" for head, metric in comparison.main_metrics.items()}
 
 
-def _shown(metric: str, value: float) -> str:
-    return f"{value:.2f}" if metric == "mae" else f"{value:.3f}"
+def _shown(metric: Metric, value: float) -> str:
+    return f"{value:.{metric.digits}f}"
 
 
 def _signed(value: float) -> str:
@@ -321,7 +320,7 @@ def _parallel(comparison: Comparison) -> Figure:
         metric = comparison.main_metrics[head]
         values = [candidate.metrics[head] for candidate in comparison.candidates]
         dimensions.append(
-            {"label": html.escape(_brief(label)), "values": values, "range": _range(values, MAIN_METRICS[metric])}
+            {"label": html.escape(_brief(label)), "values": values, "range": _range(values, metric.greater_is_better)}
         )
     scores = [candidate.score for candidate in comparison.candidates]
     dimensions.append({"label": SCORE, "values": scores, "range": _range(scores, True)})
@@ -382,7 +381,7 @@ def _pairs(comparison: Comparison) -> list[Figure]:
             )
         )
         for axis, head in (("xaxis", across), ("yaxis", up)):
-            better = MAIN_METRICS[comparison.main_metrics[head]]
+            better = comparison.main_metrics[head].greater_is_better
             title = f"{html.escape(labels[head])}{'' if better else ' (reversed)'}"
             figure.update_layout(
                 {axis: {"title": {"text": title, "standoff": 10}, "autorange": True if better else "reversed"}}

@@ -250,6 +250,14 @@ class Config(Section):
                 )
             for output in self.data.heads[name].output_names(name, heads)[1:]:
                 raise ValueError(f"data.heads.{output} has the name of an output of {name}: rename the head")
+        columns: dict[str, str] = {}
+        for name, head in self.data.heads.items():
+            labels = head.label_columns(name)
+            for column in (*labels, *(f"{label}_label" for label in labels), *head.further_columns(name)):
+                if columns.setdefault(column, name) != name:
+                    raise ValueError(
+                        f"the heads {columns[column]} and {name} would both write a column {column}: rename one of them"
+                    )
         if not any(self.loss.weights.values()):
             raise ValueError("loss.weights are all 0: nothing would be learned")
         return self

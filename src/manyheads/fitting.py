@@ -201,7 +201,7 @@ def fit(
             start = time.monotonic()
             batches = feed.epoch(epoch)
             fitted = model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[display.callback()])
-            row = _named({name: float(values[-1]) for name, values in fitted.history.items()}, heads)
+            row = _named({name: float(values[-1]) for name, values in fitted.history.items()}, model)
             _refuse_divergence(row, epoch)
             with model.averaged():
                 row |= _judged(model, heads, validation, judge.epoch(epoch))
@@ -262,13 +262,13 @@ def next_generation(
     )
 
 
-def _named(logs: Mapping[str, float], heads: Mapping[str, Head]) -> Row:
+def _named(logs: Mapping[str, float], model: MultiHead) -> Row:
     """Rename Keras's ``age_mae`` to ``train/age/mae``; the losses of single heads are not weighted."""
     row = {"train/loss": float(logs["loss"])}
-    for name in heads:
-        for key, value in logs.items():
-            if key.startswith(f"{name}_"):
-                row[f"train/{name}/{key.removeprefix(f'{name}_')}"] = float(value)
+    for name, metrics in model.followed.items():
+        # Not whatever starts with the head's name: that of another head may, too.
+        for key in (model.loss_trackers[name].name, *(metric.name for metric in metrics)):
+            row[f"train/{name}/{key.removeprefix(f'{name}_')}"] = float(logs[key])
     return row
 
 

@@ -52,13 +52,8 @@ class Layout:
 
     @property
     def model(self) -> Path:
-        """Folder of the trained model: ``model.keras`` and what is needed to read its outputs."""
+        """Folder of the trained model: ``model.keras``, and ``model.json`` that says how to read its outputs."""
         return self.root / "models"
-
-    @property
-    def run_record(self) -> Path:
-        """Id of the MLflow run that the model was trained in."""
-        return self.model / "run.json"
 
     @property
     def history(self) -> Path:

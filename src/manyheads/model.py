@@ -7,6 +7,7 @@ model needs little beside it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -23,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manyheads.encoders.base import Encoder
 from manyheads.errors import ConfigError, IntegrityError, MachineError
+from manyheads.files import sha256_of
 from manyheads.heads import AnyHead, Head, LabelStatistics, Outputs
 from manyheads.inputs import AnyInput, Input
 from manyheads.machine import Precision, fastest_precision
@@ -44,8 +46,8 @@ class ModelCard(BaseModel):
         data: Name of the dataset it was trained on.
         inputs: What it takes, by name.
         heads: Its heads.
-        mirrored: Whether its predictions are means over an image and its mirror image.
-        precision: Dtype policy that it was trained with; its weights are float32.
+        precision: Dtype policy that it was trained with; the saved weights and layers are float32.
+        digest: SHA-256 of the two files, this one without the digest; ``save`` sets it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,8 +55,8 @@ class ModelCard(BaseModel):
     data: str
     inputs: dict[str, AnyInput]
     heads: dict[str, AnyHead]
-    mirrored: bool = False
     precision: Precision = "float32"
+    digest: str = ""
 
 
 class SavedModel(NamedTuple):
@@ -65,7 +67,7 @@ class SavedModel(NamedTuple):
 
     def predictor(self) -> Predictor:
         """Return the model as a function of arrays."""
-        return Predictor(self.keras_model, self.card.heads, mirrored=self.card.mirrored, precision=self.card.precision)
+        return Predictor(self.keras_model, self.card.heads, self.card.precision)
 
 
 def require_tensorflow() -> None:
@@ -135,8 +137,6 @@ def build(
     Raises:
         ConfigError: The encoder cannot be built for inputs of this shape.
     """
-    import keras
-
     tensors = {name: kind.tensor(name) for name, kind in inputs.items()}
     try:
         features = encoder.features(inputs, tensors, list(heads), precision, folded=folded)
@@ -146,9 +146,38 @@ def build(
     outputs: dict[str, keras.KerasTensor] = {}
     for name, head in heads.items():
         outputs |= head.outputs(features[name], name, losses[name], statistics[name])
-    only, *more = tensors.values()
+    network = _functional(list(tensors.values()), outputs, "manyheads")
+    if misfit := _misfit(network, inputs, heads):
+        raise ConfigError(f"the model's layers are not what its heads and inputs say: {misfit}")
+    return network
+
+
+def _functional(inputs: Sequence[keras.KerasTensor], outputs: dict[str, keras.KerasTensor], name: str) -> keras.Model:
+    import keras
+
     # A dictionary of inputs would be taken apart in the order of the alphabet, and so would lists of arrays be.
-    return keras.Model([only, *more] if more else only, outputs, name="manyheads")
+    return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=name)
+
+
+def averaged_over_flip(network: keras.Model) -> keras.Model:
+    """Return a network whose outputs are the means over each image and its mirror image, left for right.
+
+    Args:
+        network: From ``build`` or ``load``; the result shares its layers. Inputs that are no images stay as they are.
+
+    Returns:
+        A model with the same inputs and outputs. The mirror image is an operation of its graph, so that every program
+        that loads the saved model gets the same outputs; it takes twice the time.
+    """
+    import keras
+
+    inputs = [keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=tensor.name) for tensor in network.inputs]
+    flipped = [keras.ops.flip(tensor, axis=2) if len(tensor.shape) == IMAGES else tensor for tensor in inputs]
+    straight, mirrored = (network(each if len(each) > 1 else each[0]) for each in (inputs, flipped))
+    outputs = {
+        name: keras.layers.Average(dtype="float32", name=name)([straight[name], mirrored[name]]) for name in straight
+    }
+    return _functional(inputs, outputs, f"{network.name}_averaged_over_flip")
 
 
 def compile_heads(
@@ -226,9 +255,34 @@ def fold(trained: keras.Model, folded: keras.Model) -> None:
 
 
 def save(folder: Path, model: keras.Model, card: ModelCard) -> None:
-    """Write ``model.keras`` and ``model.json`` into an existing folder."""
-    model.save(folder / "model.keras")
-    (folder / "model.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    """Write ``model.keras`` and ``model.json``, bound to each other by a digest, into an existing folder.
+
+    The same model and card give the same bytes, so that DVC takes a model that was trained again for what it is.
+    """
+    path = folder / "model.keras"
+    model.save(path)
+    _without_dates(path)
+    values = json.loads(card.model_dump_json(exclude={"digest"}))
+    values["digest"] = _digest(values, path)
+    (folder / "model.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _without_dates(path: Path) -> None:
+    """Rewrite a saved model without the time at which it was saved, which stands in it twice."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    metadata = json.loads(members["metadata.json"])
+    del metadata["date_saved"]
+    members["metadata.json"] = json.dumps(metadata).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+
+
+def _digest(values: Mapping[str, Any], path: Path) -> str:
+    """Return the SHA-256 of a card, its digest left out, and of the file of its model."""
+    card = json.dumps({key: value for key, value in values.items() if key != "digest"}, sort_keys=True)
+    return hashlib.sha256(f"{card}\n{sha256_of(path)}".encode()).hexdigest()
 
 
 def load(folder: Path, extensions: Sequence[str] = ()) -> SavedModel:
@@ -239,29 +293,61 @@ def load(folder: Path, extensions: Sequence[str] = ()) -> SavedModel:
         extensions: Packages that heads and inputs of a user's own may be imported from.
 
     Raises:
-        IntegrityError: A file is missing or damaged, or the model holds anything but Keras's own layers.
+        IntegrityError: A file is missing or damaged, the two are not of one model, the card does not say what the
+            network is, or the network holds anything but Keras's own layers.
     """
     path = folder / "model.keras"
     try:
-        card = ModelCard.model_validate_json(
-            (folder / "model.json").read_text(encoding="utf-8"), context={"extensions": extensions}
-        )
+        values = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or values.get("digest") != _digest(values, path):
+            raise IntegrityError(
+                f"{folder}: model.json and model.keras are not of one model, or one of them was changed: train it anew"
+            )
+        card = ModelCard.model_validate(values, context={"extensions": extensions})
         with zipfile.ZipFile(path) as archive:
             _refuse_foreign_classes(json.loads(archive.read("config.json")), path)
     except FileNotFoundError as error:
         raise IntegrityError(f"{error.filename} is missing: train a model first, with `make repro`") from None
-    except (ValidationError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise IntegrityError(f"{folder} holds no whole model ({str(error).splitlines()[0]}): train it anew") from error
+    except (ValidationError, zipfile.BadZipFile, KeyError, ValueError, RecursionError, OSError) as error:
+        raise IntegrityError(f"{folder} holds no whole model ({_first_line(error)}): train it anew") from error
     import keras
 
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, TypeError, KeyError) as error:
-        raise IntegrityError(f"{path} cannot be loaded ({str(error).splitlines()[0]}): train it anew") from error
-    known = {output for name, head in card.heads.items() for output in head.output_names(name, model.output)}
-    if set(model.output) != known:
-        raise IntegrityError(f"{path} has outputs {sorted(model.output)}, model.json has heads {sorted(card.heads)}")
+        raise IntegrityError(f"{path} cannot be loaded ({_first_line(error)}): train it anew") from error
+    if misfit := _misfit(model, card.inputs, card.heads):
+        raise IntegrityError(f"{folder / 'model.json'} does not say what {path.name} is: {misfit}; train it anew")
     return SavedModel(model, card)
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"model.json: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _misfit(model: keras.Model, inputs: Mapping[str, Input], heads: Mapping[str, Head]) -> str:
+    """Return what of a network's inputs and outputs is not what is said of them, or an empty text."""
+    taken = [f"{tensor.name} {tensor.dtype} {tuple(tensor.shape[1:])}" for tensor in model.inputs]
+    said = [kind.tensor(name) for name, kind in inputs.items()]
+    expected = [f"{tensor.name} {tensor.dtype} {tuple(tensor.shape[1:])}" for tensor in said]
+    if taken != expected:
+        return f"the network takes {', '.join(taken)}, the inputs are {', '.join(expected)}"
+    outputs = model.output if isinstance(model.output, Mapping) else {}
+    units = {name: f"{output.dtype} {tuple(output.shape[1:])}" for name, output in outputs.items()}
+    known: set[str] = set()
+    for name, head in heads.items():
+        names = head.output_names(name, outputs)
+        known.update(names)
+        for output in names:
+            wanted = f"float32 ({head.output_units[output.removeprefix(name)]},)"
+            if units.get(output) != wanted:
+                return f"the head {name} needs an output {output} {wanted}, the network has {units.get(output, 'none')}"
+    if further := sorted(set(outputs) - known):
+        return f"the network has outputs {', '.join(further)} that are of no head"
+    return ""
 
 
 def _refuse_foreign_classes(node: Any, path: Path) -> None:
@@ -289,13 +375,13 @@ def _in_bfloat16(network: keras.Model) -> keras.Model:
     """
     import keras
 
-    def copied(layer: keras.Layer) -> keras.Layer:
-        settings = layer.get_config()
-        if len(layer.output.shape) == IMAGES:
+    def copied(operation: keras.Operation) -> keras.Operation:
+        settings = operation.get_config()
+        if isinstance(operation, keras.Layer) and len(operation.output.shape) == IMAGES:
             settings["dtype"] = "mixed_bfloat16"
-        return type(layer).from_config(settings)
+        return type(operation).from_config(settings)
 
-    copy = keras.models.clone_model(network, clone_function=copied)
+    copy = keras.models.clone_model(network, clone_function=copied, recursive=True)
     copy.set_weights(network.get_weights())
     return copy
 
@@ -307,8 +393,6 @@ class Predictor:
         self,
         model: keras.Model,
         heads: Mapping[str, Head],
-        *,
-        mirrored: bool = False,
         precision: Precision = "float32",
     ) -> None:
         """Prepare a model.
@@ -316,7 +400,6 @@ class Predictor:
         Args:
             model: From ``build`` or ``load``.
             heads: Its heads by name.
-            mirrored: Give the mean over each image and its mirror image, in twice the time.
             precision: With ``mixed_bfloat16`` layers on images compute in bfloat16 where the processor does that fast,
                 in a third of the time: outputs differ in the third digit, as they do in such a training.
         """
@@ -326,17 +409,10 @@ class Predictor:
         if precision == fastest_precision() == "mixed_bfloat16":
             model = _in_bfloat16(model)
 
-        def fed(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        def outputs(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             in_order = [inputs[tensor.name] for tensor in model.inputs]
             named: dict[str, tf.Tensor] = model(in_order if len(in_order) > 1 else in_order[0], training=False)
             return named
-
-        def outputs(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            straight = fed(inputs)
-            if not mirrored:
-                return straight
-            mirror = fed({name: x[:, :, ::-1] if x.shape.rank == IMAGES else x for name, x in inputs.items()})
-            return {name: (values + mirror[name]) / 2 for name, values in straight.items()}
 
         signature = {tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs}
         self._outputs = tf.function(outputs, input_signature=[signature])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manyheads.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Estimate
-from manyheads.evaluation.paired import NOT_JUDGED, Difference, Paired
+from manyheads.evaluation.paired import Difference, Paired
 from manyheads.files import write_text
 from manyheads.page import GREEN, GREY, ORANGE, render, styled
 from manyheads.report_page import estimate_text, figure_name, number_text
@@ -83,7 +83,7 @@ def answer(compared: Paired, names: Sequence[str]) -> str:
 
 
 def _verdict(row: Difference) -> str:
-    return "not judged" if row.figure in NOT_JUDGED else VERDICTS[row.better]
+    return VERDICTS[row.better] if row.judged else "not judged"
 
 
 def _value(estimate: Estimate, figure: str) -> str:

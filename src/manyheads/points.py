@@ -24,6 +24,7 @@ from manyheads.config import Config
 from manyheads.errors import ManyheadsError
 from manyheads.files import write_text
 from manyheads.fitting import Row
+from manyheads.heads import Metric
 from manyheads.layout import Layout
 from manyheads.machine import available_cores
 
@@ -43,6 +44,7 @@ class Record(BaseModel):
         overrides: Hydra overrides that make its configuration.
         settings: Its configuration, flat, as MLflow has it.
         split: Digest of the split that it is judged on.
+        main_metrics: Each head's main metric.
         status: MLflow's words, and ``PLANNED``. Of a process that died it is still ``RUNNING``.
         attempts: How often it was started.
         figures: What the training returned.
@@ -58,6 +60,7 @@ class Record(BaseModel):
     overrides: tuple[str, ...]
     settings: dict[str, str]
     split: str
+    main_metrics: dict[str, Metric] = {}
     status: Status = "PLANNED"
     attempts: int = 0
     figures: dict[str, float] = {}
@@ -82,6 +85,7 @@ class Record(BaseModel):
             run_id=self.run_id,
             error=self.error,
             overrides=self.overrides,
+            main_metrics=self.main_metrics,
         )
 
 
@@ -116,7 +120,8 @@ class Group:
         if not _file(self.place(identity)).exists():
             settings = {key: str(value) for key, value in tracking.flattened(config.model_dump()).items()}
             split = training.split_digest(inputs)
-            self.write(identity, Record(name=name, overrides=tuple(overrides), settings=settings, split=split))
+            record = Record(name=name, overrides=tuple(overrides), settings=settings, split=split)
+            self.write(identity, record.model_copy(update={"main_metrics": training.main_metrics(config)}))
         return identity
 
     def read(self, identity: str) -> Record:

@@ -470,6 +470,9 @@ def _by_bin(contents: Contents, name: str) -> Drawn:
     """Return error and bias by bin of the label and of the prediction: they tell opposite stories."""
     import plotly.graph_objects as go
 
+    by_predicted = contents.evaluation["heads"][name]["by_predicted"]
+    figures = list(by_predicted[0]["figures"])
+    words = " and ".join(figure_name(shown) for shown in figures)
     labelled = [
         {"group": cell["group"][0], "figures": cell["figures"]}
         for cell in contents.evaluation["groups"]
@@ -478,9 +481,9 @@ def _by_bin(contents: Contents, name: str) -> Drawn:
     figure = go.Figure()
     for rows, colour, label in (
         (labelled, BLUE, "by label"),
-        (contents.evaluation["heads"][name]["by_predicted"], ORANGE, "by prediction"),
+        (by_predicted, ORANGE, "by prediction"),
     ):
-        for shown, dash in (("mae", "solid"), ("bias", "dot")):
+        for shown, dash in zip(figures, ("solid", "dot"), strict=False):
             known = [(row["group"], row["figures"][shown]) for row in rows if row["figures"][shown]["low"] is not None]
             figure.add_scatter(
                 x=[group for group, _ in known],
@@ -488,7 +491,7 @@ def _by_bin(contents: Contents, name: str) -> Drawn:
                 error_y=_error_bars([value for _, value in known]),
                 mode="lines+markers",
                 line={"color": colour, "dash": dash, "width": 1.5},
-                name=f"{'error' if shown == 'mae' else 'bias'} {label}",
+                name=f"{contents.heads[name].metric(shown).label} {label}",
             )
     figure.update_xaxes(
         title=name, type="category", categoryorder="array", categoryarray=list(contents.heads[name].stratum_names)
@@ -496,9 +499,9 @@ def _by_bin(contents: Contents, name: str) -> Drawn:
     figure.update_yaxes(title=getattr(contents.heads[name], "unit", ""))
     drawn = _drawn(
         figure,
-        f"{name}: mean absolute error and bias (predicted less labelled) by bin of the label, and by bin of the "
-        "prediction. The first says for whom the model fails, the second what an answer is worth.",
-        f"Error and bias of {name} by bin of label and of prediction",
+        f"{name}: {words} by bin of the label, and by bin of the prediction. "
+        "The first says for whom the model fails, the second what an answer is worth.",
+        f"{words[0].upper()}{words[1:]} of {name} by bin of label and of prediction",
         340,
         r=30,
     )
@@ -578,7 +581,7 @@ def _group_plots(contents: Contents) -> dict[str, Drawn]:
         cells = [cell for cell in contents.evaluation["groups"] if cell["attributes"] == [first, second]]
         for name, head in contents.heads.items():
             rows, columns = contents.heads[first].stratum_names, contents.heads[second].stratum_names
-            values = np.full((len(rows), len(columns)), np.nan)
+            values, metric = np.full((len(rows), len(columns)), np.nan), head.metric(head.main_metric)
             text = [["" for _ in columns] for _ in rows]
             for cell in cells:
                 if cell["head"] == name:
@@ -587,8 +590,8 @@ def _group_plots(contents: Contents) -> dict[str, Drawn]:
                     if value is not None:
                         values[i, j] = value
                         few = "*" if cell["n"] < small else ""
-                        text[i][j] = f"{value:.1f}{few}" if head.main_metric == "mae" else f"{value:.2f}{few}"
-            scale = "Oranges" if head.main_metric == "mae" else "Blues"
+                        text[i][j] = f"{value:.{max(metric.digits - 1, 0)}f}{few}"
+            scale = "Blues" if metric.greater_is_better else "Oranges"
             figure = go.Figure(
                 go.Heatmap(
                     z=values, x=list(columns), y=list(rows), text=text, texttemplate="%{text}", colorscale=scale,
@@ -632,9 +635,9 @@ def _mistakes(contents: Contents) -> dict[str, list[Example]]:
     for name, head in contents.heads.items():
         table = contents.predictions
         if head.class_names:
-            columns = [column for column in table if str(column).startswith(f"{name}_") and column != f"{name}_label"]
             wrong = table[~_right(head, name, table)]
-            worst = wrong.assign(_sure=wrong[columns].max(axis=1)).sort_values("_sure", ascending=False)
+            sure = wrong[list(head.further_columns(name))].max(axis=1)
+            worst = wrong.assign(_sure=sure).sort_values("_sure", ascending=False)
             title = f"{name}: surest mistakes"
         else:
             labels, contributions = head.recorded(name, table)

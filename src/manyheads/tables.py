@@ -65,6 +65,24 @@ def read_splits(path: Path) -> pd.DataFrame:
     return _read(path, columns, unique="path", made_by="split")
 
 
+def read_predictions(path: Path, heads: Mapping[str, Head]) -> pd.DataFrame:
+    """Read what evaluate wrote of each test sample; see ``Head.recorded``.
+
+    Names of classes are texts, also where they are such as ``1``, ``True`` or ``None``.
+
+    Raises:
+        IntegrityError: The table is missing or damaged.
+    """
+    classes = [column for name, head in heads.items() if head.class_names for column in (name, f"{name}_label")]
+    texts = dict.fromkeys(["path", "group", *classes], "str")
+    try:
+        return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""], encoding="utf-8")
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing: run `dvc repro evaluate`") from None
+    except ValueError as error:
+        raise IntegrityError(f"{path} is damaged ({error}): run `dvc repro evaluate`") from error
+
+
 def _read(path: Path, columns: Mapping[str, str], unique: str, made_by: str) -> pd.DataFrame:
     import pandera.pandas as pa
 

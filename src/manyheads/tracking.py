@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manyheads import interruption
 from manyheads.config import TrackingConfig
-from manyheads.errors import DataError, MachineError
+from manyheads.errors import DataError, IntegrityError, MachineError
 from manyheads.layout import main_project
 from manyheads.pipeline import locked_digest
 
@@ -64,12 +64,14 @@ class Place(NamedTuple):
         tags: Its tags; a known run keeps those that it has.
         parent: Run of the sweep or search that it is a point of, or an empty text.
         run_id: A run to go on with, if the store knows it.
+        model: Tag of a saved model: the run that it was trained in is gone on with, if the store knows it.
     """
 
     name: str = ""
     tags: Mapping[str, str] = MappingProxyType({})
     parent: str = ""
     run_id: str = ""
+    model: str = ""
 
 
 class Run:
@@ -241,6 +243,9 @@ def _start(current: Run, config: TrackingConfig, root: Path, place: Place) -> No
     if run_id and not _known(client, run_id):
         tags["trained_in_run"] = run_id
         run_id = ""
+    if place.model:
+        tags["model"] = place.model
+        run_id = _run_of_model(client, config, place.model)
     if run_id:
         active = mlflow.start_run(run_id=run_id, nested=True)
         new = {key: value for key, value in tags.items() if key not in active.data.tags}
@@ -273,6 +278,18 @@ def _client(config: TrackingConfig, root: Path) -> Any:
             location = (main / "mlruns").as_uri() if local else None
             client.create_experiment(config.experiment, location, tags=KIND_OF_EXPERIMENT)
     return client
+
+
+def _run_of_model(client: Any, config: TrackingConfig, digest: str) -> str:
+    """Return the newest run that left a model, points of sweeps and searches left out, or an empty text.
+
+    A model is found by what it is: a file with the run's id beside it would differ from run to run, and DVC would take
+    the same model for another one.
+    """
+    experiment = client.get_experiment_by_name(config.experiment)
+    order = ["attributes.start_time DESC"]
+    found = client.search_runs([experiment.experiment_id], f"tags.model = '{digest}'", order_by=order)
+    return next((str(run.info.run_id) for run in found if "point" not in run.data.tags), "")
 
 
 def _known(client: Any, run_id: str) -> bool:
@@ -372,6 +389,19 @@ def set_status(root: Path, run_id: str, status: str) -> None:
             client.set_terminated(run_id, status)
 
     current._attempt("the status of a run", action)
+
+
+def model_tag(folder: Path) -> str:
+    """Return what the runs of a saved model have as their tag ``model``: the start of its digest.
+
+    Raises:
+        IntegrityError: ``model.json`` is missing or damaged.
+    """
+    path = folder / "model.json"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["digest"])[:16]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{path} is missing or damaged ({error}): run `dvc repro train`") from error
 
 
 def provenance(root: Path) -> dict[str, str]:
@@ -530,8 +560,8 @@ def _the_run(prefix: str, found: Mapping[str, RecordedRun], where: str) -> str:
     return matches[0]
 
 
-def test_predictions(config: TrackingConfig, root: Path, run_id: str) -> pd.DataFrame | None:
-    """Return what evaluate wrote into a run, or None if there is no such run.
+def test_predictions(config: TrackingConfig, root: Path, run_id: str) -> Path | None:
+    """Return the table of predictions that evaluate wrote into a run, or None if there is no such run.
 
     Args:
         config: The experiment.
@@ -549,7 +579,6 @@ def test_predictions(config: TrackingConfig, root: Path, run_id: str) -> pd.Data
     if len(matches) > 1:
         raise DataError(f"{len(matches)} runs begin with {run_id!r}: give more of the id")
     import mlflow
-    import pandas as pd
 
     try:
         path = mlflow.artifacts.download_artifacts(
@@ -560,7 +589,7 @@ def test_predictions(config: TrackingConfig, root: Path, run_id: str) -> pd.Data
         raise DataError(
             f"run {run_id} has no predictions of the test part ({reason}): promote it with `dvc exp run`"
         ) from error
-    return pd.read_csv(path)
+    return Path(path)
 
 
 def attach(root: Path, run_id: str, paths: Iterable[Path], folder: str) -> None:

@@ -24,7 +24,7 @@ from manyheads import fitting, tracking
 from manyheads import model as models
 from manyheads.config import Config, TrainConfig
 from manyheads.files import sha256_of, write_aside
-from manyheads.heads import Head, LabelStatistics
+from manyheads.heads import Head, LabelStatistics, Metric
 from manyheads.layout import Layout, main_project
 from manyheads.machine import Precision, describe, fastest_precision
 from manyheads.parts import Part, label_table, load_part
@@ -89,9 +89,15 @@ def _described(place: tracking.Place, config: Config, inputs: Layout) -> trackin
         "encoder": config.model.encoder,
         "data": config.data.name,
         "split": split_digest(inputs),
+        "main_metrics": json.dumps({name: each.model_dump() for name, each in main_metrics(config).items()}),
     }
     name = place.name or f"{config.data.name}-{config.model.encoder}-{config.loss.name}"
     return place._replace(name=name, tags=tags | dict(place.tags))
+
+
+def main_metrics(config: Config) -> dict[str, Metric]:
+    """Return each head's main metric: what a comparison of runs shows of it, and how."""
+    return {name: head.metric(head.main_metric) for name, head in config.data.heads.items()}
 
 
 def split_digest(inputs: Layout) -> str:
@@ -117,6 +123,7 @@ def record_again(config: Config, inputs: Layout, outputs: Layout, place: trackin
 
 def _record_results(record: tracking.Run, inputs: Layout, outputs: Layout, figures: Mapping[str, float]) -> None:
     record.metrics(figures)
+    record.tags({"model": tracking.model_tag(outputs.model)})
     record.files(outputs.history)
     record.files(inputs.split_counts)
 
@@ -170,6 +177,7 @@ def _train(
     figures = summary(progress)
     folded = _for_inference(config, train, network)
     _write(outputs, config, folded, progress)
+    record.tags({"machine": describe()})
     _record_results(record, inputs, outputs, figures)
     record.model(folded, heads)
     logger.info(
@@ -232,13 +240,13 @@ def _for_inference(config: Config, train: Part, trained: keras.Model) -> keras.M
         folded=True,
     )
     models.fold(trained, folded)
-    return folded
+    return models.averaged_over_flip(folded) if config.train.mirrored else folded
 
 
 def _taught(config: Config, train: Part, trained: keras.Model) -> dict[str, npt.NDArray[np.float32]]:
     """Return what a finished generation makes of the training part, as targets of the next."""
     heads, statistics = config.data.heads, _label_statistics(config, train)
-    teacher = models.Predictor(_for_inference(config, train, trained), heads, mirrored=config.train.mirrored)
+    teacher = models.Predictor(_for_inference(config, train, trained), heads)
     outputs = teacher(train.inputs, train.rows)
     return {
         name: head.taught(outputs[name], config.loss.functions[name], statistics[name]) for name, head in heads.items()
@@ -258,19 +266,11 @@ def _write(outputs: Layout, config: Config, model: keras.Model, progress: fittin
         data=config.data.name,
         inputs=config.pack,
         heads=config.data.heads,
-        mirrored=config.train.mirrored,
         precision=precision_of(config.train),
     )
     with write_aside(outputs.model) as folder:
         folder.mkdir()
         models.save(folder, model, card)
-        about = {
-            "run_id": progress.run_id,
-            "seconds": round(sum(row["train/seconds"] for row in progress.history), 1),
-            "precision": precision_of(config.train),
-            "machine": describe(),
-        }
-        (folder / outputs.run_record.name).write_text(json.dumps(about) + "\n", encoding="utf-8")
 
 
 def shaped_by(config: Config, inputs: Layout) -> dict[str, str]:

@@ -107,7 +107,7 @@ def by_group(
                 continue
             group = tuple(heads[name].stratum_names[value] for name, value in zip(attributes, values, strict=True))
             for name, head in heads.items():
-                figures = _group_figures(head, bootstrap.sums(contributions[name], rows))
+                figures = group_figures(head, bootstrap.sums(contributions[name], rows))
                 counted[name][group] = (int(rows.sum()), figures)
                 shown = {figure: estimate(resampled) for figure, resampled in figures.items()}
                 cells.append(Cell(attributes, group, name, int(rows.sum()), shown))
@@ -117,8 +117,8 @@ def by_group(
     return cells, spreads
 
 
-def _group_figures(head: Head, sums: Array) -> dict[str, Array]:
-    """Return the main metric, and of a regression the bias: what means the same in every group."""
+def group_figures(head: Head, sums: Array) -> dict[str, Array]:
+    """Return the main metric, and the bias of a head that has one: what means the same in every group."""
     figures = head.figures(sums)
     return {name: figures[name] for name in (head.main_metric, "bias") if name in figures}
 
@@ -130,7 +130,7 @@ def _spread(
     large = {group: figures[figure] for group, (n, figures) in groups.items() if n >= SMALL}
     if len(large) < 2:
         return None
-    ordered = sorted(large, key=lambda group: head.gain(float(large[group][0]), 0.5), reverse=True)
+    ordered = sorted(large, key=lambda group: float(large[group][0]), reverse=head.metric(figure).greater_is_better)
     best, worst = ordered[0], ordered[-1]
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = large[worst] / large[best]

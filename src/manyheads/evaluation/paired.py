@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from manyheads.errors import DataError
-from manyheads.evaluation.bootstrap import Bootstrap, Estimate, estimate
-from manyheads.heads import Head
+from manyheads.evaluation.bootstrap import Array, Bootstrap, Estimate, estimate
+from manyheads.heads import Head, Labels, Metric
 
 
 class Difference(NamedTuple):
@@ -22,6 +23,7 @@ class Difference(NamedTuple):
         first: Of the first model.
         second: Of the second model.
         difference: Second less first, paired.
+        judged: Whether one of them can be the better one; see ``heads.Metric``.
         better: Whether the second is better (True), worse (False), or the two are not told apart (None).
     """
 
@@ -30,6 +32,7 @@ class Difference(NamedTuple):
     first: Estimate
     second: Estimate
     difference: Estimate
+    judged: bool
     better: bool | None
 
 
@@ -58,12 +61,6 @@ class Paired(NamedTuple):
     disagreements: list[Disagreement]
 
 
-# Figures that are better when smaller. A bias is better nearer to 0, an interval's coverage nearer to its promise:
-# these two are shown and not judged.
-SMALLER_IS_BETTER = {"mae", "rmse", "interval_width"}
-NOT_JUDGED = {"bias", "coverage_90"}
-
-
 def pair(heads: Mapping[str, Head], first: pd.DataFrame, second: pd.DataFrame) -> Paired:
     """Compare two tables of predictions.
 
@@ -76,15 +73,18 @@ def pair(heads: Mapping[str, Head], first: pd.DataFrame, second: pd.DataFrame) -
         DataError: The tables are not of the same samples with the same labels.
     """
     first, second = (table.sort_values("path", ignore_index=True) for table in (first, second))
-    _refuse_other_samples(heads, first, second)
+    _refuse_other_samples(first, second)
     bootstrap = Bootstrap(first["group"].astype(str).tolist())
     differences, disagreements = [], []
     for name, head in heads.items():
-        (_, ours), (_, theirs) = head.recorded(name, first), head.recorded(name, second)
+        labels, ours = _recorded(head, name, first, "first")
+        other_labels, theirs = _recorded(head, name, second, "second")
+        if not np.array_equal(labels, other_labels, equal_nan=np.issubdtype(labels.dtype, np.floating)):
+            raise DataError(f"the two were judged by different labels of {name}: they do not compare")
         figures, others = head.figures(bootstrap.sums(ours)), head.figures(bootstrap.sums(theirs))
         for figure in figures:
             if figure in others:
-                difference = estimate(others[figure] - figures[figure])
+                difference, metric = estimate(others[figure] - figures[figure]), head.metric(figure)
                 differences.append(
                     Difference(
                         name,
@@ -92,41 +92,45 @@ def pair(heads: Mapping[str, Head], first: pd.DataFrame, second: pd.DataFrame) -
                         estimate(figures[figure]),
                         estimate(others[figure]),
                         difference,
-                        _judged(figure, difference),
+                        metric.judged,
+                        _better(metric, difference),
                     )
                 )
         if head.class_names:
-            disagreements.append(_disagreement(name, first, second))
+            known = head.present(labels)
+            disagreements.append(_disagreement(name, head.right(ours[known]), head.right(theirs[known])))
     return Paired(len(first), differences, disagreements)
 
 
-def _refuse_other_samples(heads: Mapping[str, Head], first: pd.DataFrame, second: pd.DataFrame) -> None:
+def _refuse_other_samples(first: pd.DataFrame, second: pd.DataFrame) -> None:
     ours, theirs = set(first["path"]), set(second["path"])
     if ours != theirs:
         raise DataError(
             f"the two were judged on different splits: {len(ours - theirs)} test samples of the first are not of the "
             f"second, {len(theirs - ours)} the other way round. Evaluate both on one split"
         )
-    for name in heads:
-        missing = [which for which, table in (("first", first), ("second", second)) if f"{name}_label" not in table]
-        if missing:
-            raise DataError(f"the {' and '.join(missing)} has no predictions of {name}: it was trained for other heads")
-        if np.any(first[f"{name}_label"].to_numpy() != second[f"{name}_label"].to_numpy()):
-            raise DataError(f"the two were judged by different labels of {name}: they do not compare")
 
 
-def _judged(figure: str, difference: Estimate) -> bool | None:
-    if figure in NOT_JUDGED or difference.low is None or difference.high is None:
+def _recorded(head: Head, name: str, table: pd.DataFrame, which: str) -> tuple[Labels, Array]:
+    try:
+        return head.recorded(name, table)
+    except KeyError as error:
+        raise DataError(f"the {which} has no predictions of {name} ({error}): it was trained for other heads") from None
+    except ValueError as error:
+        raise DataError(f"the {which}'s predictions of {name} are not of this head: {error}") from None
+
+
+def _better(metric: Metric, difference: Estimate) -> bool | None:
+    if not metric.judged or difference.low is None or difference.high is None:
         return None
     if difference.low <= 0 <= difference.high:
         return None
-    return (difference.high < 0) == (figure in SMALLER_IS_BETTER)
+    return (difference.low > 0) == metric.greater_is_better
 
 
-def _disagreement(name: str, first: pd.DataFrame, second: pd.DataFrame) -> Disagreement:
+def _disagreement(name: str, ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_]) -> Disagreement:
     from scipy.stats import binomtest
 
-    ours, theirs = ((table[name] == table[f"{name}_label"]).to_numpy() for table in (first, second))
     only_first, only_second = int(np.sum(ours & ~theirs)), int(np.sum(~ours & theirs))
     total: Any = only_first + only_second
     p_value = float(binomtest(only_first, total).pvalue) if total else 1.0

@@ -9,7 +9,7 @@ import numpy as np
 
 from manyheads.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Bootstrap, Estimate, estimate
 from manyheads.evaluation.calibration import Reliability, at_temperature, fit_temperature, reliability
-from manyheads.evaluation.groups import SMALL, by_group, standardised
+from manyheads.evaluation.groups import SMALL, by_group, group_figures, standardised
 from manyheads.evaluation.selective import selective
 from manyheads.heads import Head, Labels, Outputs
 
@@ -115,15 +115,15 @@ def _reliability(found: Reliability) -> dict[str, Any]:
 
 
 def _by_predicted(head: Head, labels: Labels, outputs: Outputs, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """Return the error and the bias by bin of the prediction: what to expect of an answer, not of a sample."""
+    """Return figures as those of groups by bin of the prediction: what to expect of an answer, not of a sample."""
     contributions = head.contributions(labels, outputs)
     predicted = head.strata(np.rint(head.values(outputs)).astype(np.int64))
     found = []
     for value, name in enumerate(head.stratum_names):
         rows = predicted == value
         if rows.any():
-            figures = head.figures(bootstrap.sums(contributions, rows))
-            shown = {figure: _plain(estimate(figures[figure])) for figure in ("mae", "bias")}
+            figures = group_figures(head, bootstrap.sums(contributions, rows))
+            shown = {figure: _plain(estimate(values)) for figure, values in figures.items()}
             found.append({"group": name, "n": int(rows.sum()), "figures": shown})
     return found
 

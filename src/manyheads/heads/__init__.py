@@ -17,6 +17,7 @@ from manyheads.heads.binary import Binary
 from manyheads.heads.box import Box
 from manyheads.heads.categorical import Categorical
 from manyheads.heads.gains import gains, score, trivial_baselines
+from manyheads.heads.metrics import Metric
 from manyheads.heads.regression import Regression
 from manyheads.heads.vector import Vector
 
@@ -31,6 +32,7 @@ __all__ = [
     "HeadReport",
     "LabelStatistics",
     "Labels",
+    "Metric",
     "Outputs",
     "Regression",
     "Scale",

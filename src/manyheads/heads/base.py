@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from manyheads.heads.metrics import Metric
+
 if TYPE_CHECKING:
     import keras
     import pandas as pd
@@ -78,9 +80,12 @@ class Head(BaseModel, ABC):
         return ()
 
     @property
-    def further_outputs(self) -> tuple[str, ...]:
-        """Suffixes of the outputs that a head may have beside the one of its name; which it has depends on the loss."""
-        return ()
+    def output_units(self) -> Mapping[str, int]:
+        """Units of each output that a head may have, by what follows its name.
+
+        The output of its name, ``""``, is always there; which of the others there are depends on the loss.
+        """
+        return {"": max(1, len(self.class_names))}
 
     def misfit(self, heads: Mapping[str, Head]) -> str | None:
         """Return why this head cannot stand beside the others, or None if it can."""
@@ -94,8 +99,18 @@ class Head(BaseModel, ABC):
 
     @property
     @abstractmethod
+    def metrics(self) -> tuple[Metric, ...]:
+        """What its ``figures`` are, in any number of which some may be missing; the main one first."""
+
+    @property
     def main_metric(self) -> str:
         """Name of the metric that the score is made from."""
+        return self.metrics[0].name
+
+    def metric(self, name: str) -> Metric:
+        """Return what a figure is; one that is not among ``metrics`` is shown and not judged."""
+        known = (metric for metric in self.metrics if metric.name == name)
+        return next(known, Metric(name=name, label=name, judged=False))
 
     @property
     @abstractmethod
@@ -110,6 +125,11 @@ class Head(BaseModel, ABC):
     def label_columns(self, name: str) -> tuple[str, ...]:
         """Return the columns that hold this head's labels in a table."""
         return (name,)
+
+    def further_columns(self, name: str) -> tuple[str, ...]:
+        """Return the columns that a table of predictions may have for this head beside ``label_columns``."""
+        del name
+        return ()
 
     @property
     def label_dtype(self) -> str:
@@ -174,8 +194,7 @@ class Head(BaseModel, ABC):
 
     def output_names(self, name: str, existing: Container[str]) -> list[str]:
         """Return which of a model's outputs are this head's; side by side they are the columns of ``Outputs``."""
-        further = (f"{name}_{suffix}" for suffix in self.further_outputs)
-        return [name, *(output for output in further if output in existing)]
+        return [f"{name}{suffix}" for suffix in self.output_units if not suffix or f"{name}{suffix}" in existing]
 
     @abstractmethod
     def outputs(
@@ -280,7 +299,7 @@ class Head(BaseModel, ABC):
 
     @abstractmethod
     def figures(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
-        """Return the figures of one or many sets of samples; ``main_metric`` is among them.
+        """Return the figures of one or many sets of samples, as ``metrics`` describes them.
 
         That all figures follow from sums makes them cheap for a thousand resamples of a hundred groups.
 

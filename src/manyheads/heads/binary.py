@@ -30,6 +30,10 @@ class Binary(Categorical):
     def loss_functions(self) -> tuple[str, ...]:
         return ("binary_crossentropy",)
 
+    @property
+    def output_units(self) -> Mapping[str, int]:
+        return {"": 1}
+
     def outputs(
         self, features: keras.KerasTensor, name: str, loss: str, statistics: LabelStatistics
     ) -> dict[str, keras.KerasTensor]:

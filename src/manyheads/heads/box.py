@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from manyheads.heads.base import Head, Labels, LabelStatistics, Outputs, Term
 from manyheads.heads.categorical import Categorical
+from manyheads.heads.metrics import Metric
 from manyheads.heads.vector import Vector
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ class Box(Vector):
         return (*super().loss_functions, "localisation")
 
     @property
-    def main_metric(self) -> str:
-        return "iou"
+    def metrics(self) -> tuple[Metric, ...]:
+        overlaps = Metric(name="iou", label="IoU"), Metric(name="iou_50", label="IoU of half or more")
+        return (*overlaps, *super().metrics)
 
     @property
     def moves_with_the_image(self) -> bool:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from manyheads.heads.base import MISSING, Head, HeadReport, Labels, LabelStatistics, Outputs, Scale, Term
+from manyheads.heads.metrics import Metric
 
 if TYPE_CHECKING:
     import keras
@@ -49,8 +50,17 @@ class Categorical(Head):
         return ("categorical_crossentropy", "binary_crossentropy", "logit_adjusted")
 
     @property
-    def main_metric(self) -> str:
-        return "accuracy"
+    def metrics(self) -> tuple[Metric, ...]:
+        return (
+            Metric(name="accuracy", label="accuracy"),
+            Metric(name="macro_f1", label="macro-F1"),
+            Metric(name="balanced_accuracy", label="balanced accuracy"),
+            *(Metric(name=f"f1_{_identifier(label)}", label=f"F1 of {label}") for label in self.classes),
+        )
+
+    def further_columns(self, name: str) -> tuple[str, ...]:
+        """Return a column for the probability of each class, in their order."""
+        return tuple(f"{name}_{_identifier(label)}" for label in self.classes)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -156,12 +166,8 @@ class Categorical(Head):
     def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
         """Return the class name, and each class's probability."""
         probabilities = self.probabilities(outputs)
-        return {
-            name: np.array(self.classes)[self.values(outputs)],
-            **{
-                f"{name}_{_identifier(label)}": np.round(probabilities[:, i], 4) for i, label in enumerate(self.classes)
-            },
-        }
+        shown = {column: np.round(probabilities[:, i], 4) for i, column in enumerate(self.further_columns(name))}
+        return {name: np.array(self.classes)[self.values(outputs)], **shown}
 
     def names(self, labels: Labels) -> npt.NDArray[Any]:
         return np.array(self.classes)[labels]
@@ -172,13 +178,17 @@ class Categorical(Head):
         return np.asarray(np.eye(n * n)[labels * n + self.values(outputs)], dtype=np.float64)
 
     def recorded(self, name: str, table: pd.DataFrame) -> tuple[Labels, npt.NDArray[np.float64]]:
-        place = {label: i for i, label in enumerate(self.classes)}
-        labels = np.asarray(table[f"{name}_label"].map(place).fillna(MISSING), dtype=np.int64)
-        values = np.asarray(table[name].map(place), dtype=np.int64)
+        labels, values = (self._numbers(table[column]) for column in (f"{name}_label", name))
         contributions = np.zeros((len(labels), len(self.classes) ** 2))
         known = self.present(labels)
         contributions[known, labels[known] * len(self.classes) + values[known]] = 1.0
         return labels, contributions
+
+    def _numbers(self, names: pd.Series[Any]) -> Labels:
+        if unknown := sorted(set(names.dropna().astype(str)) - set(self.classes)):
+            raise ValueError(f"{unknown[0]!r} is none of {', '.join(self.classes)}")
+        numbers = {label: i for i, label in enumerate(self.classes)}
+        return np.asarray(names.map(numbers).fillna(MISSING), dtype=np.int64)
 
     def figures(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
         """Return accuracy, each class's F1, and the means of F1 and recall over the classes that the labels hold."""

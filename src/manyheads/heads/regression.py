@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pydantic import Field, PositiveFloat, model_validator
 
 from manyheads.heads.base import Head, HeadReport, Labels, LabelStatistics, Outputs, Scale, Term
+from manyheads.heads.metrics import Metric
 
 if TYPE_CHECKING:
     import keras
@@ -76,12 +77,23 @@ class Regression(Head):
         return ("gaussian",)
 
     @property
-    def further_outputs(self) -> tuple[str, ...]:
-        return ("log_variance", "distribution")
+    def output_units(self) -> Mapping[str, int]:
+        return {"": 1, "_log_variance": 1, "_distribution": len(self._line)}
 
     @property
-    def main_metric(self) -> str:
-        return "mae"
+    def metrics(self) -> tuple[Metric, ...]:
+        return (
+            Metric(name="mae", label="MAE", greater_is_better=False, digits=2),
+            Metric(name="rmse", label="RMSE", greater_is_better=False, digits=2),
+            Metric(name="r2", label="R²"),
+            Metric(name="bias", label="bias", digits=2, judged=False),
+            Metric(name=f"within_{self.tolerance}", label=f"within {self.tolerance}"),
+            Metric(name="coverage_90", label="coverage of 90 %", judged=False),
+            Metric(name="interval_width", label="interval width", greater_is_better=False, digits=1),
+        )
+
+    def further_columns(self, name: str) -> tuple[str, ...]:
+        return (f"{name}_median", f"{name}_low", f"{name}_high")
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import PositiveInt, model_validator
 
 from manyheads.heads.base import Head, HeadReport, Labels, LabelStatistics, Outputs, Scale, Term
+from manyheads.heads.metrics import Metric
 
 if TYPE_CHECKING:
     import keras
@@ -51,8 +52,16 @@ class Vector(Head):
         return ("mse", "mae", "huber")
 
     @property
-    def main_metric(self) -> str:
-        return "mae"
+    def output_units(self) -> Mapping[str, int]:
+        return {"": self.width}
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (
+            Metric(name="mae", label="MAE", greater_is_better=False, digits=2),
+            Metric(name="rmse", label="RMSE", greater_is_better=False, digits=2),
+            Metric(name="r2", label="R²"),
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -132,12 +132,11 @@ def _record(
     metrics: Mapping[str, Any],
     evaluation: Mapping[str, Any],
 ) -> None:
-    run_id = json.loads(inputs.run_record.read_text(encoding="utf-8"))["run_id"]
     flat = {f"test/{name}/{key}": value for name in config.data.heads for key, value in metrics[name].items()}
     flat |= {
         f"test_baseline/{name}/{key}": value for name, row in metrics["baseline"].items() for key, value in row.items()
     }
-    place = tracking.Place("evaluate", tracking.provenance(inputs.root), run_id=run_id)
+    place = tracking.Place("evaluate", tracking.provenance(inputs.root), model=tracking.model_tag(inputs.model))
     with tracking.run(config.tracking, inputs.root, place) as record:
         record.metrics(flat | {"test/score": metrics["score"], "test/n": metrics["n"]} | group_metrics(evaluation))
         record.dataset(label_table(test), f"{config.data.name}-test", config.data.path, "test")

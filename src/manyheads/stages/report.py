@@ -2,7 +2,8 @@
 
 Reads the tables and figures of all stages before; computes no figure of its own. Writes ``reports/report.html``, which
 needs no network, ``reports/model_card.md`` and ``reports/data_card.md``. The run in MLflow gets all three, the page
-without pictures: they stay where the data is.
+without pictures: they stay where the data is. Its own id and its commit stand in these copies alone, so that the files
+on disk are the same whenever the same model is trained.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from manyheads import cards, datasets, report_page, tracking
 from manyheads.config import Config
 from manyheads.errors import IntegrityError
 from manyheads.files import sha256_of, write_text
+from manyheads.heads import Head
 from manyheads.inputs import ImageInput
 from manyheads.layout import Layout
 from manyheads.packed import open_packed
 from manyheads.report_page import Contents
-from manyheads.tables import read_samples, read_splits
+from manyheads.tables import read_predictions, read_samples, read_splits
 
 logger = logging.getLogger(__name__)
 
@@ -36,15 +38,21 @@ logger = logging.getLogger(__name__)
 def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     """Write the report and the cards."""
     contents = gather(config, inputs)
-    run_id = _json(inputs, "run_record")["run_id"]
     title = f"{config.data.name}, {config.model.encoder} encoder, loss {config.loss.name}"
     write_text(outputs.report, report_page.page(contents, title))
     write_text(outputs.model_card, cards.model_card(contents, config))
     write_text(outputs.data_card, cards.data_card(contents, config))
-    place = tracking.Place("report", tracking.provenance(inputs.root), run_id=run_id)
+    tags = tracking.provenance(inputs.root)
+    place = tracking.Place("report", tags, model=tracking.model_tag(inputs.model))
     with tracking.run(config.tracking, inputs.root, place) as record:
-        record.text(report_page.page(contents._replace(images=None), title), "report.html")
-        record.files(outputs.model_card)
+        edited = ", with uncommitted changes" if tags.get("git.dirty") == "true" else ""
+        of_the_run = {
+            "MLflow run": record.run_id,
+            "git commit": tags.get("git.commit", "not in a repository") + edited,
+        }
+        recorded = contents._replace(images=None, provenance=of_the_run | dict(contents.provenance))
+        record.text(report_page.page(recorded, title), "report.html")
+        record.text(cards.model_card(recorded, config), outputs.model_card.name)
         record.files(outputs.data_card)
     logger.info("report: %s", outputs.report)
 
@@ -57,7 +65,7 @@ def gather(config: Config, inputs: Layout) -> Contents:
     """
     heads = config.data.heads
     samples, splits = read_samples(inputs.samples, heads), read_splits(inputs.splits)
-    predictions = _predictions(inputs, splits)
+    predictions = _predictions(inputs, splits, heads)
     evaluation = _json(inputs, "evaluation")
     if evaluation["n"] != len(predictions):
         raise IntegrityError(f"{inputs.evaluation} is not of {inputs.predictions}: run `dvc repro evaluate`")
@@ -104,8 +112,8 @@ def _pictures(
     return lambda paths: np.asarray(images[[rows[path] for path in paths]])
 
 
-def _predictions(inputs: Layout, splits: pd.DataFrame) -> pd.DataFrame:
-    table = _table(inputs.predictions, "evaluate")
+def _predictions(inputs: Layout, splits: pd.DataFrame, heads: Mapping[str, Head]) -> pd.DataFrame:
+    table = read_predictions(inputs.predictions, heads)
     expected, found = set(splits.loc[splits["part"] == "test", "path"]), Counter(table["path"])
     missing, added = expected - set(found), set(found) - expected
     twice = [path for path, times in found.items() if times > 1]
@@ -154,16 +162,11 @@ def _counts(samples: pd.DataFrame, rejected: pd.DataFrame, split: Mapping[str, A
 
 
 def _provenance(config: Config, inputs: Layout) -> dict[str, str]:
-    tags = tracking.provenance(inputs.root)
-    trained = _json(inputs, "run_record")
     return {
-        "MLflow run": str(trained["run_id"]),
-        "git commit": tags.get("git.commit", "not in a repository")
-        + (", with uncommitted changes" if tags.get("git.dirty") == "true" else ""),
+        "model": f"{tracking.model_tag(inputs.model)}, the tag `model` of its run in MLflow",
         "data": f"{config.data.path}; samples {sha256_of(inputs.samples)[:16]}",
         "split": f"{config.split.method}, seed {config.split.seed}; {sha256_of(inputs.splits)[:16]}",
         "seed": str(config.seed),
-        "training": f"{trained['seconds'] / 60:.1f} minutes, {trained['precision']}, {trained['machine']}",
         "environment": ", ".join(
             f"{name} {version(name)}" for name in ("keras", "numpy", "pandas", "mlflow", "dvc", "hydra-core")
         )
