@@ -29,6 +29,8 @@ def save(folder, recipe):
     heads, size = settings.data.heads, settings.pack["image"].side
     statistics = dict.fromkeys(heads, LabelStatistics(30.0, 20.0))
     network = model.build(settings.model, heads, settings.loss.functions, statistics, settings.pack, folded=True)
+    if settings.train.mirrored:
+        network = model.averaged_over_flip(network)
     card = model.ModelCard(
         data="utkface",
         inputs=settings.pack,
