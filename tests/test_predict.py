@@ -1,4 +1,5 @@
 import io
+import os
 import subprocess
 import sys
 import zipfile
@@ -102,3 +103,26 @@ def test_batches_do_not_change_the_answer(saved, monkeypatch):
     whole = predict.predict_all(loaded, members)
     monkeypatch.setattr(model, "PREDICTION_BATCH", 2)
     pd.testing.assert_frame_equal(whole, predict.predict_all(loaded, members), atol=0.011)
+
+
+def test_a_name_that_is_not_utf8_costs_nothing(saved, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, data in {
+        b"a.jpg": jpeg(1),
+        b"b\xff.jpg": jpeg(2),
+        b"c\xe9\n.jpg": b"<html>",
+        "ü.jpg".encode(): jpeg(1),
+    }.items():
+        (folder / os.fsdecode(name)).write_bytes(data)
+    output = tmp_path / "predictions.csv"
+    predict.main([str(folder), "--model", str(saved), "--output", str(output)])
+    table = pd.read_csv(output, keep_default_na=False)
+    assert table["path"].tolist() == ["folder/a.jpg", "folder/b\\xff.jpg", "folder/c\\xe9\n.jpg", "folder/ü.jpg"]
+    assert table["error"].map(bool).tolist() == [False, False, True, False]
+    assert table.loc[0, "age":"race_c"].tolist() == table.loc[3, "age":"race_c"].tolist()
+    command = [sys.executable, "-m", "manyheads", "predict", folder / os.fsdecode(b"b\xff.jpg"), "--model", saved]
+    for locale in ("C.UTF-8", "C", "POSIX"):
+        done = subprocess.run(command, capture_output=True, env={**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0"})
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[1].startswith(str(folder).encode() + b"/b\\xff.jpg,")

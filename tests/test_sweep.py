@@ -168,7 +168,7 @@ def test_two_sweeps_at_once_in_one_checkout_are_one_too_many(project, capsys):
     (project.root / ".cache").mkdir(exist_ok=True)
     with filelock.FileLock(project.root / ".cache/sweep.lock"):
         assert train("-m", *QUICK, "seed=1,2") == 5
-    assert "another sweep runs in this checkout" in capsys.readouterr().err
+    assert "another process sweeps in this checkout (process" in capsys.readouterr().err
     assert runs(project) == ([], [])
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import sys
 from typing import NamedTuple
 
 from manyheads import interruption
+from manyheads.credentials import log_to_stderr, mask_tracebacks, masked
 
 
 class Command(NamedTuple):
@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command; errors that a person can mend are one line and an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     interruption.listen()
+    mask_tracebacks()
     try:
         if not arguments or arguments[0] in ("-h", "--help", "help"):
             print(usage(), flush=True)
@@ -80,7 +81,7 @@ def _run(name: str, arguments: list[str]) -> int:
     from manyheads.config import did_you_mean
     from manyheads.errors import ConfigError, ManyheadsError
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    log_to_stderr("%(message)s")
     try:
         if name in STAGES:
             run_stage(name, arguments)
@@ -90,7 +91,7 @@ def _run(name: str, arguments: list[str]) -> int:
             known = [*STAGES, *OTHERS]
             raise ConfigError(f"unknown command {name!r}{did_you_mean(name, known)} (commands: {', '.join(known)})")
     except ManyheadsError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {masked(str(error))}", file=sys.stderr)
         return error.exit_code
     return 0
 
@@ -118,6 +119,7 @@ def run_stage(name: str, arguments: list[str]) -> None:
 
     from manyheads.config import composition_error, load
     from manyheads.errors import ConfigError, ManyheadsError
+    from manyheads.locks import exclusive
 
     refusals: list[ManyheadsError] = []
 
@@ -127,7 +129,9 @@ def run_stage(name: str, arguments: list[str]) -> None:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise ConfigError(f"{name} has one result, which the stages after it read: only train can be swept")
             config = load(values, "the configuration")
-            importlib.import_module(f"manyheads.stages.{STAGES[name].module}").run(config, layout, layout)
+            # What the last of two wrote would stay, beside what the other one recorded.
+            with exclusive(root / f".cache/{name}.lock", f"writes what `{name}` writes in this project"):
+                importlib.import_module(f"manyheads.stages.{STAGES[name].module}").run(config, layout, layout)
         except ManyheadsError as error:
             refusals.append(error)  # raised below, past Hydra, which would add a line of its own
 

@@ -13,7 +13,7 @@ import math
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,10 @@ import numpy.typing as npt
 from manyheads import interruption
 from manyheads.augment import augment, draws
 from manyheads.config import TrainConfig
-from manyheads.errors import IntegrityError, MachineError, ManyheadsError
+from manyheads.errors import IntegrityError, ManyheadsError
 from manyheads.files import write_aside
 from manyheads.heads import Head, gains, trivial_baselines
+from manyheads.locks import exclusive
 from manyheads.model import IMAGES, side_by_side
 from manyheads.parts import Part
 from manyheads.progress import progress_bar
@@ -393,27 +394,13 @@ def _about(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
     return dict(json.loads(arrays["about"].tobytes()))
 
 
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> AbstractContextManager[None]:
     """Hold the lock of a training; two processes never write the same state.
 
     Raises:
         MachineError: Another process trains the same.
     """
-    import filelock
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise MachineError(
-            f"another process trains the same model: wait for it, or stop it ({lock.lock_file})"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+    return exclusive(path.with_suffix(".lock"), "trains the same model")
 
 
 class _Display:

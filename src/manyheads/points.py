@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from manyheads import comparison_page, tracking, training
 from manyheads.comparison import Comparison, Point, compare
 from manyheads.config import Config
+from manyheads.credentials import log_to_stderr, masked
 from manyheads.errors import ManyheadsError
 from manyheads.files import write_text
 from manyheads.fitting import Row
@@ -171,7 +171,7 @@ class Group:
                 record.status, record.error = "KILLED", str(reason)
                 raise
             except Exception as error:
-                record.status, record.error = "FAILED", " ".join(str(error).split()) or type(error).__name__
+                record.status, record.error = "FAILED", masked(" ".join(str(error).split())) or type(error).__name__
                 logger.error("%s", record.error, exc_info=None if isinstance(error, ManyheadsError) else error)
             else:
                 record.status, record.figures, record.recorded = "FINISHED", trained.figures, bool(trained.run_id)
@@ -290,4 +290,4 @@ def speak_as(name: str, launched_by: int) -> None:
     """
     if os.getpid() != launched_by:
         os.environ["TERM"] = "dumb"
-        logging.basicConfig(level=logging.INFO, format=f"[{name}] %(message)s", stream=sys.stderr, force=True)
+        log_to_stderr(f"[{name.replace('%', '%%')}] %(message)s")

@@ -127,12 +127,17 @@ def _decoded(members: Iterable[Member], inputs: Mapping[str, Input]) -> Iterator
 
     def raw() -> Iterator[Raw]:
         for row, (path, data) in enumerate(members):
-            paths.append(path)
+            paths.append(_printable(path))
             yield Raw(row, data)
 
     with closing(in_processes(raw(), functools.partial(decode, inputs))) as outcomes:
         for outcome in outcomes:
             yield paths.popleft(), outcome
+
+
+def _printable(path: str) -> str:
+    r"""Return a path as a CSV can hold it: bytes that are not UTF-8 as ``\xff``."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _table(saved: model.SavedModel, predictor: model.Predictor, batch: list[Outcome]) -> pd.DataFrame:

@@ -27,6 +27,7 @@ import yaml
 from manyheads import interruption, tracking, training
 from manyheads.comparison import short_names
 from manyheads.config import Config, compose, composition_error, did_you_mean, known_keys, load
+from manyheads.credentials import masked
 from manyheads.errors import ConfigError, ManyheadsError
 from manyheads.fitting import Row
 from manyheads.layout import Layout, project_root
@@ -321,7 +322,7 @@ class Search:
                     config = composed(self.group.root, overrides)
                 except ConfigError as error:  # settings that are possible each, but not together
                     logger.error("%s", error)
-                    trial.set_user_attr("error", str(error))
+                    trial.set_user_attr("error", masked(str(error)))
                     self.study.tell(trial, state=TrialState.FAIL)
                     return True
                 identity = self.group.plan(config, self.name(trial), overrides)

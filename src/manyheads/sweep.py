@@ -14,7 +14,7 @@ import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from manyheads.comparison import short_names
 from manyheads.config import Config, composition_error, load
 from manyheads.errors import ConfigError, MachineError, ManyheadsError
 from manyheads.layout import Layout
+from manyheads.locks import exclusive
 from manyheads.machine import available_cores
 from manyheads.pipeline import require_data_as_locked, require_settings_as_locked
 from manyheads.points import ATTEMPTS, Group, Record, parent_place, remember_parent, speak_as
@@ -229,22 +230,13 @@ def _name(typed: Sequence[str]) -> str:
     return named[0] if named else "sweep"
 
 
-@contextmanager
-def one_at_a_time(root: Path) -> Iterator[None]:
+def one_at_a_time(root: Path) -> AbstractContextManager[None]:
     """Hold the lock of sweeps in this checkout: two would share the cores, and both take longer.
 
     Raises:
         MachineError: Another sweep runs.
     """
-    import filelock
-
-    path = root / ".cache/sweep.lock"
-    path.parent.mkdir(exist_ok=True)
-    try:
-        with filelock.FileLock(path, timeout=0):
-            yield
-    except filelock.Timeout:
-        raise MachineError(f"another sweep runs in this checkout ({path}): wait for it, or use another clone") from None
+    return exclusive(root / ".cache/sweep.lock", "sweeps in this checkout")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from manyheads import interruption
 from manyheads.config import TrackingConfig
+from manyheads.credentials import masked
 from manyheads.errors import DataError, IntegrityError, MachineError
 from manyheads.layout import main_project
 from manyheads.pipeline import locked_digest
@@ -131,7 +132,7 @@ class Run:
         """Set tags."""
         import mlflow
 
-        self._attempt("tags", lambda: mlflow.set_tags(dict(values)))
+        self._attempt("tags", lambda: mlflow.set_tags(_masked_tags(values)))
 
     def files(self, path: Path, folder: str | None = None) -> None:
         """Log a file, or all files of a folder, as artifacts."""
@@ -144,7 +145,7 @@ class Run:
         """Log a text as an artifact of that name."""
         import mlflow
 
-        self._attempt(f"artifact {name}", lambda: mlflow.log_text(content, name))
+        self._attempt(f"artifact {name}", lambda: mlflow.log_text(masked(content), name))
 
     def dataset(self, labels: pd.DataFrame, name: str, source: str, context: str) -> None:
         """Log which data the run used, under the digest that DVC has for it.
@@ -169,11 +170,8 @@ class Run:
 
     def failure(self, error: BaseException) -> None:
         """Keep what went wrong: the traceback as an artifact, its last line as a tag."""
-        import mlflow
-
-        text = "".join(traceback.format_exception(error))
-        self._attempt("traceback", lambda: mlflow.log_text(text, "traceback.txt"))
-        self.tags({"error": " ".join(str(error).split())[:500] or type(error).__name__})
+        self.text("".join(traceback.format_exception(error)), "traceback.txt")
+        self.tags({"error": masked(" ".join(str(error).split()))[:500] or type(error).__name__})
 
     def model(self, model: keras.Model, heads: Mapping[str, Head]) -> None:
         """Log a model that takes plain inputs and returns every head by name, whoever loads it."""
@@ -218,7 +216,7 @@ def run(config: TrackingConfig, root: Path, place: Place) -> Iterator[Run]:
         _start(current, config, root, place)
     except Exception as error:
         current.run_id = ""
-        _warn(f"a run in {_shown(tracking_uri(root))}", error)
+        _warn(f"a run in {masked(tracking_uri(root))}", error)
     try:
         yield current
     except (KeyboardInterrupt, Stopped) as reason:
@@ -239,7 +237,7 @@ def _start(current: Run, config: TrackingConfig, root: Path, place: Place) -> No
 
     mlflow.set_tracking_uri(tracking_uri(root))
     mlflow.set_experiment(config.experiment)
-    tags, run_id = dict(place.tags), place.run_id
+    tags, run_id = _masked_tags(place.tags), place.run_id
     if run_id and not _known(client, run_id):
         tags["trained_in_run"] = run_id
         run_id = ""
@@ -264,8 +262,7 @@ def _client(config: TrackingConfig, root: Path) -> Any:
     import filelock
     import mlflow
 
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    _hush()
     uri = tracking_uri(root)
     local = uri.startswith("sqlite:")
     main = main_project(root)
@@ -278,6 +275,15 @@ def _client(config: TrackingConfig, root: Path) -> Any:
             location = (main / "mlruns").as_uri() if local else None
             client.create_experiment(config.experiment, location, tags=KIND_OF_EXPERIMENT)
     return client
+
+
+def _hush() -> None:
+    """Let MLflow speak of errors alone, and through our log, which masks credentials."""
+    for noisy in ("mlflow", "alembic"):
+        log = logging.getLogger(noisy)
+        log.setLevel(logging.ERROR)
+        log.handlers.clear()
+        log.propagate = True
 
 
 def _run_of_model(client: Any, config: TrackingConfig, digest: str) -> str:
@@ -313,17 +319,20 @@ def _end(current: Run, status: str) -> None:
 
 
 def _warn(what: str, error: Exception) -> None:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
     logger.warning(
         "warning: MLflow did not take %s (%s); the work goes on without a record, its figures are on disk in reports/",
         what,
-        reason,
+        _reason(error),
     )
 
 
-def _shown(uri: str) -> str:
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+def _reason(error: Exception) -> str:
+    # Masked before it is cut, or half a password would be none.
+    return (masked(str(error)).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _masked_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: masked(value) for key, value in tags.items()}
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -367,10 +376,10 @@ def shared_run(config: TrackingConfig, root: Path, place: Place) -> str:
         if place.run_id and _known(client, place.run_id):
             return place.run_id
         experiment = client.get_experiment_by_name(config.experiment)
-        run = client.create_run(experiment.experiment_id, tags=dict(place.tags), run_name=place.name)
+        run = client.create_run(experiment.experiment_id, tags=_masked_tags(place.tags), run_name=place.name)
         return str(run.info.run_id)
     except Exception as error:
-        _warn(f"a run in {_shown(tracking_uri(root))}", error)
+        _warn(f"a run in {masked(tracking_uri(root))}", error)
         return ""
 
 
@@ -475,7 +484,7 @@ def recorded_points(config: TrackingConfig, root: Path, run_ids: Sequence[str] =
         MachineError: The store cannot be reached.
     """
     found, matching = _recorded_runs(config, root, query)
-    where = f"the experiment {config.experiment!r} of {_shown(tracking_uri(root))}"
+    where = f"the experiment {config.experiment!r} of {masked(tracking_uri(root))}"
     named_parents = {run.tags["mlflow.parentRunId"] for run in found.values() if "mlflow.parentRunId" in run.tags}
     # A point has its sweep's tag, too; a sweep without points yet has no child that names it.
     groups = {
@@ -507,17 +516,16 @@ def _recorded_runs(config: TrackingConfig, root: Path, query: str) -> tuple[dict
     uri = tracking_uri(root)
     # MLflow would make an empty one.
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        raise DataError(f"there is no record of runs at {uri}: train first, or set MLFLOW_TRACKING_URI")
+        raise DataError(f"there is no record of runs at {masked(uri)}: train first, or set MLFLOW_TRACKING_URI")
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    _hush()
     try:
         client = mlflow.MlflowClient(uri)
         experiment = client.get_experiment_by_name(config.experiment)
         if experiment is None:
-            raise DataError(f"{_shown(uri)} has no experiment {config.experiment!r}: train first")
+            raise DataError(f"{masked(uri)} has no experiment {config.experiment!r}: train first")
         runs = {
             run.info.run_id: RecordedRun(
                 run.info.run_id, run.info.run_name, run.info.status, run.data.params, run.data.metrics, run.data.tags
@@ -530,11 +538,11 @@ def _recorded_runs(config: TrackingConfig, root: Path, query: str) -> tuple[dict
     except DataError:
         raise
     except Exception as error:  # whatever a store, a driver or a server raises
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = _reason(error)
         if isinstance(error, MlflowException) and error.error_code == "INVALID_PARAMETER_VALUE" and query:
             raise DataError(f"MLflow does not understand the filter {query!r}: {reason}") from error
         raise MachineError(
-            f"the record of runs at {_shown(uri)} cannot be read ({reason}): start its server, or mend "
+            f"the record of runs at {masked(uri)} cannot be read ({reason}): start its server, or mend "
             "MLFLOW_TRACKING_URI"
         ) from error
 
@@ -585,7 +593,7 @@ def test_predictions(config: TrackingConfig, root: Path, run_id: str) -> Path | 
             run_id=matches[0], artifact_path="predictions.csv", tracking_uri=tracking_uri(root)
         )
     except Exception as error:  # whatever a store, a driver or a server raises
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = _reason(error)
         raise DataError(
             f"run {run_id} has no predictions of the test part ({reason}): promote it with `dvc exp run`"
         ) from error
