@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,10 @@ from manyheads.stages import audit, split
 from manyheads.tables import write_table
 
 ROOT = Path(__file__).parents[1]
+
+# Set on some machines of developers and on no user's: with it, what Python writes beside the code is never met.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 TINY = [
     "pack.image.side=16",

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import accuracy_score, mean_absolute_error, r2_score
 
 from conftest import make_tiny_project
-from manyheads import results
+from manyheads import results, tracking
 from manyheads.errors import IntegrityError
 from manyheads.layout import Layout
 from manyheads.stages import evaluate, train
@@ -92,7 +92,7 @@ def test_it_writes_into_the_run_of_the_training(evaluated):
     assert {tag.value for entry in run.inputs.dataset_inputs for tag in entry.tags} == {"training", "test"}
 
 
-def test_without_the_trainings_run_a_new_one_names_it(evaluated, tmp_path, migrated_store):
+def test_without_the_trainings_run_a_new_one_names_the_model(evaluated, tmp_path, migrated_store):
     layout, config = evaluated
     elsewhere = make_tiny_project(tmp_path, migrated_store)
     for name in ("models", "reports"):
@@ -102,7 +102,7 @@ def test_without_the_trainings_run_a_new_one_names_it(evaluated, tmp_path, migra
     evaluate.run(config, elsewhere, elsewhere)
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     (run,) = mlflow.MlflowClient().search_runs(["1"])
-    assert run.data.tags["trained_in_run"] == json.loads(layout.run_record.read_text())["run_id"]
+    assert run.data.tags["model"] == tracking.model_tag(layout.model)
     assert "test/score" in run.data.metrics
 
 

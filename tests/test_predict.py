@@ -126,3 +126,20 @@ def test_a_name_that_is_not_utf8_costs_nothing(saved, tmp_path):
         done = subprocess.run(command, capture_output=True, env={**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0"})
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[1].startswith(str(folder).encode() + b"/b\\xff.jpg,")
+
+
+@pytest.mark.parametrize(("precision", "years", "shares"), [("float32", 2e-3, 1e-5), ("mixed_bfloat16", 2e-2, 2e-3)])
+def test_a_photograph_alone_gets_the_figures_that_it_has_in_a_folder(precision, years, shares, tmp_path, monkeypatch):
+    """Up to the order of the sums, which the size of a batch decides."""
+    monkeypatch.setattr(model, "fastest_precision", lambda: precision)
+    encoder = CompactEncoder(stem=(8,), widths=(8, 16), blocks=(1, 1), dropout=0)
+    losses = {"age": "soft_label", "race": "categorical_crossentropy"}
+    network = model.averaged_over_flip(model.build(encoder, HEADS, losses, STATISTICS, IMAGES, folded=True))
+    model.save(tmp_path, network, model.ModelCard(data="sample", inputs=IMAGES, heads=HEADS, precision=precision))
+    loaded = model.load(tmp_path)
+    images = np.random.default_rng(0).integers(0, 255, (300, 16, 16, 3), dtype=np.uint8)
+    together = loaded.predictor()({"image": images})
+    for i in (0, 1, 255, 256, 299):
+        alone = loaded.predictor()({"image": images[i : i + 1]})
+        np.testing.assert_allclose(alone["age"][:, 0], together["age"][i : i + 1, 0], atol=years)
+        np.testing.assert_allclose(alone["race"], together["race"][i : i + 1], atol=shares)

@@ -19,7 +19,7 @@ PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 # From the ground up: a module imports from its own floor or lower ones. Commands and stages are the top.
 FLOORS = [
-    ["errors", "extensions", "files", "interruption", "layout", "machine", "progress"],
+    ["credentials", "errors", "extensions", "files", "interruption", "layout", "locks", "machine", "progress"],
     ["archives", "augment", "duplicates", "heads", "heads.*", "images", "objective"],
     ["inputs", "inputs.*"],
     ["datasets", "datasets.*", "decoding", "encoders", "encoders.*"],
@@ -39,11 +39,13 @@ FLOORS = [
 # configuration's values reach a stage as parameters, which DVC watches by themselves.
 PLUMBING = {
     "config",
+    "credentials",
     "errors",
     "extensions",
     "files",
     "interruption",
     "layout",
+    "locks",
     "machine",
     "pipeline",
     "progress",

@@ -1,0 +1,59 @@
+"""How far the figures of one model can be apart: alone or in a batch, in float32 or bfloat16, by predict or by Keras.
+
+    python benchmarks/prediction_agreement.py
+
+Takes the model in models/ and the first packed images, so `dvc repro` comes first. Where the processor has no bfloat16,
+TensorFlow emulates it: slowly, with the same roundings of each layer's output.
+"""
+
+import argparse
+
+import numpy as np
+import results
+
+from manyheads import model
+from manyheads.layout import Layout, project_root
+from manyheads.packed import open_packed
+
+IMAGES = 256
+
+
+def difference(head, first, second):
+    """Return in three cells how far outputs are apart, and how often the answer is another one."""
+    shown = [head.probabilities(each) if head.class_names else head.values(each) for each in (first, second)]
+    apart = np.abs(shown[0] - shown[1])
+    labels = f"{np.mean(head.values(first) != head.values(second)):.1%}" if head.class_names else ""
+    return f"{apart.mean():.1e}", f"{apart.max():.1e}", labels
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    model.require_tensorflow()
+    layout = Layout(project_root())
+    saved = model.load(layout.model)
+    network, heads = saved.keras_model, saved.card.heads
+    ((name, kind),) = saved.card.inputs.items()
+    images = np.asarray(open_packed(layout.packed(name), kind)[:IMAGES])
+    in_keras = network.predict(images, verbose=0)
+    in_keras = {each: model.side_by_side(head, each, in_keras) for each, head in heads.items()}
+    rows = []
+    for precision in ("float32", "mixed_bfloat16"):
+        model.fastest_precision = lambda precision=precision: precision
+        predictor = model.Predictor(network, heads, precision)
+        together = predictor({name: images})
+        single = [predictor({name: images[i : i + 1]}) for i in range(IMAGES)]
+        alone = {each: np.concatenate([outputs[each] for outputs in single]) for each in heads}
+        for against, other in (("each alone", alone), ("`model.keras`", in_keras)):
+            for each, head in heads.items():
+                rows.append([f"predict, {precision}", against, each, *difference(head, together[each], other[each])])
+    results.write(
+        "prediction_agreement",
+        "python benchmarks/prediction_agreement.py",
+        ["a folder of them", "against", "head", "mean difference", "largest", "other labels"],
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()
