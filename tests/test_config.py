@@ -139,3 +139,16 @@ def test_check_tells_what_differs(tmp_path):
     assert done.returncode == 2
     assert "+  epochs: 99" in done.stdout
     assert "make params" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("classes", "further", "column"),
+    [("[a, fine]", ["race_fine"], "race_fine"), ("[a, label]", [], "race_label"), ("[a b, a_b]", [], "race_a_b")],
+)
+def test_heads_and_classes_whose_columns_would_be_one_are_refused(classes, further, column):
+    overrides = [f"data.heads.race.classes={classes}"]
+    for name in further:
+        overrides.append(f"+data.heads.{name}={{kind: categorical, classes: [x, y]}}")
+        overrides += [f"+loss.functions.{name}=categorical_crossentropy", f"+loss.weights.{name}=1"]
+    with pytest.raises(ConfigError, match=f"has the column {column} that"):
+        config.compose(ROOT, overrides)

@@ -16,6 +16,7 @@ from manyheads.__main__ import OTHERS, STAGES
 
 ROOT = Path(__file__).parents[1]
 TINY = ["train.epochs=1", "model.widths=[8,8]", "model.blocks=[1,1]", "pack.image.side=16", "train.batch_size=256"]
+TINY += ["audit.folds=2", "audit.epochs=1"]
 
 NOT_OURS = ("MLFLOW_", "DVC_", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 UP_TO_DATE = "Data and pipelines are up to date."

@@ -250,14 +250,15 @@ class Config(Section):
                 )
             for output in self.data.heads[name].output_names(name, heads)[1:]:
                 raise ValueError(f"data.heads.{output} has the name of an output of {name}: rename the head")
-        columns: dict[str, str] = {}
+        columns = dict.fromkeys(("path", "group", "error"), "the table of predictions")
         for name, head in self.data.heads.items():
             labels = head.label_columns(name)
             for column in (*labels, *(f"{label}_label" for label in labels), *head.further_columns(name)):
-                if columns.setdefault(column, name) != name:
+                if column in columns:
                     raise ValueError(
-                        f"the heads {columns[column]} and {name} would both write a column {column}: rename one of them"
+                        f"data.heads.{name} has the column {column} that {columns[column]} has: rename head or class"
                     )
+                columns[column] = f"data.heads.{name}"
         if not any(self.loss.weights.values()):
             raise ValueError("loss.weights are all 0: nothing would be learned")
         return self
