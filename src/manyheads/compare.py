@@ -21,6 +21,7 @@ import pandas as pd
 from manyheads import comparison_page, paired_page, pipeline, tracking
 from manyheads.comparison import Point, compare
 from manyheads.config import Config, read_params
+from manyheads.credentials import masked
 from manyheads.errors import DataError
 from manyheads.evaluation.paired import pair
 from manyheads.heads import Metric
@@ -114,7 +115,7 @@ def as_point(run: tracking.RecordedRun) -> Point:
         metrics=run.metrics,
         split=run.tags.get("split", ""),
         run_id=run.run_id,
-        error=run.tags.get("error", ""),
+        error=masked(run.tags.get("error", "")),
         overrides=tuple(json.loads(run.tags.get("overrides", "[]"))),
         experiment=run.tags.get("dvc.experiment", ""),
         main_metrics={

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
     from manyheads.objective import MultiHead
 
-PREDICTION_BATCH = 256
+PREDICTION_BATCH = 64
+"""Samples that are predicted together. Always so many, for in batches of other sizes the processor's kernels add up in
+another order, and a photograph would get other last digits alone than among others."""
 IMAGES = 4  # dimensions of a batch of images
 
 
@@ -387,7 +389,7 @@ def _in_bfloat16(network: keras.Model) -> keras.Model:
 
 
 class Predictor:
-    """A model as a function of arrays, traced once for batches of every length."""
+    """A model as a function of arrays, in batches of one size."""
 
     def __init__(
         self,
@@ -430,8 +432,9 @@ class Predictor:
         rows = np.arange(len(next(iter(inputs.values())))) if rows is None else rows
         for start in range(0, len(rows), PREDICTION_BATCH):
             chosen = rows[start : start + PREDICTION_BATCH]
-            batch = self._outputs({name: values[chosen] for name, values in inputs.items()})
-            values = {name: output.numpy() for name, output in batch.items()}
+            filled = np.resize(chosen, PREDICTION_BATCH)  # a short one with its own samples, again
+            batch = self._outputs({name: values[filled] for name, values in inputs.items()})
+            values = {name: output.numpy()[: len(chosen)] for name, output in batch.items()}
             for name, head in self.heads.items():
                 collected[name].append(side_by_side(head, name, values))
         return {name: np.concatenate(parts) for name, parts in collected.items()}

@@ -162,9 +162,10 @@ def _counts(samples: pd.DataFrame, rejected: pd.DataFrame, split: Mapping[str, A
 
 
 def _provenance(config: Config, inputs: Layout) -> dict[str, str]:
+    model = tracking.model_tag(inputs.model)
     trained_in = json.loads((inputs.model / "model.json").read_text(encoding="utf-8"))["precision"]
     return {
-        "model": f"{tracking.model_tag(inputs.model)}, the tag `model` of its run in MLflow",
+        "model": f"{model}, the tag `model` of its run in MLflow",
         "data": f"{config.data.path}; samples {sha256_of(inputs.samples)[:16]}",
         "split": f"{config.split.method}, seed {config.split.seed}; {sha256_of(inputs.splits)[:16]}",
         "seed": str(config.seed),
