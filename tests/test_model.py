@@ -266,6 +266,9 @@ def test_mirrored_predictions_do_not_tell_an_image_from_its_mirror_image(tmp_pat
 
 @pytest.mark.parametrize("flipped", [False, True])
 def test_what_was_trained_in_bfloat16_is_predicted_so_where_that_is_fast(flipped, monkeypatch):
+    import keras
+
+    keras.utils.set_random_seed(0)
     network = build(folded=True)
     network = model.averaged_over_flip(network) if flipped else network
     images = np.random.default_rng(0).integers(0, 255, (40, 16, 16, 3), dtype=np.uint8)
@@ -276,7 +279,8 @@ def test_what_was_trained_in_bfloat16_is_predicted_so_where_that_is_fast(flipped
     plain = model.Predictor(network, HEADS)({"image": images})
     for name in HEADS:
         np.testing.assert_array_equal(plain[name], exact[name])
-        np.testing.assert_allclose(close[name], exact[name], rtol=0.05, atol=0.05)
+        # Three digits of 116 years, or of a share.
+        np.testing.assert_allclose(close[name], exact[name], rtol=0.05, atol=1.0 if name == "age" else 0.05)
         assert np.any(close[name] != exact[name])
 
 

@@ -8,7 +8,6 @@ import threading
 import time
 from pathlib import Path
 
-import filelock
 import mlflow
 import pandas as pd
 import pytest
@@ -165,8 +164,7 @@ def test_a_split_that_is_not_the_locked_one_is_refused(project, capsys):
 
 
 def test_two_sweeps_at_once_in_one_checkout_are_one_too_many(project, capsys):
-    (project.root / ".cache").mkdir(exist_ok=True)
-    with filelock.FileLock(project.root / ".cache/sweep.lock"):
+    with sweep.one_at_a_time(project.root):
         assert train("-m", *QUICK, "seed=1,2") == 5
     assert "another process sweeps in this checkout (process" in capsys.readouterr().err
     assert runs(project) == ([], [])
