@@ -127,7 +127,11 @@ def test_no_command_makes_a_stage_stale(fresh, tmp_path):
     for command in commands:
         fresh.run("python", "-m", "manyheads", *command, PYTHONPATH="src")
         assert UP_TO_DATE in fresh.run("dvc", "status"), command
-    assert list((fresh.root / "src/manyheads/heads").rglob("*.pyc"))
+    bytecode = list((fresh.root / "src/manyheads").rglob("__pycache__"))
+    assert {folder.parent.name for folder in bytecode} >= {"heads", "inputs", "encoders", "datasets"}
+    for folder in bytecode:
+        shutil.rmtree(folder)
+    assert UP_TO_DATE in fresh.run("dvc", "status")
 
 
 def test_other_figures_than_the_committed_ones_can_be_compared_with_them(fresh):
