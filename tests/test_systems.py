@@ -12,8 +12,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from manyheads import config, model, predict, training
+from manyheads.evaluation.paired import pair
 from manyheads.layout import Layout
 from manyheads.stages import audit, evaluate, pack, parse, report, source, split, train
+from manyheads.tables import read_predictions
 
 ROOT = Path(__file__).parents[1]
 STAGES = (source, parse, pack, split, audit, train, evaluate, report)
@@ -58,6 +60,12 @@ def test_a_system_learns_and_is_reported_and_predicted(name, tmp_path, migrated_
     assert not re.search(r"\bnan\b", layout.model_card.read_text(encoding="utf-8"))
     predictions = pd.read_csv(layout.predictions)
     assert len(predictions) == metrics["n"]
+    recorded = read_predictions(layout.predictions, settings.data.heads)
+    compared = pair(settings.data.heads, recorded, recorded).differences
+    for head, figures in ((head, metrics[head]) for head in settings.data.heads):
+        shown = {row.figure: row.first.value for row in compared if row.head == head}
+        assert {figure: shown[figure] for figure in figures} == pytest.approx(figures, abs=0.02)
+    assert not [row for row in compared if row.better is not None]
 
     target = tmp_path / "predicted.csv"
     shutil.copy(ROOT / "params.yaml", tmp_path)
