@@ -39,6 +39,12 @@ def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
         pass
 
 
+def test_a_lock_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(MachineError, match=r"cannot write .*file/a\.lock: "), exclusive(tmp_path / "file/a.lock", "x"):
+        pass
+
+
 def test_two_different_trainings_in_one_project_are_not_trained_at_once(tmp_path, migrated_store):
     project = make_project(tmp_path, migrated_store)
     command = [sys.executable, "-m", "manyheads", "train", *TINY]

@@ -24,17 +24,20 @@ def exclusive(path: Path, doing: str) -> Iterator[None]:
         doing: What its holder does, as in "another process ...".
 
     Raises:
-        MachineError: Another process holds it; the message says which, since when and what it runs.
+        MachineError: Another process holds it; the message says which, since when and what it runs. Or the file cannot
+            be written.
     """
     import filelock
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except filelock.Timeout:
         holder = path.read_text(encoding="utf-8", errors="replace").strip() or "it did not say which"
         raise MachineError(f"another process {doing} ({holder}): wait for it, or stop it; its lock is {path}") from None
+    except OSError as error:
+        raise MachineError(f"cannot write {path}: {error.strerror or error}") from error
     try:
         program, *arguments = sys.orig_argv
         command = masked(shlex.join([Path(program).name, *arguments]))
