@@ -23,8 +23,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from manyheads import archives, decoding
+from manyheads.datasets import archives
 from manyheads.inputs import ImageInput
+from manyheads.preprocessing import decoding
 
 
 class Measured(NamedTuple):

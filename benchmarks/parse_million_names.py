@@ -46,15 +46,15 @@ def parse(source: Path, count: int) -> None:
     start = time.perf_counter()
     from omegaconf import OmegaConf
 
-    from manyheads import config
-    from manyheads.layout import Layout
+    from manyheads.config import composition, loading
+    from manyheads.data.tables import read_manifest
+    from manyheads.paths import Paths
     from manyheads.stages import parse as stage
-    from manyheads.tables import read_manifest
 
-    chosen = config.load(
-        OmegaConf.create(config.compose(ROOT, ["data=utkface", f"data.path={source.name}"])),
+    chosen = loading.load(
+        OmegaConf.create(composition.compose(ROOT, ["data=utkface", f"data.path={source.name}"])),
     )
-    layout = Layout(source.parent)
+    layout = Paths(source.parent)
     stage.run(chosen, layout, layout)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

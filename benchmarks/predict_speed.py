@@ -15,9 +15,13 @@ from pathlib import Path
 
 import results
 
-from manyheads import config, model, training
+from manyheads.config import composition, loading
 from manyheads.heads import LabelStatistics
-from manyheads.layout import project_root
+from manyheads.modeling import build, saving
+from manyheads.modeling.build import build_network
+from manyheads.paths import project_root
+from manyheads.runtime import tensorflow
+from manyheads.training import fingerprint
 
 RECIPES = ("minutes", "hour", "best")
 
@@ -25,19 +29,19 @@ RECIPES = ("minutes", "hour", "best")
 def save(folder, recipe):
     from omegaconf import OmegaConf
 
-    settings = config.load(OmegaConf.create(config.compose(project_root(), [f"experiment={recipe}"])))
+    settings = loading.load(OmegaConf.create(composition.compose(project_root(), [f"experiment={recipe}"])))
     heads, size = settings.data.heads, settings.pack["image"].side
     statistics = dict.fromkeys(heads, LabelStatistics(30.0, 20.0))
-    network = model.build(settings.model, heads, settings.loss.functions, statistics, settings.pack, folded=True)
+    network = build_network(settings.model, heads, settings.loss.functions, statistics, settings.pack, folded=True)
     if settings.train.mirrored:
-        network = model.averaged_over_flip(network)
-    card = model.ModelCard(
+        network = build.averaged_over_flip(network)
+    card = saving.ModelCard(
         data="utkface",
         inputs=settings.pack,
         heads=heads,
-        precision=training.precision_of(settings.train),
+        precision=fingerprint.precision_of(settings.train),
     )
-    model.save(folder, network, card)
+    saving.save(folder, network, card)
     return f"{size} px" + (", mirrored" if settings.train.mirrored else "")
 
 
@@ -45,7 +49,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archive", type=Path, default=Path("data/raw/UTKFace.tar.gz"), help="JPEG files")
     options = parser.parse_args()
-    model.require_tensorflow()
+    tensorflow.require_tensorflow()
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         for recipe in RECIPES:

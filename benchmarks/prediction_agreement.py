@@ -11,9 +11,10 @@ import argparse
 import numpy as np
 import results
 
-from manyheads import model
-from manyheads.layout import Layout, project_root
-from manyheads.packed import open_packed
+from manyheads.data.arrays import open_packed
+from manyheads.modeling import build, inference, saving
+from manyheads.paths import Paths, project_root
+from manyheads.runtime import tensorflow
 
 IMAGES = 256
 
@@ -29,18 +30,18 @@ def difference(head, first, second):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    model.require_tensorflow()
-    layout = Layout(project_root())
-    saved = model.load(layout.model)
+    tensorflow.require_tensorflow()
+    layout = Paths(project_root())
+    saved = saving.load(layout.model)
     network, heads = saved.keras_model, saved.card.heads
     ((name, kind),) = saved.card.inputs.items()
     images = np.asarray(open_packed(layout.packed(name), kind)[:IMAGES])
     in_keras = network.predict(images, verbose=0)
-    in_keras = {each: model.side_by_side(head, each, in_keras) for each, head in heads.items()}
+    in_keras = {each: inference.outputs_of_head(head, each, in_keras) for each, head in heads.items()}
     rows = []
     for precision in ("float32", "mixed_bfloat16"):
-        model.fastest_precision = lambda precision=precision: precision
-        predictor = model.Predictor(network, heads, precision)
+        build.fastest_precision = lambda precision=precision: precision
+        predictor = inference.Predictor(network, heads, precision)
         together = predictor({name: images})
         single = [predictor({name: images[i : i + 1]}) for i in range(IMAGES)]
         alone = {each: np.concatenate([outputs[each] for outputs in single]) for each in heads}

@@ -5,7 +5,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from manyheads.machine import describe, fastest_precision
+from manyheads.runtime.hardware import describe, fastest_precision
 
 FOLDER = Path(__file__).parent / "results"
 

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from manyheads.__main__ import main as manyheads
-from manyheads.layout import project_root
+from manyheads.paths import project_root
 
 SHARED = ("conf", "data", "dvc.yaml", "dvc.lock", "params.yaml", "reports/split.json", "src")
 

@@ -16,8 +16,10 @@ from pathlib import Path
 import results
 import training_speed
 
-from manyheads import config, model, training
-from manyheads.layout import Layout, project_root
+from manyheads.config import loading
+from manyheads.paths import Paths, project_root
+from manyheads.runtime import tensorflow
+from manyheads.training import run
 
 ARTICLE = {"val/race/accuracy": 0.80, "val/gender/accuracy": 0.90, "val/age/r2": 0.58}
 ARTICLE_IMAGES = 11_614 * 100
@@ -25,14 +27,14 @@ STEPS = 6
 
 
 def main():
-    model.require_tensorflow()
-    inputs = Layout(project_root())
-    settings = config.read_params(inputs.root / "params.yaml")
+    tensorflow.require_tensorflow()
+    inputs = Paths(project_root())
+    settings = loading.read_params(inputs.root / "params.yaml")
     archive = inputs.root / settings.data.path
     article = [training_speed.article(archive, STEPS)["training"]]
     reached = {}
     with tempfile.TemporaryDirectory() as folder:
-        outputs = Layout(Path(folder))
+        outputs = Paths(Path(folder))
         began = time.perf_counter()
 
         def note(epoch, row):
@@ -42,7 +44,7 @@ def main():
             if all(row[figure] >= least for figure, least in ARTICLE.items()):
                 reached.setdefault("all three", (epoch, time.perf_counter() - began))
 
-        training.train(settings, inputs, outputs, on_epoch=note)
+        run.train(settings, inputs, outputs, on_epoch=note)
     article.append(training_speed.article(archive, STEPS)["training"])
     hundred_epochs = ARTICLE_IMAGES / (sum(article) / len(article))
     rows = [

@@ -11,10 +11,12 @@ import time
 
 import numpy as np
 
-from manyheads import model
 from manyheads.encoders import ArticleEncoder, CompactEncoder
 from manyheads.heads import Categorical, LabelStatistics, Regression
 from manyheads.inputs import ImageInput
+from manyheads.modeling import build
+from manyheads.modeling.build import build_network
+from manyheads.runtime import tensorflow
 
 HEADS = {
     "age": Regression(unit="years", minimum=0, maximum=116),
@@ -34,9 +36,9 @@ def images_per_second(encoder, size, precision, batch_size, steps):
     import keras
 
     inputs = {"image": ImageInput(side=size, duplicate_correlation=1)}
-    network = model.build(encoder, HEADS, LOSSES, STATISTICS, inputs, precision)
+    network = build_network(encoder, HEADS, LOSSES, STATISTICS, inputs, precision)
     weights = dict.fromkeys(HEADS, 1.0)
-    network = model.compile_heads(network, HEADS, LOSSES, weights, STATISTICS, keras.optimizers.AdamW(1e-3))
+    network = build.compile_heads(network, HEADS, LOSSES, weights, STATISTICS, keras.optimizers.AdamW(1e-3))
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (batch_size * steps, size, size, 3), dtype=np.uint8)
     labels = {"age": (0, 117), "race": (0, 5), "gender": (0, 2)}
@@ -52,14 +54,14 @@ def main():
     parser.add_argument("--size", type=int, default=96, help="image size of the compact encoder (default: 96)")
     parser.add_argument("--steps", type=int, default=15, help="steps that are timed (default: 15)")
     options = parser.parse_args()
-    model.require_tensorflow()
+    tensorflow.require_tensorflow()
     import keras
 
-    from manyheads.encoders import normalisation
+    from manyheads.encoders import fused_normalization
 
-    fused = normalisation.FusedBatchNormalization
+    fused = fused_normalization.FusedBatchNormalization
     for name, layer in (("fused", fused), ("Keras's own", keras.layers.BatchNormalization)):
-        normalisation.FusedBatchNormalization = layer
+        fused_normalization.FusedBatchNormalization = layer
         for precision in ("mixed_bfloat16", "float32"):
             speed = images_per_second(COMPACT, options.size, precision, 64, options.steps)
             print(

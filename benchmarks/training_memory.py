@@ -20,9 +20,11 @@ import numpy as np
 import pandas as pd
 import results
 
-from manyheads import config, model, training
-from manyheads.layout import Layout, project_root
-from manyheads.tables import write_table
+from manyheads.config import composition, loading
+from manyheads.data.tables import write_table
+from manyheads.paths import Paths, project_root
+from manyheads.runtime import tensorflow
+from manyheads.training.run import train
 
 STATUS = Path("/proc/self/status")
 
@@ -44,7 +46,7 @@ class Peak(threading.Thread):
 
 
 def write_project(folder, settings, n):
-    layout = Layout(folder)
+    layout = Paths(folder)
     layout.samples.parent.mkdir(parents=True)
     layout.split_counts.parent.mkdir()
     size, generator = settings.pack["image"].side, np.random.default_rng(0)
@@ -68,14 +70,14 @@ def measure(recipe, n):
     from omegaconf import OmegaConf
 
     overrides = [f"experiment={recipe}", "train.epochs=1"]
-    settings = config.load(OmegaConf.create(config.compose(project_root(), overrides)))
+    settings = loading.load(OmegaConf.create(composition.compose(project_root(), overrides)))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_project(folder, settings, n)
-        model.require_tensorflow()
+        tensorflow.require_tensorflow()
         peak = Peak()
         peak.start()
-        trained = training.train(settings, Layout(folder), Layout(folder))
+        trained = train(settings, Paths(folder), Paths(folder))
         return {"seconds": trained.figures["wall_seconds"], "resident": peak.resident, "own": peak.own}
 
 

@@ -26,9 +26,13 @@ import numpy as np
 import results
 from PIL import Image
 
-from manyheads import archives, config, fitting, model, training
-from manyheads.layout import project_root
-from manyheads.parts import Part
+from manyheads.config import composition, loading
+from manyheads.data.subsets import Subset
+from manyheads.datasets import archives
+from manyheads.paths import project_root
+from manyheads.runtime import tensorflow
+from manyheads.training import run
+from manyheads.training.batches import Feed
 
 RECIPES = ("minutes", "hour", "best")
 
@@ -43,13 +47,13 @@ def part(heads, images):
     ends = {name: len(head.class_names) or head.maximum for name, head in heads.items()}
     labels = {name: generator.integers(0, end, len(images)) for name, end in ends.items()}
     names = [f"{i}" for i in range(len(images))]
-    return Part({"image": images}, np.arange(len(images)), names, labels, names)
+    return Subset({"image": images}, np.arange(len(images)), names, labels, names)
 
 
 def composed(*overrides):
     from omegaconf import OmegaConf
 
-    return config.load(OmegaConf.create(config.compose(project_root(), overrides)))
+    return loading.load(OmegaConf.create(composition.compose(project_root(), overrides)))
 
 
 def article(archive, steps):
@@ -58,7 +62,7 @@ def article(archive, steps):
     files = photographs(archive, 32 * steps)
     size = settings.pack["image"].side
     fed = part(settings.data.heads, np.zeros((len(files), 1, 1, 3), np.uint8))
-    network = training.compiled(settings, fed)
+    network = run.compiled_model(settings, fed)
     targets = {name: head.targets(fed.labels[name]) for name, head in settings.data.heads.items()}
 
     def batches():
@@ -76,14 +80,14 @@ def article(archive, steps):
 
 def recipe(name, archive, steps):
     """Return the recipe's images a second, in training and of the feed alone, and the convolutions' share of a step."""
-    from manyheads.images import decode
+    from manyheads.inputs.jpeg import decode
 
     settings = composed(f"experiment={name}")
     batch = settings.train.batch_size
     files = photographs(archive, batch * steps)
     fed = part(settings.data.heads, np.stack([decode(data, settings.pack["image"].side).pixels for data in files]))
-    network = training.compiled(settings, fed)
-    feed = fitting.Feed(fed, settings.data.heads, batch, 1, training=True, augment=settings.train.augment)
+    network = run.compiled_model(settings, fed)
+    feed = Feed(fed, settings.data.heads, batch, 1, training=True, augment=settings.train.augment)
     network.fit(feed.epoch(1).take(2), verbose=0)
     began = time.perf_counter()
     network.fit(feed.epoch(1), verbose=0)
@@ -138,7 +142,7 @@ def main():
     parser.add_argument("--only", choices=("article", *RECIPES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
-        model.require_tensorflow()
+        tensorflow.require_tensorflow()
         steps = max(4, options.steps // 4) if options.only == "article" else options.steps
         measured = (
             article(options.archive, steps)

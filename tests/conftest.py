@@ -15,12 +15,13 @@ import yaml
 from omegaconf import OmegaConf
 from PIL import Image
 
-from manyheads import config, pipeline
-from manyheads.config import Config
-from manyheads.files import write_text
-from manyheads.layout import Layout
+from manyheads.config import composition, loading, schema
+from manyheads.config.schema import Config
+from manyheads.data.tables import write_table
+from manyheads.paths import Paths
+from manyheads.runtime.files import write_text
 from manyheads.stages import audit, split
-from manyheads.tables import write_table
+from manyheads.tracking import dvc
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,7 +43,7 @@ TINY = [
 
 def compose(*overrides: str) -> Config:
     """Compose the real ``conf/`` with overrides."""
-    return config.load(OmegaConf.create(config.compose(ROOT, overrides)))
+    return loading.load(OmegaConf.create(composition.compose(ROOT, overrides)))
 
 
 @pytest.fixture(scope="session")
@@ -85,12 +86,12 @@ def jpeg(seed: int, mode: str = "RGB") -> bytes:
 
 
 @pytest.fixture
-def tiny_project(tmp_path: Path, migrated_store: Path) -> Layout:
+def tiny_project(tmp_path: Path, migrated_store: Path) -> Paths:
     """Return a folder with what pack and split leave behind, and an empty MLflow store."""
     return make_tiny_project(tmp_path, migrated_store)
 
 
-def make_tiny_project(folder: Path, store: Path) -> Layout:
+def make_tiny_project(folder: Path, store: Path) -> Paths:
     """Write 300 packed samples that a small network can tell apart, dealt 3 to 1 to 1.
 
     Race is the colour, gender the brighter half, age the brightness.
@@ -99,7 +100,7 @@ def make_tiny_project(folder: Path, store: Path) -> Layout:
         os.environ.pop(name, None)
     shutil.copy(store, folder / "mlflow.db")
     shutil.copy(ROOT / "dvc.yaml", folder)
-    layout = Layout(folder)
+    layout = Paths(folder)
     generator = np.random.default_rng(0)
     n, size = 300, 16
     race, gender, age = (
@@ -134,15 +135,15 @@ def make_tiny_project(folder: Path, store: Path) -> Layout:
     return layout
 
 
-def write_lock(layout: Layout, config: Config) -> None:
+def write_lock(layout: Paths, config: Config) -> None:
     """Write the part of ``dvc.lock`` that describes a tiny project's pack and split."""
-    values = config.model_dump(mode="json")
+    values = schema.model_dump(mode="json")
     outputs = {"pack": "data/packed", "split": "data/splits.csv"}
     keys = {"pack": ("data", "pack"), "split": ("split",)}
     stages = {
         stage: {
             "params": {"params.yaml": {key: values[key] for key in keys[stage]}},
-            "outs": [{"path": path, "md5": pipeline.md5_of(layout.root / path)}],
+            "outs": [{"path": path, "md5": dvc.md5_of(layout.root / path)}],
         }
         for stage, path in outputs.items()
     }

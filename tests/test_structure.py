@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from manyheads.__main__ import OTHERS, STAGES, usage
-from manyheads.layout import Layout
+from manyheads.paths import Paths
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
@@ -180,10 +180,10 @@ def _outputs(stage):
 
 
 def test_dvc_knows_every_file_of_the_layout():
-    layout = Layout(Path())
+    layout = Paths(Path())
     named = {
         str(getattr(layout, name))
-        for name, value in vars(Layout).items()
+        for name, value in vars(Paths).items()
         if isinstance(value, property) and name not in ("resume", "sweeps", "searches")
     }
     declared = {output for stage in PIPELINE.values() for output in _outputs(stage)} - {"${data.path}"}

@@ -19,10 +19,10 @@ class PointSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Train all combinations of the command line's lists and of ``hydra.sweeper.params``."""
-        from manyheads import sweep
+        from manyheads.sweeps import grid
 
         parameters = [f"{key}={values}" for key, values in (self.params or {}).items()]
-        sweep.run(self.hydra_context, self.config, [*parameters, *arguments], arguments)
+        grid.run(self.hydra_context, self.config, [*parameters, *arguments], arguments)
 
 
 ConfigStore.instance().store(

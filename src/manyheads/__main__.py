@@ -7,8 +7,8 @@ import os
 import sys
 from typing import NamedTuple
 
-from manyheads import interruption
-from manyheads.credentials import log_to_stderr, mask_tracebacks, masked
+from manyheads.runtime import signals
+from manyheads.runtime.credentials import log_to_stderr, mask_tracebacks, masked
 
 
 class Command(NamedTuple):
@@ -46,7 +46,7 @@ INTERRUPTED = 130
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; errors that a person can mend are one line and an exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    interruption.listen()
+    signals.install_handlers()
     mask_tracebacks()
     try:
         if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -78,7 +78,7 @@ def usage() -> str:
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    from manyheads.config import did_you_mean
+    from manyheads.config.loading import did_you_mean
     from manyheads.errors import ConfigError, ManyheadsError
 
     log_to_stderr("%(message)s")
@@ -86,7 +86,7 @@ def _run(name: str, arguments: list[str]) -> int:
         if name in STAGES:
             run_stage(name, arguments)
         elif name in OTHERS:
-            importlib.import_module(f"manyheads.{OTHERS[name].module}").main(arguments)
+            importlib.import_module(f"manyheads.commands.{OTHERS[name].module}").main(arguments)
         else:
             known = [*STAGES, *OTHERS]
             raise ConfigError(f"unknown command {name!r}{did_you_mean(name, known)} (commands: {', '.join(known)})")
@@ -102,7 +102,7 @@ def run_stage(name: str, arguments: list[str]) -> None:
     Alone it composes ``conf/``; with ``--config-dir . --config-name params``, as in ``dvc.yaml``, it reads what
     ``params.yaml`` holds. With ``--multirun`` it is a sweep, which only ``train`` can be.
     """
-    from manyheads.layout import Layout, project_root
+    from manyheads.paths import Paths, project_root
 
     if {"-h", "--help"} & set(arguments):
         print(_stage_help(name))
@@ -117,20 +117,21 @@ def run_stage(name: str, arguments: list[str]) -> None:
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
-    from manyheads.config import composition_error, load
+    from manyheads.config.composition import composition_error
+    from manyheads.config.loading import load
     from manyheads.errors import ConfigError, ManyheadsError
-    from manyheads.locks import exclusive
+    from manyheads.runtime.locks import exclusive_lock
 
     refusals: list[ManyheadsError] = []
 
     def task(values: DictConfig) -> None:
-        layout = Layout(root)
+        layout = Paths(root)
         try:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise ConfigError(f"{name} has one result, which the stages after it read: only train can be swept")
             config = load(values, "the configuration")
             # What the last of two wrote would stay, beside what the other one recorded.
-            with exclusive(root / f".cache/{name}.lock", f"writes what `{name}` writes in this project"):
+            with exclusive_lock(root / f".cache/{name}.lock", f"writes what `{name}` writes in this project"):
                 importlib.import_module(f"manyheads.stages.{STAGES[name].module}").run(config, layout, layout)
         except ManyheadsError as error:
             refusals.append(error)  # raised below, past Hydra, which would add a line of its own
@@ -141,9 +142,9 @@ def run_stage(name: str, arguments: list[str]) -> None:
     if not any(argument.startswith(("--config-dir", "-cd")) for argument in arguments):
         place = ["--config-dir", str(root / "conf")]
         if name == "train":
-            from manyheads import sweep
+            from manyheads.sweeps import grid
 
-            settings += sweep.SETTINGS
+            settings += grid.SETTINGS
     sys.argv = [f"python -m manyheads {name}", *place, *arguments, *settings]
     # Hydra would print its own report of an error and exit; ours is one line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -170,7 +171,7 @@ def _stage_help(name: str) -> str:
             "comparison of its points; the same command goes on where it was stopped.",
         ]
     lines += ["", "groups and their options (conf/):"]
-    from manyheads.layout import project_root
+    from manyheads.paths import project_root
 
     for folder in sorted(path for path in (project_root() / "conf").iterdir() if path.is_dir()):
         lines.append(f"  {folder.name:<11} {', '.join(sorted(option.stem for option in folder.glob('*.yaml')))}")

@@ -47,3 +47,7 @@ class Unreadable(Exception):  # noqa: N818 - a finding about one sample, not a f
         super().__init__(code, reason)
         self.code = code
         self.reason = reason
+
+
+class TrainingStopped(Exception):  # noqa: N818 - nothing went wrong
+    """A training is ended on purpose; its run ends as KILLED."""

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from manyheads import extensions
-from manyheads.datasets.base import Coco, Dataset, NamedImages, Record, Rejection, Table, table_contents
+from manyheads.datasets.base import Dataset, Record, Rejection
+from manyheads.datasets.coco import Coco
 from manyheads.datasets.documentation import Documentation
+from manyheads.datasets.named_images import NamedImages
+from manyheads.datasets.tabular import Table, table_contents
 from manyheads.errors import ConfigError
 
 __all__ = [
@@ -42,5 +45,6 @@ def get(name: str, prefixes: Sequence[str] = ()) -> Dataset:
         if not isinstance(found, Dataset):
             raise ConfigError(f"data.name={name} is no Dataset")
         return found
-    dataset: Dataset = import_module(f"manyheads.datasets.{name}").DATASET
+    place = "utkface" if name == "utkface" else f"synthetic.{name}"
+    dataset: Dataset = import_module(f"manyheads.datasets.{place}").DATASET
     return dataset

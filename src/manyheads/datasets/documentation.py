@@ -34,7 +34,7 @@ class Documentation(NamedTuple):
     published_bins: Mapping[str, tuple[int, ...]] = {}
 
 
-def drawn(purpose: str, labels: str) -> Documentation:
+def synthetic(purpose: str, labels: str) -> Documentation:
     """Return what holds for every dataset that this project draws.
 
     Args:

@@ -8,8 +8,9 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from manyheads.datasets.base import NamedImages, Record, Rejection
+from manyheads.datasets.base import Record, Rejection
 from manyheads.datasets.documentation import Documentation
+from manyheads.datasets.named_images import NamedImages
 from manyheads.errors import DataError, MachineError
 
 ORIGIN = "https://susanqq.github.io/UTKFace/"

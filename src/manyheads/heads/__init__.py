@@ -16,9 +16,9 @@ from manyheads.heads.base import MISSING, Head, HeadReport, Labels, LabelStatist
 from manyheads.heads.binary import Binary
 from manyheads.heads.box import Box
 from manyheads.heads.categorical import Categorical
-from manyheads.heads.gains import gains, score, trivial_baselines
 from manyheads.heads.metrics import Metric
 from manyheads.heads.regression import Regression
+from manyheads.heads.score import baseline_metrics, skill_scores, total_score
 from manyheads.heads.vector import Vector
 
 __all__ = [
@@ -38,9 +38,9 @@ __all__ = [
     "Scale",
     "Term",
     "Vector",
-    "gains",
-    "score",
-    "trivial_baselines",
+    "skill_scores",
+    "total_score",
+    "baseline_metrics",
 ]
 
 HEADS: dict[str, type[Head]] = {

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from manyheads import images
+from manyheads.inputs import jpeg
 from manyheads.inputs.base import Array, Encoded, Input
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ class ImageInput(Input):
         )
 
     def encode(self, data: bytes) -> Encoded:
-        return Encoded(*images.decode(data, self.side))
+        return Encoded(*jpeg.decode(data, self.side))
 
     def fingerprint(self, values: Array) -> npt.NDArray[np.uint8]:
-        return images.fingerprint(values)
+        return jpeg.fingerprint(values)
 
     def tensor(self, name: str) -> keras.KerasTensor:
         import keras

@@ -16,33 +16,36 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from manyheads import figures, model, tracking
-from manyheads.config import Config
+from manyheads.config.schema import Config
+from manyheads.data.subsets import Subset, label_table, load_subset
+from manyheads.data.tables import write_table
 from manyheads.errors import IntegrityError
 from manyheads.evaluation.summary import Predicted, summarise
-from manyheads.files import write_aside, write_text
-from manyheads.heads import Head, Outputs, score, trivial_baselines
-from manyheads.layout import Layout
-from manyheads.parts import Part, label_table, load_part
-from manyheads.tables import write_table
+from manyheads.heads import Head, Outputs, baseline_metrics, total_score
+from manyheads.modeling import saving
+from manyheads.paths import Paths
+from manyheads.reporting import figures
+from manyheads.runtime import tensorflow
+from manyheads.runtime.files import atomic_write, write_text
+from manyheads.tracking import git, runs
 
 logger = logging.getLogger(__name__)
 
 
-def run(config: Config, inputs: Layout, outputs: Layout) -> None:
+def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     """Judge the trained model on the test part."""
-    model.require_tensorflow()
-    saved = model.load(inputs.model, config.extensions)
+    tensorflow.require_tensorflow()
+    saved = saving.load(inputs.model, config.extensions)
     heads = config.data.heads
     if saved.card.heads != heads or saved.card.inputs != config.pack:
         raise IntegrityError(f"{inputs.model} was trained with other heads or inputs: run `dvc repro train`")
-    test, validation = load_part(config, inputs, "test"), load_part(config, inputs, "validation")
+    test, validation = load_subset(config, inputs, "test"), load_subset(config, inputs, "validation")
     predictor = saved.predictor()
     predicted = predictor(test.inputs, test.rows)
     for_temperatures = predictor(validation.inputs, validation.rows)
     _refuse_what_is_not_finite({**predicted, **for_temperatures}, inputs)
-    train = load_part(config, inputs, "train")
-    baselines = trivial_baselines(heads, train.labels, test.labels)
+    train = load_subset(config, inputs, "train")
+    baselines = baseline_metrics(heads, train.labels, test.labels)
     measured = {name: head.measure(test.labels[name], predicted[name]) for name, head in heads.items()}
     metrics = summary(heads, measured, baselines, len(test))
     evaluation = summarise(
@@ -72,15 +75,15 @@ def summary(
     baseline = {
         name: {key: round(value, 4) for key, value in figures_of.items()} for name, figures_of in baselines.items()
     }
-    return {"n": n, "score": round(score(heads, main, trivial), 4), **rounded, "baseline": baseline}
+    return {"n": n, "score": round(total_score(heads, main, trivial), 4), **rounded, "baseline": baseline}
 
 
-def _refuse_what_is_not_finite(predicted: Mapping[str, Outputs], inputs: Layout) -> None:
+def _refuse_what_is_not_finite(predicted: Mapping[str, Outputs], inputs: Paths) -> None:
     if not all(np.isfinite(values).all() for values in predicted.values()):
         raise IntegrityError(f"{inputs.model} gives values that are not finite: train it anew")
 
 
-def prediction_table(heads: Mapping[str, Head], part: Part, outputs: Mapping[str, Outputs]) -> pd.DataFrame:
+def prediction_table(heads: Mapping[str, Head], part: Subset, outputs: Mapping[str, Outputs]) -> pd.DataFrame:
     """Return one row a sample: ``path``, ``group``, and each head's label (``<head>_label``) and prediction columns."""
     columns: dict[str, Any] = {"path": part.paths, "group": part.groups}
     for name, head in heads.items():
@@ -89,23 +92,23 @@ def prediction_table(heads: Mapping[str, Head], part: Part, outputs: Mapping[str
 
 
 def _write(
-    outputs: Layout,
-    inputs: Layout,
+    outputs: Paths,
+    inputs: Paths,
     heads: Mapping[str, Head],
-    test: Part,
+    test: Subset,
     predicted: dict[str, Outputs],
     metrics: dict[str, Any],
     evaluation: dict[str, Any],
 ) -> None:
     write_table(outputs.predictions, prediction_table(heads, test, predicted))
-    with write_aside(outputs.head_reports) as folder:
+    with atomic_write(outputs.head_reports) as folder:
         folder.mkdir()
         for name, head in heads.items():
             known = head.present(test.labels[name])
             report = head.report(test.labels[name][known], predicted[name][known])
             (folder / f"{name}.txt").write_text(report.text, encoding="utf-8")
             (folder / f"{name}.json").write_text(json.dumps(report.data, indent=2) + "\n", encoding="utf-8")
-    with write_aside(outputs.figures) as folder:
+    with atomic_write(outputs.figures) as folder:
         folder.mkdir()
         figures.draw_all(folder, pd.read_csv(inputs.history), heads, test.labels, predicted)
     write_text(outputs.metrics, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
@@ -126,9 +129,9 @@ def group_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
 
 def _record(
     config: Config,
-    inputs: Layout,
-    outputs: Layout,
-    test: Part,
+    inputs: Paths,
+    outputs: Paths,
+    test: Subset,
     metrics: Mapping[str, Any],
     evaluation: Mapping[str, Any],
 ) -> None:
@@ -136,8 +139,8 @@ def _record(
     flat |= {
         f"test_baseline/{name}/{key}": value for name, row in metrics["baseline"].items() for key, value in row.items()
     }
-    place = tracking.Place("evaluate", tracking.provenance(inputs.root), model=tracking.model_tag(inputs.model))
-    with tracking.run(config.tracking, inputs.root, place) as record:
+    place = runs.RunSpec("evaluate", git.provenance(inputs.root), model=saving.model_tag(inputs.model))
+    with runs.run(config.tracking, inputs.root, place) as record:
         record.metrics(flat | {"test/score": metrics["score"], "test/n": metrics["n"]} | group_metrics(evaluation))
         record.dataset(label_table(test), f"{config.data.name}-test", config.data.path, "test")
         record.files(outputs.metrics)

@@ -18,18 +18,21 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from manyheads import datasets, decoding, progress, tables
-from manyheads.config import Config
-from manyheads.duplicates import Duplicates, group_duplicates
+from manyheads import datasets
+from manyheads.config.schema import Config
+from manyheads.data import tables
 from manyheads.errors import DataError, IntegrityError
-from manyheads.files import write_aside
 from manyheads.inputs import ImageInput, Input
-from manyheads.layout import Layout
+from manyheads.paths import Paths
+from manyheads.preprocessing import decoding
+from manyheads.preprocessing.duplicates import Duplicates, group_duplicates
+from manyheads.runtime import progress
+from manyheads.runtime.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
 
-def run(config: Config, inputs: Layout, outputs: Layout) -> None:
+def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     """Encode the manifest's samples and write ``data/packed`` whole.
 
     Raises:
@@ -42,7 +45,7 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     source = inputs.root / config.data.path
     dataset = datasets.get(config.data.name, config.extensions)
     folder_of = outputs.samples.parent
-    with write_aside(folder_of) as folder:
+    with atomic_write(folder_of) as folder:
         folder.mkdir()
         began = time.monotonic()
         by_input: dict[str, list[decoding.Packed]] = {}

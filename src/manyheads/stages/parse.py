@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from manyheads import datasets, tables
-from manyheads.config import Config
+from manyheads import datasets
+from manyheads.config.schema import Config
+from manyheads.data import tables
 from manyheads.datasets import Record, Rejection
 from manyheads.errors import ConfigError, DataError
 from manyheads.heads import Head
-from manyheads.layout import Layout
-from manyheads.progress import track
+from manyheads.paths import Paths
+from manyheads.runtime.progress import track
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class Parsed(NamedTuple):
     rejected: list[tuple[str, Rejection]]
 
 
-def run(config: Config, inputs: Layout, outputs: Layout) -> None:
+def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     """Write the manifest and the rejected samples of the raw data.
 
     Args:

@@ -21,43 +21,46 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from manyheads import cards, datasets, report_page, tracking
-from manyheads.config import Config
+from manyheads import datasets
+from manyheads.config.schema import Config
+from manyheads.data.arrays import open_packed
+from manyheads.data.tables import read_predictions, read_samples, read_splits
 from manyheads.errors import IntegrityError
-from manyheads.files import sha256_of, write_text
 from manyheads.heads import Head
 from manyheads.inputs import ImageInput
-from manyheads.layout import Layout
-from manyheads.packed import open_packed
-from manyheads.report_page import Contents
-from manyheads.tables import read_predictions, read_samples, read_splits
+from manyheads.modeling import saving
+from manyheads.paths import Paths
+from manyheads.reporting import cards, report
+from manyheads.reporting.contents import Contents
+from manyheads.runtime.files import sha256_of, write_text
+from manyheads.tracking import git, runs
 
 logger = logging.getLogger(__name__)
 
 
-def run(config: Config, inputs: Layout, outputs: Layout) -> None:
+def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     """Write the report and the cards."""
     contents = gather(config, inputs)
     title = f"{config.data.name}, {config.model.encoder} encoder, loss {config.loss.name}"
-    write_text(outputs.report, report_page.page(contents, title))
+    write_text(outputs.report, report.page(contents, title))
     write_text(outputs.model_card, cards.model_card(contents, config))
     write_text(outputs.data_card, cards.data_card(contents, config))
-    tags = tracking.provenance(inputs.root)
-    place = tracking.Place("report", tags, model=tracking.model_tag(inputs.model))
-    with tracking.run(config.tracking, inputs.root, place) as record:
+    tags = git.provenance(inputs.root)
+    place = runs.RunSpec("report", tags, model=saving.model_tag(inputs.model))
+    with runs.run(config.tracking, inputs.root, place) as record:
         edited = ", with uncommitted changes" if tags.get("git.dirty") == "true" else ""
         of_the_run = {
             "MLflow run": record.run_id,
             "git commit": tags.get("git.commit", "not in a repository") + edited,
         }
         recorded = contents._replace(images=None, provenance=of_the_run | dict(contents.provenance))
-        record.text(report_page.page(recorded, title), "report.html")
+        record.text(report.page(recorded, title), "report.html")
         record.text(cards.model_card(recorded, config), outputs.model_card.name)
         record.files(outputs.data_card)
     logger.info("report: %s", outputs.report)
 
 
-def gather(config: Config, inputs: Layout) -> Contents:
+def gather(config: Config, inputs: Paths) -> Contents:
     """Return everything that the page shows.
 
     Raises:
@@ -101,7 +104,7 @@ def gather(config: Config, inputs: Layout) -> Contents:
 
 
 def _pictures(
-    config: Config, inputs: Layout, samples: pd.DataFrame
+    config: Config, inputs: Paths, samples: pd.DataFrame
 ) -> Callable[[Sequence[str]], npt.NDArray[np.uint8]] | None:
     """Return what looks up samples' images by their paths, or None if no input is an image."""
     pictured = [(name, kind) for name, kind in config.pack.items() if isinstance(kind, ImageInput)]
@@ -112,7 +115,7 @@ def _pictures(
     return lambda paths: np.asarray(images[[rows[path] for path in paths]])
 
 
-def _predictions(inputs: Layout, splits: pd.DataFrame, heads: Mapping[str, Head]) -> pd.DataFrame:
+def _predictions(inputs: Paths, splits: pd.DataFrame, heads: Mapping[str, Head]) -> pd.DataFrame:
     table = read_predictions(inputs.predictions, heads)
     expected, found = set(splits.loc[splits["part"] == "test", "path"]), Counter(table["path"])
     missing, added = expected - set(found), set(found) - expected
@@ -134,7 +137,7 @@ def _table(path: Path, stage: str) -> pd.DataFrame:
         raise IntegrityError(f"{path} is damaged ({error}): run `dvc repro {stage}`") from error
 
 
-def _json(inputs: Layout, name: str) -> Any:
+def _json(inputs: Paths, name: str) -> Any:
     path = getattr(inputs, name)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -161,8 +164,8 @@ def _counts(samples: pd.DataFrame, rejected: pd.DataFrame, split: Mapping[str, A
     }
 
 
-def _provenance(config: Config, inputs: Layout) -> dict[str, str]:
-    model = tracking.model_tag(inputs.model)
+def _provenance(config: Config, inputs: Paths) -> dict[str, str]:
+    model = saving.model_tag(inputs.model)
     trained_in = json.loads((inputs.model / "model.json").read_text(encoding="utf-8"))["precision"]
     return {
         "model": f"{model}, the tag `model` of its run in MLflow",

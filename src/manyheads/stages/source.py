@@ -11,13 +11,13 @@ import logging
 from pathlib import Path
 
 from manyheads import datasets
-from manyheads.config import Config
-from manyheads.layout import Layout, main_project
+from manyheads.config.schema import Config
+from manyheads.paths import Paths, main_project
 
 logger = logging.getLogger(__name__)
 
 
-def run(config: Config, inputs: Layout, outputs: Layout) -> None:
+def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     """Draw or find the raw data.
 
     DVC runs some experiments in a temporary copy of the project, where files that git ignores are absent: the raw

@@ -1,53 +1,47 @@
 """Deal the samples to train, validation and test, once, before anything is trained.
 
-Reads the packed samples and, with ``split.method: listed``, files of names. Writes ``data/splits.csv``, a row
+Reads the packed samples and, with ``split.method: from_lists``, files of names. Writes ``data/splits.csv``, a row
 for each sample, and ``reports/split.json``, the counts. The table is fit to be published: paths, hashes and
 parts, no images. What a model is selected on and tested on is thereby fixed in a file that people can check.
 
 The parts depend on the samples, the shares and the seed alone: whatever is drawn is drawn from a sorted list.
 """
-
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
-import math
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from manyheads import files, tables
-from manyheads.config import Config, SplitConfig
-from manyheads.errors import DataError, IntegrityError
-from manyheads.heads import Head
-from manyheads.layout import Layout
+from manyheads.config.schema import Config
+from manyheads.data import tables
+from manyheads.errors import DataError
+from manyheads.paths import Paths
+from manyheads.preprocessing.splitting import (
+    EXCLUDED,
+    PARTS,
+    REVIEWED,
+    Heads,
+    check_duplicates,
+    check_parts,
+    check_rows,
+    clean,
+    conflicts,
+    from_lists,
+    missing_names,
+    random,
+    read_list,
+    read_lists,
+    without_reviewed,
+)
+from manyheads.runtime import files
 
 logger = logging.getLogger(__name__)
 
-PARTS = ("train", "validation", "test")
-EXCLUDED = "excluded"
-CONFLICTING_LABELS = "conflicting_labels"
-REVIEWED = "reviewed"
-NOT_LISTED = "not_listed"
 
-Names = npt.NDArray[np.str_]
-Heads = Mapping[str, Head]
-
-
-class Dealt(NamedTuple):
-    """The part of each sample, shape (n,), and the rule that left it out, ``""`` for samples in a part."""
-
-    part: Names
-    rule: Names
-
-
-def run(config: Config, inputs: Layout, outputs: Layout) -> None:
+def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     """Deal the samples and write the parts and their counts.
 
     Raises:
@@ -59,12 +53,12 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     missing: dict[str, list[str]] = {}
     if config.split.method == "clean":
         dealt = clean(samples, heads, config.split, config.split.seed)
-    elif config.split.method == "article":
-        dealt = article(samples, config.split, config.split.seed)
+    elif config.split.method == "random":
+        dealt = random(samples, config.split, config.split.seed)
     else:
         lists = read_lists(inputs.root, {part: path for part, path in config.split.files.items() if part != REVIEWED})
         missing = missing_names(samples, lists)
-        dealt = listed(samples, heads, lists, config.split.validation, config.split.seed)
+        dealt = from_lists(samples, heads, lists, config.split.validation, config.split.seed)
     if REVIEWED in config.split.files:
         reviewed = read_list(inputs.root / config.split.files[REVIEWED], REVIEWED)
         missing |= missing_names(samples, {REVIEWED: reviewed})
@@ -84,302 +78,6 @@ def run(config: Config, inputs: Layout, outputs: Layout) -> None:
     tables.write_table(outputs.splits, splits)
     files.write_text(outputs.split_counts, json.dumps(counts, indent=2, ensure_ascii=False) + "\n")
     _log(counts, missing)
-
-
-def clean(samples: pd.DataFrame, heads: Heads, split: SplitConfig, seed: int) -> Dealt:
-    """Deal by duplicate group, stratified over all heads; leave out groups whose labels conflict.
-
-    Identical photographs under different labels tell nothing about which label is right, so neither training
-    nor testing on them is sound; identical photographs under one label stay together.
-
-    Args:
-        samples: Samples with ``path``, ``group`` and a label column for each head.
-        heads: The heads, by name.
-        split: The shares of the parts.
-        seed: Seed of the draw.
-
-    Raises:
-        DataError: There are too few groups for the shares.
-    """
-    conflicting = conflicts(samples, heads)
-    part = np.full(len(samples), EXCLUDED, dtype=object)
-    shares = {"train": split.train, "validation": split.validation, "test": split.test}
-    part[~conflicting] = deal_groups(samples[~conflicting], heads, shares, seed)
-    return Dealt(part.astype(str), np.where(conflicting, CONFLICTING_LABELS, ""))
-
-
-def article(samples: pd.DataFrame, split: SplitConfig, seed: int) -> Dealt:
-    """Deal by image, as the article does: duplicates cross the parts and conflicting labels stay.
-
-    One permutation is cut twice, each cut rounded down: the first ``train + validation`` are the pool, its
-    first ``train / (train + validation)`` the training part. 0.49, 0.21 and 0.3 give the article's two 0.7.
-
-    Args:
-        samples: Samples with ``path``.
-        split: The shares of the parts.
-        seed: Seed of the permutation.
-    """
-    not_test = split.train + split.validation
-    pool = int(len(samples) * not_test)
-    train = int(pool * (split.train / not_test)) if not_test else 0
-    by_path = samples["path"].to_numpy(dtype=str).argsort()
-    order = by_path[np.random.default_rng(seed).permutation(len(samples))]
-    part = np.empty(len(samples), dtype=object)
-    part[order[:train]] = "train"
-    part[order[train:pool]] = "validation"
-    part[order[pool:]] = "test"
-    return Dealt(part.astype(str), np.full(len(samples), ""))
-
-
-def listed(samples: pd.DataFrame, heads: Heads, lists: Mapping[str, set[str]], validation: float, seed: int) -> Dealt:
-    """Deal as a published split says, by file name; what no list names is left out.
-
-    The lists are taken as they are: duplicates that they spread over parts or label differently stay. Without
-    a validation list, a share of the train list is set aside by duplicate group, stratified over all heads.
-
-    Args:
-        samples: Samples with ``path``, ``group`` and a label column for each head.
-        heads: The heads, by name.
-        lists: File names of each part.
-        validation: Share of the train list to set aside when there is no validation list.
-        seed: Seed of that draw.
-
-    Raises:
-        DataError: No listed name is among the samples, or there are too few groups for the share.
-    """
-    part_of = {name: part for part, names in lists.items() for name in names}
-    part = samples["path"].map(lambda path: part_of.get(_file_name(path), EXCLUDED)).to_numpy(dtype=object)
-    if (part == EXCLUDED).all():
-        raise DataError(
-            f"split.files: none of the {len(part_of):,} listed names is in the data "
-            f"(listed is {min(part_of)!r}, the data has {min(map(_file_name, samples['path']))!r}): "
-            "give lists of this dataset's file names"
-        )
-    pool = part == "train"
-    if "validation" not in lists and pool.any():
-        shares = {"train": 1 - validation, "validation": validation}
-        part[pool] = deal_groups(samples[pool], heads, shares, seed)
-    return Dealt(part.astype(str), np.where(part == EXCLUDED, NOT_LISTED, ""))
-
-
-def without_reviewed(samples: pd.DataFrame, dealt: Dealt, reviewed: set[str]) -> Dealt:
-    """Leave out what a person has looked at and found to be wrong; the parts of all others stay.
-
-    Args:
-        samples: Samples with ``path``.
-        dealt: As the method dealt them.
-        reviewed: File names.
-    """
-    out = samples["path"].map(_file_name).isin(reviewed).to_numpy()
-    return Dealt(np.where(out, EXCLUDED, dealt.part), np.where(out, REVIEWED, dealt.rule))
-
-
-def conflicts(samples: pd.DataFrame, heads: Heads) -> npt.NDArray[np.bool_]:
-    """Return for each sample whether its duplicate group holds two labels for some head, shape (n,)."""
-    columns = [column for name, head in heads.items() for column in head.label_columns(name)]
-    labels = samples.groupby("group")[columns].transform("nunique")
-    return (labels > 1).any(axis=1).to_numpy(dtype=bool)
-
-
-def deal_groups(samples: pd.DataFrame, heads: Heads, shares: Mapping[str, float], seed: int) -> Names:
-    """Deal whole duplicate groups to parts, stratified by their labels.
-
-    Shares are of groups. A group whose labels conflict counts under those of its first path.
-
-    Args:
-        samples: Samples with ``path``, ``group`` and a label column for each head.
-        heads: The heads, by name.
-        shares: Share of each part; they add up to 1.
-        seed: Seed of the draw.
-
-    Returns:
-        The part of each sample, shape (n,).
-
-    Raises:
-        DataError: A part would get no group.
-    """
-    from sklearn.model_selection import train_test_split
-
-    groups = samples.sort_values(["group", "path"]).drop_duplicates("group").set_index("group")
-    # The smallest part draws first, while rare strata are whole; the largest takes what is left.
-    *drawing, largest = sorted(shares, key=lambda part: shares[part])
-    sizes = {part: round(len(groups) * shares[part]) for part in drawing}
-    sizes[largest] = len(groups) - sum(sizes.values())
-    for part, size in sizes.items():
-        if size < 1:
-            raise DataError(
-                f"split.{part} gets none of {len(groups)} duplicate groups (share {shares[part]:g}): "
-                "raise its share or add samples"
-            )
-    stratum = strata(groups, heads, needed=math.ceil(1 / min(shares.values())))
-    part_of = pd.Series(largest, index=groups.index)
-    rest = groups.index.to_numpy()
-    for part in drawing:
-        rest, drawn = train_test_split(rest, test_size=sizes[part], stratify=stratum[rest], random_state=seed)
-        part_of[drawn] = part
-    return samples["group"].map(part_of).to_numpy(dtype=str)
-
-
-def strata(groups: pd.DataFrame, heads: Heads, needed: int) -> pd.Series[int]:
-    """Return the stratum of each group: the combination of all heads' strata, made coarser where it is rare.
-
-    Combinations with fewer than ``needed`` groups cannot reach every part. Those are pooled over the bins of
-    the regression heads, what is still rare over the classification with the fewest classes, and so on: where
-    classes are many, and therefore rare, they are kept apart longest. What stays rare is one rest, or joins
-    the largest stratum if the rest is itself too small.
-
-    Args:
-        groups: One row for each group, with a label column for each head.
-        heads: The heads, by name.
-        needed: Smallest number of groups of a stratum, unless all groups together are fewer.
-
-    Returns:
-        Numbers of strata under the index of ``groups``.
-    """
-    cells = pd.DataFrame(
-        {name: head.strata(head.labels_of(name, groups)) for name, head in heads.items()}, index=groups.index
-    )
-    kept = sorted(heads, key=lambda name: len(heads[name].class_names), reverse=True)
-    stratum = pd.Series(-1, index=groups.index)
-    while kept:
-        rest = cells[stratum < 0].groupby(kept)
-        large = rest[kept[0]].transform("size") >= needed
-        stratum[large.index[large]] = rest.ngroup()[large] + stratum.max() + 1
-        kept.pop()
-    rare = stratum < 0
-    if 0 < rare.sum() < min(needed, len(rare)):
-        stratum[rare] = stratum[~rare].mode()[0]
-    return stratum
-
-
-def read_lists(root: Path, paths: Mapping[Any, str]) -> dict[str, set[str]]:
-    """Read the file names of each part.
-
-    Args:
-        root: The folder that relative paths start from.
-        paths: A file of names for each part: ``split.files``.
-
-    Raises:
-        DataError: A file is missing, unreadable or names nothing, or a name stands in two parts.
-    """
-    lists = {part: read_list(root / path, part) for part, path in paths.items()}
-    part_of: dict[str, str] = {}
-    for part, names in lists.items():
-        if twice := sorted(names & part_of.keys()):
-            first, other = twice[0], part_of[twice[0]]
-            raise DataError(
-                f"split.files: {len(twice)} names stand in two parts, the first is {first!r} in "
-                f"{paths[other]} ({other}) and {paths[part]} ({part}): keep each in one"
-            )
-        part_of |= dict.fromkeys(names, part)
-    return lists
-
-
-def read_list(path: Path, part: str) -> set[str]:
-    """Read the file names that a list gives for one part.
-
-    Args:
-        path: A CSV with a column ``file`` or ``path``, of which only the rows of this part count if it has a
-            column ``part``; or a text file with a name a line. Folders in front of names are dropped.
-        part: The part whose names are wanted.
-
-    Raises:
-        DataError: The file is missing, unreadable or names nothing for this part.
-    """
-    key = f"split.files.{part}"
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-        header = [column.strip() for column in reader.fieldnames or ()]
-        reader.fieldnames = header
-        column = next((name for name in ("file", "path") if name in header), None)
-        if column:
-            names = [row[column] or "" for row in reader if row.get("part", part) == part]
-        elif header and path.suffix.lower() == ".csv":
-            raise DataError(f"{key}: {path} has no column 'file' or 'path' ({', '.join(header)[:80]}): name one so")
-        else:
-            names = text.split("\n")
-    except FileNotFoundError:
-        raise DataError(f"{key}: {path} is missing: paths are relative to the project's root") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{key}: {path} cannot be read as UTF-8 text ({error}): give a CSV or a name a line") from None
-    found = {_file_name(name.strip()) for name in names} - {""}
-    if not found:
-        raise DataError(f"{key}: {path} names no {part} samples: give a CSV or a text file with a name a line")
-    return found
-
-
-def missing_names(samples: pd.DataFrame, lists: Mapping[str, set[str]]) -> dict[str, list[str]]:
-    """Return for each part the listed file names that no sample has, sorted."""
-    known = set(map(_file_name, samples["path"]))
-    return {part: sorted(names - known) for part, names in lists.items()}
-
-
-def _file_name(path: str) -> str:
-    return path.replace("\\", "/").rpartition("/")[2]
-
-
-def check_rows(samples: pd.DataFrame, splits: pd.DataFrame) -> None:
-    """Check that every sample has one part, or is left out by a named rule.
-
-    Raises:
-        IntegrityError: Rows in are not rows out plus rows left out.
-    """
-    in_a_part = splits["part"].isin(PARTS) & (splits["rule"] == "")
-    left_out = (splits["part"] == EXCLUDED) & (splits["rule"] != "")
-    n_in_parts, n_left_out = int(in_a_part.sum()), int(left_out.sum())
-    if list(samples["path"]) != list(splits["path"]) or n_in_parts + n_left_out != len(samples):
-        raise IntegrityError(
-            f"split: {len(samples)} samples in, but {n_in_parts} in parts and {n_left_out} left out by a rule"
-        )
-
-
-def check_duplicates(splits: pd.DataFrame) -> None:
-    """Check that no image content and no duplicate group stands in two parts.
-
-    Raises:
-        IntegrityError: One does, so that the samples' groups do not hold their identical images together.
-    """
-    in_parts = splits[splits["part"].isin(PARTS)]
-    for column in ("sha256", "group"):
-        parts = in_parts.groupby(column)["part"].nunique()
-        if crossing := list(parts.index[parts > 1]):
-            raise IntegrityError(
-                f"{len(crossing)} values of {column} stand in two parts, the first is {crossing[0]}: "
-                "make the samples anew with `python -m manyheads pack` or `dvc repro pack`"
-            )
-
-
-def check_parts(samples: pd.DataFrame, heads: Heads, part: Names) -> list[str]:
-    """Check that each part has samples, and see whether each has all classes.
-
-    Returns:
-        A message for each class of a head that a part lacks.
-
-    Raises:
-        DataError: A part is empty.
-    """
-    classes = [
-        (head_name, label, class_name)
-        for head_name, head in heads.items()
-        for label, class_name in enumerate(head.class_names)
-    ]
-    messages = []
-    for name in PARTS:
-        if not (part == name).any():
-            raise DataError(
-                f"split: the {name} part is empty: raise split.{name}, add samples, or mend its list of names"
-            )
-        for head_name, label, class_name in classes:
-            labelled = heads[head_name].labels_of(head_name, samples) == label
-            if not (labelled & (part == name)).any():
-                dealt = (labelled & (part != EXCLUDED)).sum()
-                messages.append(
-                    f"data.heads.{head_name}: class {class_name!r} has 0 samples in the {name} part and "
-                    f"{dealt} in all parts: add samples of it, raise split.{name}, choose another seed, or "
-                    "drop the class"
-                )
-    return messages
 
 
 def count(

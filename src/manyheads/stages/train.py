@@ -7,12 +7,13 @@ that is executed; evaluate writes into the same one.
 
 from __future__ import annotations
 
-from manyheads import training
-from manyheads.config import Config
-from manyheads.layout import Layout
+from manyheads.config.schema import Config
+from manyheads.paths import Paths
+from manyheads.training import fingerprint
+from manyheads.training.run import train
 
 
-def run(config: Config, inputs: Layout, outputs: Layout) -> None:
+def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     """Train the configured model; the same command goes on with a training that was stopped."""
-    training.mention_another(config, inputs)
-    training.train(config, inputs, outputs)
+    fingerprint.log_unfinished_training(config, inputs)
+    train(config, inputs, outputs)

@@ -1,0 +1,142 @@
+"""Compare: trainings that MLflow has, side by side on the terminal and on a page.
+
+Candidates are compared by validation alone. Those that were promoted have test predictions; ``--test`` compares two of
+them sample by sample.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import shlex
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from manyheads.config.loading import read_params
+from manyheads.config.schema import Config
+from manyheads.data.tables import read_predictions
+from manyheads.errors import DataError
+from manyheads.evaluation.comparison import Trial, compare
+from manyheads.evaluation.paired import pair
+from manyheads.heads import Metric
+from manyheads.paths import Paths, project_root
+from manyheads.reporting import comparison, paired
+from manyheads.runtime.credentials import masked
+from manyheads.tracking import dvc, queries, runs
+
+logger = logging.getLogger(__name__)
+
+EPILOG = """examples:
+  python -m manyheads compare                                          the points of the newest sweep or search
+  python -m manyheads compare 3f9a1c07                                 of this one
+  python -m manyheads compare 3f9a1c07 b2d4e688 90aa17c5               of several, or single trainings
+  python -m manyheads compare --test 3f9a1c07 b2d4e688                 two evaluated runs, paired on the test part
+  python -m manyheads compare --test main exp-hour                     the same of two git revisions
+  python -m manyheads compare --filter 'params.`loss.name` = "balanced"'   all trainings for which this holds
+
+The filter is MLflow's: names with dots or slashes stand in backticks, so quote it with single quotes outside."""
+
+
+def main(arguments: list[str]) -> None:
+    """Parse the command line, read the points from MLflow, and write and print their comparison."""
+    parser = argparse.ArgumentParser(
+        prog="python -m manyheads compare", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Compare trainings: candidates, noise, front, effects, and the command that promotes the best.",
+    )  # fmt: skip
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN_ID",
+        help=f"a sweep, a search or a training; its first {queries.SHORTEST_PREFIX} characters are enough",
+    )  # fmt: skip
+    parser.add_argument("--filter", default="", help="MLflow's filter on the trainings")
+    parser.add_argument(
+        "--test", nargs=2, metavar=("A", "B"), help="is B better than A? Two runs or git revisions, on the test part"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="where to write (default: reports/comparison of the project)"
+    )
+    options = parser.parse_args(arguments)
+    from rich.console import Console
+
+    root = project_root()
+    params = read_params(root / "params.yaml")
+    folder = options.output or root / "reports/comparison"
+    if options.test:
+        if options.runs or options.filter:
+            parser.error("--test compares two: give no other runs and no filter with it")
+        _compare_on_test(params, root, options.test, folder)
+        return
+    config = params.tracking
+    recorded = queries.recorded_trials(config, root, options.runs, options.filter)
+    compared = compare(as_point(run) for run in recorded.runs)
+    comparison.write(folder, compared, _about(arguments, config.experiment, recorded))
+    comparison.show(compared, Console(highlight=False))
+    page = folder / comparison.PAGE
+    if len(recorded.parents) == 1:
+        runs.attach(root, recorded.parents[0], [page, folder / comparison.TABLE], "comparison")
+    logger.info("page: %s", page)
+
+
+def _compare_on_test(config: Config, root: Path, names: Sequence[str], folder: Path) -> None:
+    from rich.console import Console
+
+    tables = [_predictions(config, root, name) for name in names]
+    compared = pair(config.data.heads, *tables)
+    paired.write(folder, compared, names)
+    paired.show(compared, names, Console(highlight=False))
+    logger.info("page: %s", folder / paired.PAGE)
+
+
+def _predictions(config: Config, root: Path, name: str) -> pd.DataFrame:
+    """Return the test predictions of a run, or else of a git revision."""
+    path = queries.test_predictions(config.tracking, root, name)
+    if path is not None:
+        return read_predictions(path, config.data.heads)
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "predictions.csv"
+        reason = dvc.output_at(root, Paths(root).predictions, name, target)
+        if not reason:
+            return read_predictions(target, config.data.heads)
+    raise DataError(
+        f"{name!r} is no run of {config.tracking.experiment!r}, and DVC has no predictions of a git revision of that "
+        f"name ({reason}): `make ui` shows runs, `dvc exp show` experiments"
+    )
+
+
+def as_point(run: queries.RecordedRun) -> Trial:
+    """Return what a comparison needs to know of a recorded run."""
+    return Trial(
+        name=run.name,
+        status=run.status,
+        settings=run.params,
+        metrics=run.metrics,
+        split=run.tags.get("split", ""),
+        run_id=run.run_id,
+        error=masked(run.tags.get("error", "")),
+        overrides=tuple(json.loads(run.tags.get("overrides", "[]"))),
+        experiment=run.tags.get("dvc.experiment", ""),
+        main_metrics={
+            head: Metric.model_validate(metric)
+            for head, metric in json.loads(run.tags.get("main_metrics", "{}")).items()
+        },
+    )
+
+
+def _about(arguments: Sequence[str], experiment: str, recorded: queries.RecordedTrials) -> dict[str, str]:
+    def distinct(values: Sequence[str | None]) -> str:
+        return ", ".join(sorted({value for value in values if value})) or "not recorded"
+
+    return {
+        "command": shlex.join(["python", "-m", "manyheads", "compare", *arguments]),
+        "MLflow experiment": experiment,
+        "sweep or search": ", ".join(recorded.parents) or "none: single trainings",
+        "data": distinct([run.params.get("data.name") for run in recorded.runs]),
+        "split": distinct([run.tags.get("split") for run in recorded.runs]),
+        "git commit": distinct([run.tags.get("git.commit") for run in recorded.runs]),
+        "compared": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {platform.machine()}, Python {platform.python_version()}",
+    }

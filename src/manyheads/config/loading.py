@@ -1,0 +1,116 @@
+"""TODO manyheads.config.loading."""
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from manyheads.config.schema import Config
+from manyheads.encoders import ENCODERS
+from manyheads.encoders.base import Encoder
+from manyheads.errors import ConfigError
+
+
+def load(values: Any, source: str = "the configuration") -> Config:
+    """Validate a composed configuration.
+
+    Args:
+        values: An OmegaConf configuration or plain nested dictionaries.
+        source: What the values came from, for messages.
+
+    Returns:
+        The typed configuration, frozen.
+
+    Raises:
+        ConfigError: The first few things that are wrong, in one line, with the nearest known key.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        if OmegaConf.is_config(values):
+            # Hydra's own settings stand beside ours where it composes for several jobs.
+            own = OmegaConf.masked_copy(values, [key for key in values if key != "hydra"])
+            values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+        prefixes = values.get("extensions") or () if isinstance(values, Mapping) else ()
+        return Config.model_validate(values, context={"extensions": prefixes})
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{source}: {str(error).splitlines()[0]}") from error
+    except ValidationError as error:
+        # What is unknown is often what is missing, misspelt, so it comes first.
+        found = sorted(error.errors(include_url=False), key=lambda details: details["type"] != "extra_forbidden")
+        problems = [_problem(dict(details), values) for details in found]
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise ConfigError(f"{source}: {'; '.join(problems[:3])}{more}") from None
+
+
+def _problem(details: dict[str, Any], values: Any) -> str:
+    # pydantic puts the chosen member of a union into the location; what the person wrote has no such level.
+    key = ".".join(str(part) for part in _written_location(details, values))
+    if details["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{did_you_mean(key, known_keys())}"
+    if details["type"] == "missing":
+        return f"{key!r} is missing"
+    message = details["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    shown = "" if isinstance(details["input"], dict) else f", got {details['input']!r}"
+    return f"{key!r}: {message}{shown}" if key else message
+
+
+def _written_location(details: dict[str, Any], values: Any) -> list[int | str]:
+    written: list[int | str] = []
+    for position, part in enumerate(details["loc"], start=1):
+        missing = details["type"] == "missing" and position == len(details["loc"])
+        if isinstance(values, Mapping):
+            if part not in values and not missing:
+                continue
+            values = values.get(str(part))
+        written.append(part)
+    return written
+
+
+def known_keys() -> list[str]:
+    """Return the dotted names of all settings that the schema knows, dictionaries' keys left out."""
+
+    def walk(model: type[BaseModel], prefix: str) -> list[str]:
+        keys = []
+        for name, field in model.model_fields.items():
+            keys.append(prefix + name)
+            members = ENCODERS.values() if field.annotation is Encoder else (field.annotation,)
+            for member in members:
+                if isinstance(member, type) and issubclass(member, BaseModel):
+                    keys += walk(member, f"{prefix}{name}.")
+        return list(dict.fromkeys(keys))
+
+    return walk(Config, "")
+
+
+def did_you_mean(key: str, known: Sequence[str]) -> str:
+    """Return `` - did you mean 'x'?`` for the known name nearest to ``key``, its siblings first, or nothing."""
+    section, _, leaf = key.rpartition(".")
+    siblings = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section}
+    near = difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.35)
+    if near:
+        return f" - did you mean {siblings[near[0]]!r}?"
+    near = difflib.get_close_matches(key, known, n=1)
+    return f" - did you mean {near[0]!r}?" if near else ""
+
+
+def read_params(path: Path) -> Config:
+    """Read and validate ``params.yaml`` or another composed configuration.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or is not valid.
+    """
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    try:
+        return load(OmegaConf.load(path), path.name)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing: write it with `python -m manyheads params`") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None

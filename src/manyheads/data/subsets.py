@@ -1,0 +1,76 @@
+"""The parts of the split as arrays: what train and evaluate read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from manyheads.config.schema import Config
+from manyheads.data.arrays import open_packed
+from manyheads.data.tables import read_samples, read_splits
+from manyheads.errors import IntegrityError
+from manyheads.heads import Labels
+from manyheads.paths import Paths
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The samples of one part of the split.
+
+    Attributes:
+        inputs: All packed samples of each input, shape (n_packed, ...), memory-mapped.
+        rows: Rows of ``inputs`` that belong to this part, shape (n,).
+        paths: Path of each sample in the raw data.
+        labels: Each head's labels, shape (n,) or (n, width).
+        groups: Duplicate group of each sample.
+    """
+
+    inputs: dict[str, npt.NDArray[Any]]
+    rows: npt.NDArray[np.int64]
+    paths: list[str]
+    labels: dict[str, Labels]
+    groups: list[str]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def load_subset(config: Config, layout: Paths, name: Literal["train", "validation", "test"]) -> Subset:
+    """Load one part of the split. Only evaluate asks for ``test``.
+
+    Raises:
+        IntegrityError: A table is missing or damaged, or the split was made from another pack.
+    """
+    samples = read_samples(layout.samples, config.data.heads)
+    splits = read_splits(layout.splits)
+    inputs = {name: open_packed(layout.packed(name), kind) for name, kind in config.pack.items()}
+    joined = samples.merge(splits[["path", "sha256", "part"]], on=["path", "sha256"], how="inner")
+    if not len(joined) == len(samples) == len(splits):
+        raise IntegrityError(f"{layout.splits} was not made from {layout.samples}: run `dvc repro split`")
+    lengths = {name: len(values) for name, values in inputs.items()}
+    if len(set(lengths.values())) > 1 or samples["row"].max() >= min(lengths.values()):
+        raise IntegrityError(
+            f"{layout.samples.parent}: {', '.join(f'{name} has {n:,} samples' for name, n in lengths.items())} and "
+            f"{layout.samples.name} rows up to {samples['row'].max():,}: this does not fit; run `dvc repro pack`"
+        )
+    chosen = joined[joined["part"] == name]
+    if chosen.empty:
+        raise IntegrityError(f"{layout.splits} has no sample in part {name!r}: run `dvc repro split`")
+    labels = {name: head.labels_of(name, chosen) for name, head in config.data.heads.items()}
+    rows = chosen["row"].to_numpy(np.int64, copy=True)
+    return Subset(inputs, rows, chosen["path"].tolist(), labels, chosen["group"].astype(str).tolist())
+
+
+def label_table(part: Subset) -> pd.DataFrame:
+    """Return a part's labels as a table, one column a head or, where a label is several numbers, a number."""
+    columns = {}
+    for name, labels in part.labels.items():
+        if labels.ndim == 1:
+            columns[name] = labels
+        else:
+            columns |= {f"{name}_{i}": labels[:, i] for i in range(labels.shape[1])}
+    return pd.DataFrame(columns)

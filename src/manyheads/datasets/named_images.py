@@ -1,0 +1,44 @@
+"""TODO manyheads.datasets.named_images."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from manyheads.datasets import archives
+from manyheads.datasets.base import Dataset, Record, Rejection
+from manyheads.datasets.documentation import Documentation
+
+if TYPE_CHECKING:
+    pass
+
+
+class NamedImages(Dataset):
+    """Images in an archive or a folder whose names say their labels."""
+
+    def __init__(
+        self,
+        documentation: Documentation,
+        parse_name: Callable[[str], Record | Rejection],
+        provide: Callable[[Path, Path], None] | None = None,
+    ) -> None:
+        """Take the dataset's own functions.
+
+        Args:
+            documentation: What the cards say.
+            parse_name: Reads the labels of one path.
+            provide: Draws or finds the data, see ``Dataset.provide``; without it, a person brings it.
+        """
+        super().__init__(documentation)
+        self._parse_name, self._provide = parse_name, provide
+
+    def provide(self, target: Path, original: Path) -> None:
+        (self._provide or super().provide)(target, original)
+
+    def records(self, source: Path) -> Iterator[tuple[str, Record | Rejection]]:
+        return ((path, self._parse_name(path)) for path in sorted(archives.names(source)))
+
+    def contents(self, source: Path, inputs: Sequence[str]) -> Iterator[tuple[str, Mapping[str, bytes] | OSError]]:
+        (name,) = inputs
+        for path, data in archives.contents(source):
+            yield path, data if isinstance(data, OSError) else {name: data}

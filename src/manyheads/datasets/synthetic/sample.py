@@ -1,0 +1,311 @@
+"""The built-in dataset: drawn cards under UTKFace's naming grammar, in one zip archive.
+
+A card depicts no person and no group. ``race`` is the hue of its ground and, in part, the shape of its marks;
+``gender`` is the direction of its stripes; ``age`` is how many marks it bears. Hues of neighbouring classes overlap,
+stripes fade, counts are noisy and a few labels are wrong, so that the heads differ in difficulty and none is perfect.
+
+The archive also holds what a real one holds: malformed names, files that do not decode or need converting, copies
+under other names, and labels in conflict. The constants say how many of each. All of it follows from ``SEED``: the
+dataset is a constant, whatever the project's own seed is.
+"""
+
+import io
+import zipfile
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy.fft import idctn
+
+from manyheads.datasets.documentation import synthetic
+from manyheads.datasets.named_images import NamedImages
+from manyheads.datasets.utkface import parse_name
+from manyheads.runtime.files import atomic_write
+
+DOCUMENTATION = synthetic(
+    "to try the pipeline on something that anybody has",
+    "Named as UTKFace's for the sake of its grammar: `age` is how many marks a card bears, `race` the hue of its "
+    "ground, `gender` the direction of its stripes. Counts are noisy, hues overlap, and one label in fifty is wrong on "
+    "purpose.",
+)
+
+SEED = 20170101
+EDITION = b"manyheads sample 1"
+
+SIZE = 64
+CARDS = 2400
+JPEG_QUALITY = 85
+OLDEST = 116
+RACE_SHARES = (0.38, 0.22, 0.16, 0.16, 0.08)
+GENDER_SHARES = (0.52, 0.48)
+WRONG_LABEL_SHARE = 0.02
+
+HUES = (4.0, 50.0, 125.0, 210.0, 285.0, 364.0)
+"""Degrees: red, yellow, green, blue, violet, and red again."""
+
+REJECTED_NAMES = (
+    "{age}_{gender}_{stamp}.jpg.chip.jpg",
+    "{age}_{gender}_{stamp}.jpg.chip.jpg",
+    "{age}__{race}_{stamp}.jpg.chip.jpg",
+    "{age}_{gender}_7_{stamp}.jpg.chip.jpg",
+)
+MENDED_NAMES = (
+    "{age}_{gender}_{race}_{stamp} .jpg.chip.jpg",
+    "{age}_{gender}_{race}_{stamp}jpg.chip.jpg",
+    "{age}_{gender}_{race}_{stamp}.pg.chip.jpg",
+)
+NAME = "{age}_{gender}_{race}_{stamp}.jpg.chip.jpg"
+
+UNDECODABLE = {"truncated": 3, "png": 3, "empty": 2}
+CONVERTED = {"greyscale": 3, "cmyk": 3, "rotated": 3}
+COPIES = {"identical": 10, "recompressed": 8, "mirrored": 8, "cropped": 8}
+CONFLICTING_COPIES = {"identical": 4, "recompressed": 2, "mirrored": 2, "cropped": 2}
+CROPPED_BELOW_AGE = 10
+JUNK = ("__MACOSX/._sample", "sample/.DS_Store")
+
+
+class Labels(NamedTuple):
+    """What a card's name says."""
+
+    age: int
+    gender: int
+    race: int
+
+
+def provide(target: Path, original: Path) -> None:  # noqa: ARG001 - other datasets cannot be drawn
+    """Draw the dataset to ``target`` unless it lies there whole.
+
+    Args:
+        target: Where the zip archive belongs.
+        original: Unused: nothing but the program is needed to draw.
+
+    Raises:
+        MachineError: The archive cannot be written.
+    """
+    if _is_whole(target):
+        return
+    with atomic_write(target) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
+        archive.comment = EDITION
+        for name, content in sorted(_files().items()):
+            # The writer's clock, system and umask would otherwise be in the bytes.
+            member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            member.create_system = 3
+            member.external_attr = 0o100644 << 16
+            archive.writestr(member, content)
+
+
+def _is_whole(target: Path) -> bool:
+    try:
+        with zipfile.ZipFile(target) as archive:
+            return archive.comment == EDITION and archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _files() -> dict[str, bytes]:
+    """Return the archive's members: names with their contents."""
+    random = np.random.default_rng(SEED)
+    labels = _labels(random)
+    cards = _cards(_with_wrong_labels(labels, random), random)
+    names = [NAME] * CARDS
+    contents = [_jpeg(card) for card in cards]
+    stamps = _stamps()
+    picks = iter(random.permutation(CARDS).tolist())
+
+    for pattern in REJECTED_NAMES + MENDED_NAMES:
+        names[next(picks)] = pattern
+    for how, count in (UNDECODABLE | CONVERTED).items():
+        for _, card in zip(range(count), picks, strict=False):
+            contents[card] = _treated(cards[card], how)
+
+    files = dict.fromkeys(JUNK, b"\0\5\x16\7")
+    for name, content, label in zip(names, contents, labels, strict=True):
+        files[_path(name, label, next(stamps))] = content
+    for how in COPIES:
+        for copy in range(COPIES[how] + CONFLICTING_COPIES[how]):
+            # Shifted marks would make another picture of a card that has many.
+            card = next(pick for pick in picks if how != "cropped" or labels[pick].age < CROPPED_BELOW_AGE)
+            label = labels[card] if copy < COPIES[how] else _conflicting(labels[card], copy)
+            content = contents[card] if how == "identical" else _treated(cards[card], how)
+            files[_path(NAME, label, next(stamps))] = content
+    return files
+
+
+def _path(pattern: str, labels: Labels, stamp: str) -> str:
+    return "sample/" + pattern.format(**labels._asdict(), stamp=stamp)
+
+
+def _stamps() -> Iterator[str]:
+    """Yield 17 digits each, year to millisecond, no two alike."""
+    moment = datetime(2017, 1, 1)
+    while True:
+        moment += timedelta(seconds=97, milliseconds=331)
+        yield f"{moment:%Y%m%d%H%M%S}{moment.microsecond // 1000:03d}"
+
+
+def _conflicting(labels: Labels, copy: int) -> Labels:
+    match copy % 3:
+        case 0:
+            return labels._replace(age=(labels.age + 9) % (OLDEST + 1))
+        case 1:
+            return labels._replace(gender=1 - labels.gender)
+        case _:
+            return labels._replace(race=(labels.race + 1) % len(RACE_SHARES))
+
+
+def _labels(random: np.random.Generator) -> list[Labels]:
+    """Draw independent labels: ages as skewed as people's in a collection of photographs."""
+    few, many = random.integers(0, 10, CARDS), random.gamma(4.5, 8.5, CARDS)
+    ages = np.where(random.random(CARDS) < 0.13, few, many).astype(int).clip(0, OLDEST)
+    genders = random.choice(len(GENDER_SHARES), CARDS, p=GENDER_SHARES)
+    races = random.choice(len(RACE_SHARES), CARDS, p=RACE_SHARES)
+    return [Labels(*row) for row in zip(ages.tolist(), genders.tolist(), races.tolist(), strict=True)]
+
+
+def _with_wrong_labels(labels: list[Labels], random: np.random.Generator) -> NDArray[np.intp]:
+    """Return what the cards show, shape (cards, 3): a few of the labels are another card's."""
+    shown = np.array(labels)
+    others = shown[random.permutation(CARDS)]
+    return np.where(random.random(shown.shape) < WRONG_LABEL_SHARE, others, shown)
+
+
+def _cards(shown: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Draw the cards, shape (cards, 64, 64, 3), uint8 RGB."""
+    ages, genders, races = shown.T
+    # Neighbouring classes overlap: a card's hue strays from its class on the circle of classes.
+    place = (races + random.normal(0, 0.31, CARDS)) % len(RACE_SHARES)
+    hue = np.interp(place, range(len(HUES)), HUES) / 60
+    pure = np.clip(np.abs((hue[:, None] + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
+    tint = 1 - random.uniform(0.35, 0.75, (CARDS, 1)) * (1 - pure)
+
+    each = (CARDS, 1, 1)
+    grain = random.standard_normal((CARDS, SIZE, SIZE)) * random.uniform(0.01, 0.06, each)
+    ink = np.where(random.random(each) < 0.5, 0.08, 1.0)
+    cover = _marks(ages, races, random) * random.uniform(0.8, 0.97, each)
+    ground = (_texture(random) + _stripes(genders, random)) * (1 - cover)
+    above = ink * cover + grain
+    cards = np.empty((CARDS, SIZE, SIZE, 3), np.uint8)
+    for channel in range(3):
+        value = ground * tint[:, channel, None, None] + above
+        cards[..., channel] = (value * 255).round().clip(0, 255)
+    return cards
+
+
+def _texture(random: np.random.Generator) -> NDArray[np.float64]:
+    """Return a soft lightness for each card, shape (cards, 64, 64): no two cards' are alike, mirrored or not."""
+    waves = 6
+    vertical, horizontal = np.indices((waves, waves))
+    amplitude = 1 / (1 + vertical**2 + horizontal**2)
+    amplitude[0, 0] = 0
+    coefficients = random.normal(0, amplitude, (CARDS, waves, waves))
+    texture: NDArray[np.float64] = idctn(coefficients, s=(SIZE, SIZE), axes=(1, 2), norm="ortho") * SIZE / waves
+    texture *= random.uniform(0.11, 0.16, (CARDS, 1, 1)) / texture.std(axis=(1, 2), keepdims=True)
+    texture += random.uniform(0.5, 0.72, (CARDS, 1, 1))
+    return texture
+
+
+def _stripes(genders: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.float64]:
+    """Return faint waves for each card, shape (cards, 64, 64): rows for 0, columns for 1, a little askew."""
+    angle = np.radians(np.where(genders == 0, 90, 0) + random.normal(0, 8, CARDS))[:, None, None]
+    period = random.uniform(5.5, 9, (CARDS, 1, 1))
+    phase = random.uniform(0, 2 * np.pi, (CARDS, 1, 1))
+    contrast = random.uniform(0.045, 0.12, (CARDS, 1, 1))
+    y, x = np.indices((SIZE, SIZE))
+    wave = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period + phase)
+    stripes: NDArray[np.float64] = contrast * np.tanh(2 * wave)
+    return stripes
+
+
+def _marks(ages: NDArray[np.intp], races: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.float64]:
+    """Return how much ink covers each pixel, shape (cards, 64, 64), 0 to 1: about as many marks as the age."""
+    columns = 11
+    cells = columns**2
+    counts = (ages * random.normal(1, 0.08, CARDS) + random.normal(0, 1.5, CARDS)).round().clip(0, cells)
+    order = random.permuted(np.tile(np.arange(cells), (CARDS, 1)), axis=1)
+    card, turn = np.nonzero(np.arange(cells) < counts[:, None])
+    cell = order[card, turn]
+
+    brushes = _brushes()
+    shapes, sizes, side, _ = brushes.shape
+    # The shape tells of the race, but not on every card.
+    shape = np.where(random.random(CARDS) < 0.6, races, random.integers(0, shapes, CARDS))
+    size = random.integers(0, sizes, card.size)
+    pitch = (SIZE - side) / (columns - 1)
+    top, left = (
+        (line * pitch + random.uniform(-1, 1, card.size)).round().astype(int).clip(0, SIZE - side)
+        for line in np.divmod(cell, columns)
+    )
+    ink = np.zeros((CARDS, SIZE, SIZE))
+    step = np.arange(side)
+    where = (card[:, None, None], top[:, None, None] + step[:, None], left[:, None, None] + step)
+    np.maximum.at(ink, where, brushes[shape[card], size])
+    return ink
+
+
+def _brushes() -> NDArray[np.float64]:
+    """Return the marks' shapes in three sizes, shape (5, 3, 5, 5), 0 to 1: disc, square, diamond, triangle, cross."""
+    side, fine = 5, 16
+    middle = side * fine / 2
+    brushes = []
+    for radius in (2 * fine, 2.2 * fine, 2.4 * fine):
+        low, high, arm = middle - radius, middle + radius, radius / 2.5
+        square = (low + radius / 8, low + radius / 8, high - radius / 8, high - radius / 8)
+        sketches = [Image.new("L", (side * fine, side * fine)) for _ in RACE_SHARES]
+        disc, box, diamond, triangle, cross = (ImageDraw.Draw(sketch) for sketch in sketches)
+        disc.ellipse((low, low, high, high), fill=255)
+        box.rectangle(square, fill=255)
+        diamond.polygon([(middle, low), (high, middle), (middle, high), (low, middle)], fill=255)
+        triangle.polygon([(middle, low), (high, high), (low, high)], fill=255)
+        cross.rectangle((middle - arm, low, middle + arm, high), fill=255)
+        cross.rectangle((low, middle - arm, high, middle + arm), fill=255)
+        brushes.append([np.asarray(sketch.reduce(fine)) for sketch in sketches])
+    return np.array(brushes).swapaxes(0, 1) / 255
+
+
+def _jpeg(card: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> bytes:
+    return _encoded(Image.fromarray(card), quality)
+
+
+def _encoded(image: Image.Image, quality: int = JPEG_QUALITY, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality, **options)
+    return buffer.getvalue()
+
+
+def _treated(card: NDArray[np.uint8], how: str) -> bytes:
+    """Return a card's file as another program, or an accident, would have left it."""
+    image = Image.fromarray(card)
+    match how:
+        case "truncated":
+            return _jpeg(card)[:900]
+        case "png":
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG")
+            return buffer.getvalue()
+        case "empty":
+            return b""
+        case "greyscale":
+            return _encoded(image.convert("L"))
+        case "cmyk":
+            return _encoded(image.convert("CMYK"))
+        case "rotated":
+            exif = Image.Exif()
+            exif[0x0112] = 6  # to be shown a quarter turn clockwise
+            return _encoded(image.transpose(Image.Transpose.ROTATE_90), exif=exif)
+        case "recompressed":
+            return _jpeg(card, quality=60)
+        case "mirrored":
+            return _encoded(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+        case "cropped":
+            border = SIZE / 100
+            box = (border, border, SIZE - border, SIZE - border)
+            return _encoded(image.resize(image.size, Image.Resampling.BICUBIC, box=box))
+        case _:
+            raise ValueError(how)
+
+
+DATASET = NamedImages(DOCUMENTATION, parse_name, provide)

@@ -1,0 +1,38 @@
+"""A table of drawn numbers: one goes in, two regressions of different width come out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from manyheads.datasets.documentation import synthetic
+from manyheads.datasets.tabular import Table
+
+SEED = 20220318
+ROWS = 600
+NOISE = 0.1
+
+
+def draw() -> pd.DataFrame:
+    """Return rows of a number and of linear functions of it with a little noise."""
+    random = np.random.default_rng(SEED)
+    number = random.uniform(-1, 1, ROWS)
+    noise = random.normal(0, NOISE, (ROWS, 3))
+    one = 2 * number - 1 + noise[:, 0]
+    two = np.stack([number, 0.5 - 3 * number], axis=1) + noise[:, 1:]
+    return pd.DataFrame(
+        {
+            "number": [f"{value:.6f}" for value in number],
+            "one": [f"{value:.6f}" for value in one],
+            "two": [f"{left:.6f} {right:.6f}" for left, right in two],
+        }
+    )
+
+
+DATASET = Table(
+    synthetic(
+        "to show losses of regressions side by side",
+        "`one` and `two` are linear in the number, with noise of a standard deviation of 0.1.",
+    ),
+    draw,
+)

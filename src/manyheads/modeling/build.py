@@ -1,0 +1,163 @@
+"""The model: built from an encoder and heads, compiled, folded for inference, saved and loaded.
+
+Targets, losses, weights and metrics all go by the heads' names, and so do outputs, of which a head may have more than
+one. Outputs are in the label's own unit, images are plain uint8 and texts token ids, so that whoever loads a saved
+model needs little beside it.
+"""
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from manyheads.encoders.base import Encoder
+from manyheads.errors import ConfigError
+from manyheads.heads import Head, LabelStatistics
+from manyheads.inputs import Input
+from manyheads.modeling.inference import IMAGES
+
+if TYPE_CHECKING:
+    import keras
+
+    from manyheads.modeling.objective import MultiHeadModel
+
+
+def build_network(
+    encoder: Encoder,
+    heads: Mapping[str, Head],
+    losses: Mapping[str, str],
+    statistics: Mapping[str, LabelStatistics],
+    inputs: Mapping[str, Input],
+    precision: str = "float32",
+    *,
+    folded: bool = False,
+) -> keras.Model:
+    """Build a functional model from the inputs to a dictionary of the heads' outputs.
+
+    Args:
+        encoder: Makes each head's features.
+        heads: The heads by name.
+        losses: Name of each head's loss; a head's activation follows it.
+        statistics: LabelStatistics of each head's labels.
+        inputs: What the model takes, by name.
+        precision: Dtype policy of the hidden layers.
+        folded: Build for inference; see ``Encoder.features``.
+
+    Returns:
+        A model that is not compiled. It takes its inputs by name, or in their order as a list, or the only one as it
+        is; outputs go by name, as ``Head.outputs`` gives them, shape (batch, units), float32.
+
+    Raises:
+        ConfigError: The encoder cannot be built for inputs of this shape.
+    """
+    tensors = {name: kind.tensor(name) for name, kind in inputs.items()}
+    try:
+        features = encoder.features(inputs, tensors, list(heads), precision, folded=folded)
+    except ValueError as error:
+        shapes = ", ".join(f"{name} {kind.shape}" for name, kind in inputs.items())
+        raise ConfigError(f"pack ({shapes}) does not fit this model: {str(error).splitlines()[0]}") from error
+    outputs: dict[str, keras.KerasTensor] = {}
+    for name, head in heads.items():
+        outputs |= head.outputs(features[name], name, losses[name], statistics[name])
+    network = _functional(list(tensors.values()), outputs, "manyheads")
+    if misfit := mismatch(network, inputs, heads):
+        raise ConfigError(f"the model's layers are not what its heads and inputs say: {misfit}")
+    return network
+
+
+def _functional(inputs: Sequence[keras.KerasTensor], outputs: dict[str, keras.KerasTensor], name: str) -> keras.Model:
+    import keras
+
+    # A dictionary of inputs would be taken apart in the order of the alphabet, and so would lists of arrays be.
+    return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=name)
+
+
+def averaged_over_flip(network: keras.Model) -> keras.Model:
+    """Return a network whose outputs are the means over each image and its mirror image, left for right.
+
+    Args:
+        network: From ``build`` or ``load``; the result shares its layers. Inputs that are no images stay as they are.
+
+    Returns:
+        A model with the same inputs and outputs. The mirror image is an operation of its graph, so that every program
+        that loads the saved model gets the same outputs; it takes twice the time.
+    """
+    import keras
+
+    inputs = [keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=tensor.name) for tensor in network.inputs]
+    flipped = [keras.ops.flip(tensor, axis=2) if len(tensor.shape) == IMAGES else tensor for tensor in inputs]
+    straight, mirrored = (network(each if len(each) > 1 else each[0]) for each in (inputs, flipped))
+    outputs = {
+        name: keras.layers.Average(dtype="float32", name=name)([straight[name], mirrored[name]]) for name in straight
+    }
+    return _functional(inputs, outputs, f"{network.name}_averaged_over_flip")
+
+
+def compile_heads(
+    model: keras.Model,
+    heads: Mapping[str, Head],
+    losses: Mapping[str, str],
+    weights: Mapping[str, float],
+    statistics: Mapping[str, LabelStatistics],
+    optimizer: keras.optimizers.Optimizer,
+    weighting: Literal["fixed", "learned"] = "fixed",
+    averaging: float = 0.0,
+    incomplete: Collection[str] = (),
+    form: str = "training_step",
+) -> MultiHeadModel:
+    """Return ``model`` with its objective, compiled for training.
+
+    Args:
+        model: Built by ``build``; the result shares its layers.
+        heads: The heads by name.
+        losses: Name of each head's loss.
+        weights: Weight of each head's loss, or where it starts if it is learned.
+        statistics: LabelStatistics of each head's labels.
+        optimizer: Changes the weights of the layers, and the learned weights of the losses.
+        weighting: See ``MultiHead``.
+        averaging: See ``MultiHead``.
+        incomplete: See ``MultiHead``.
+        form: How the objective reaches Keras, one of ``objective.FORMS``; it is the same in all of them.
+
+    Raises:
+        ConfigError: Losses, weights or outputs are those of other heads.
+    """
+    for what, mapping in (("losses", losses), ("weights", weights)):
+        if set(mapping) != set(heads):
+            raise ConfigError(f"{what} are for {', '.join(sorted(mapping))}; the heads are {', '.join(sorted(heads))}")
+    from manyheads.modeling.objective import FORMS
+
+    compiled = FORMS[form](
+        model,
+        {name: head.term(name, losses[name], statistics[name]) for name, head in heads.items()},
+        weights,
+        {name: head.training_metrics(name) for name, head in heads.items()},
+        learned=weighting == "learned",
+        averaging=averaging,
+        incomplete=incomplete,
+    )
+    compiled.compile(optimizer=optimizer)
+    # TensorFlow traces a step that makes variables twice, and tracing takes seconds.
+    optimizer.build(compiled.trainable_variables)
+    return compiled
+
+
+def mismatch(model: keras.Model, inputs: Mapping[str, Input], heads: Mapping[str, Head]) -> str:
+    """Return what of a network's inputs and outputs is not what is said of them, or an empty text."""
+    taken = [f"{tensor.name} {tensor.dtype} {tuple(tensor.shape[1:])}" for tensor in model.inputs]
+    said = [kind.tensor(name) for name, kind in inputs.items()]
+    expected = [f"{tensor.name} {tensor.dtype} {tuple(tensor.shape[1:])}" for tensor in said]
+    if taken != expected:
+        return f"the network takes {', '.join(taken)}, the inputs are {', '.join(expected)}"
+    outputs = model.output if isinstance(model.output, Mapping) else {}
+    units = {name: f"{output.dtype} {tuple(output.shape[1:])}" for name, output in outputs.items()}
+    known: set[str] = set()
+    for name, head in heads.items():
+        names = head.output_names(name, outputs)
+        known.update(names)
+        for output in names:
+            wanted = f"float32 ({head.output_units[output.removeprefix(name)]},)"
+            if units.get(output) != wanted:
+                return f"the head {name} needs an output {output} {wanted}, the network has {units.get(output, 'none')}"
+    if further := sorted(set(outputs) - known):
+        return f"the network has outputs {', '.join(further)} that are of no head"
+    return ""

@@ -1,0 +1,159 @@
+"""TODO manyheads.modeling.saving."""
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from manyheads.errors import IntegrityError
+from manyheads.heads import AnyHead
+from manyheads.inputs import AnyInput
+from manyheads.modeling.build import mismatch
+from manyheads.modeling.inference import Predictor
+from manyheads.runtime.files import sha256_of
+from manyheads.runtime.hardware import Precision
+
+if TYPE_CHECKING:
+    import keras
+
+
+
+class ModelCard(BaseModel):
+    """What is needed to feed a saved model and to read its outputs, kept beside it as ``model.json``.
+
+    Attributes:
+        data: Name of the dataset it was trained on.
+        inputs: What it takes, by name.
+        heads: Its heads.
+        precision: Dtype policy that it was trained with; the saved weights and layers are float32.
+        digest: SHA-256 of the two files, this one without the digest; ``save`` sets it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str
+    inputs: dict[str, AnyInput]
+    heads: dict[str, AnyHead]
+    precision: Precision = "float32"
+    digest: str = ""
+
+
+class SavedModel(NamedTuple):
+    """A loaded model and its card."""
+
+    keras_model: keras.Model
+    card: ModelCard
+
+    def predictor(self) -> Predictor:
+        """Return the model as a function of arrays."""
+        return Predictor(self.keras_model, self.card.heads, self.card.precision)
+
+
+def save(folder: Path, model: keras.Model, card: ModelCard) -> None:
+    """Write ``model.keras`` and ``model.json``, bound to each other by a digest, into an existing folder.
+
+    The same model and card give the same bytes, so that DVC takes a model that was trained again for what it is.
+    """
+    path = folder / "model.keras"
+    model.save(path)
+    _without_dates(path)
+    values = json.loads(card.model_dump_json(exclude={"digest"}))
+    values["digest"] = _digest(values, path)
+    (folder / "model.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _without_dates(path: Path) -> None:
+    """Rewrite a saved model without the time at which it was saved, which stands in it twice."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    metadata = json.loads(members["metadata.json"])
+    del metadata["date_saved"]
+    members["metadata.json"] = json.dumps(metadata).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+
+
+def _digest(values: Mapping[str, Any], path: Path) -> str:
+    """Return the SHA-256 of a card, its digest left out, and of the file of its model."""
+    card = json.dumps({key: value for key, value in values.items() if key != "digest"}, sort_keys=True)
+    return hashlib.sha256(f"{card}\n{sha256_of(path)}".encode()).hexdigest()
+
+
+def load(folder: Path, extensions: Sequence[str] = ()) -> SavedModel:
+    """Load a saved model without running any code that it brings.
+
+    Args:
+        folder: What ``save`` filled.
+        extensions: Packages that heads and inputs of a user's own may be imported from.
+
+    Raises:
+        IntegrityError: A file is missing or damaged, the two are not of one model, the card does not say what the
+            network is, or the network holds anything but Keras's own layers.
+    """
+    path = folder / "model.keras"
+    try:
+        values = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or values.get("digest") != _digest(values, path):
+            raise IntegrityError(
+                f"{folder}: model.json and model.keras are not of one model, or one of them was changed: train it anew"
+            )
+        card = ModelCard.model_validate(values, context={"extensions": extensions})
+        with zipfile.ZipFile(path) as archive:
+            _refuse_foreign_classes(json.loads(archive.read("config.json")), path)
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{error.filename} is missing: train a model first, with `make repro`") from None
+    except (ValidationError, zipfile.BadZipFile, KeyError, ValueError, RecursionError, OSError) as error:
+        raise IntegrityError(f"{folder} holds no whole model ({_first_line(error)}): train it anew") from error
+    import keras
+
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        raise IntegrityError(f"{path} cannot be loaded ({_first_line(error)}): train it anew") from error
+    if misfit := mismatch(model, card.inputs, card.heads):
+        raise IntegrityError(f"{folder / 'model.json'} does not say what {path.name} is: {misfit}; train it anew")
+    return SavedModel(model, card)
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"model.json: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _refuse_foreign_classes(node: Any, path: Path) -> None:
+    # Keras's safe mode refuses Lambda layers; this refuses everything that would be imported from outside Keras, and
+    # the layer that runs a TensorFlow graph from a folder.
+    if isinstance(node, Mapping):
+        if "class_name" in node and "module" in node:
+            module, name = node["module"], node["class_name"]
+            foreign = module is not None and module != "keras" and not str(module).startswith("keras.")
+            if foreign or name in ("Lambda", "TFSMLayer"):
+                raise IntegrityError(
+                    f"{path} holds {module}.{name}, which is not a plain Keras layer: it is not loaded"
+                )
+        for child in node.values():
+            _refuse_foreign_classes(child, path)
+    elif isinstance(node, list):
+        for child in node:
+            _refuse_foreign_classes(child, path)
+
+
+def model_tag(folder: Path) -> str:
+    """Return what the runs of a saved model have as their tag ``model``: the start of its digest.
+
+    Raises:
+        IntegrityError: ``model.json`` is missing or damaged.
+    """
+    path = folder / "model.json"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["digest"])[:16]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{path} is missing or damaged ({error}): run `dvc repro train`") from error

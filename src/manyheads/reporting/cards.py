@@ -1,0 +1,52 @@
+"""A model card (Mitchell et al., FAT* 2019) and a data card (Gebru et al., 2021), filled in from the run alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from manyheads import datasets
+from manyheads.config.schema import Config
+from manyheads.reporting.contents import Contents, headline
+from manyheads.reporting.html import render
+from manyheads.reporting.numbers import estimate_text, figure_name, number_text
+
+FILTERS: dict[str, Callable[..., str]] = {
+    "estimate": estimate_text,
+    "figure_name": figure_name,
+    "number": number_text,
+}
+
+
+def model_card(contents: Contents, config: Config) -> str:
+    """Return the model card, Markdown."""
+    return render(
+        "model_card.md",
+        FILTERS,
+        name=f"{config.data.name}, {config.model.encoder}, {config.loss.name}",
+        heads=list(contents.heads),
+        config=config,
+        words=datasets.get(config.data.name, config.extensions).documentation,
+        evaluation=contents.evaluation,
+        headline=headline(contents),
+        counts=contents.counts,
+        provenance=contents.provenance,
+    )
+
+
+def data_card(contents: Contents, config: Config) -> str:
+    """Return the data card, Markdown."""
+    labels = {}
+    for name, head in contents.heads.items():
+        counts = head.shares(head.labels_of(name, contents.manifest))
+        labels[name] = ", ".join(
+            f"{each} {n:,} ({n / counts.sum():.1%})" for each, n in zip(head.stratum_names, counts, strict=True)
+        )
+    return render(
+        "data_card.md",
+        FILTERS,
+        config=config,
+        words=datasets.get(config.data.name, config.extensions).documentation,
+        counts=contents.counts,
+        rejected=contents.rejected.to_dict("records"),
+        labels=labels,
+    )

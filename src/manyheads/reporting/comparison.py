@@ -1,0 +1,142 @@
+"""A comparison as people read it: a page that needs no network, a CSV, and a table on the terminal."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manyheads.data.tables import write_table
+from manyheads.evaluation.comparison import (
+    CONFIDENCE,
+    Comparison,
+    short_names,
+    short_value,
+)
+from manyheads.reporting.comparison_plots import effect_plots, pair_plots, parallel_plot
+from manyheads.reporting.comparison_words import (
+    answer,
+    axis_labels,
+    effects_of,
+    half_width,
+    noise_sentence,
+    shown_value,
+    signed_text,
+    title_of,
+)
+from manyheads.reporting.html import BLUE, GREY, ORANGE, render
+from manyheads.runtime.files import write_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+BEST, FRONT, OTHER = ORANGE, BLUE, GREY
+
+
+PAGE = "comparison.html"
+
+
+TABLE = "points.csv"
+
+
+ROWS_ON_TERMINAL = 20
+
+
+# More settings than these do not fit a terminal as columns of their own.
+SETTING_COLUMNS = 3
+
+
+def write(folder: Path, comparison: Comparison, about: Mapping[str, str]) -> None:
+    """Write ``comparison.html`` and ``points.csv``.
+
+    Args:
+        folder: Where to; it is made if it is missing.
+        comparison: What to show.
+        about: Where the points come from, such as the command, the data and the git commit; shown as it is.
+    """
+    effects = effects_of(comparison)
+    page = render(
+        "comparison.html",
+        {"signed": signed_text, "short": short_value},
+        comparison=comparison,
+        title=title_of(comparison),
+        answer=answer(comparison),
+        noise=noise_sentence(comparison),
+        names=short_names(comparison.varied),
+        labels=axis_labels(comparison),
+        shown=shown_value,
+        half_width=half_width,
+        effects=effects,
+        parallel=parallel_plot(comparison).to_json() if len(comparison.candidates) > 1 else "",
+        pairs=[figure.to_json() for figure in pair_plots(comparison)],
+        plots={
+            effect["setting"]: [figure.to_json() for figure in effect_plots(comparison, effect["setting"])]
+            for effect in effects
+        },
+        confidence=f"{CONFIDENCE:.0%}",
+        table=TABLE,
+        about=about,
+    )
+    write_text(folder / PAGE, page)
+    points = comparison.table()
+    for column in {"name", "error"} & set(points):
+        # A spreadsheet would take these for formulae.
+        points[column] = points[column].str.replace(r"^([=+\-@\t\r])", r"'\1", regex=True)
+    write_table(folder / TABLE, points)
+
+
+def show(comparison: Comparison, console: Console) -> None:
+    """Print the table of candidates, what failed, the effects, the noise and the recommendation.
+
+    Args:
+        comparison: What to show.
+        console: Where to. 100 columns hold three heads and three settings.
+    """
+    from rich.markup import escape
+
+    console.print(f"[bold]{title_of(comparison)}[/bold]", soft_wrap=True)
+    if comparison.candidates:
+        console.print(_terminal_table(comparison))
+        more = len(comparison.candidates) - ROWS_ON_TERMINAL
+        rest = f"; {more} more in {TABLE}" if more > 0 else ""
+        first = "best" if comparison.noise else "highest"
+        console.print(f"  * {first}   ~ within noise of it   F on the Pareto front{rest}\n", soft_wrap=True)
+    for point in comparison.left_out:
+        console.print(escape(f"{point.status.lower()}: {point.name}: {' '.join(point.error.split())}"[:200]))
+    for effect in effects_of(comparison):
+        if effect["slopes"]:
+            console.print(escape(f"{effect['name']} doubled: {effect['slopes']}"))
+    for sentence in (noise_sentence(comparison), answer(comparison)):
+        console.print(escape(sentence))
+    if comparison.recommendation and comparison.recommendation.command:
+        console.print(escape(comparison.recommendation.command), soft_wrap=True)
+
+
+def _terminal_table(comparison: Comparison) -> Any:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("")
+    names = short_names(comparison.varied)
+    apart = 0 < len(comparison.varied) <= SETTING_COLUMNS
+    for name in names.values() if apart else ["candidate"]:
+        table.add_column(escape(name), overflow="fold")
+    table.add_column("seeds", justify="right")
+    for head, label in axis_labels(comparison).items():
+        table.add_column(escape(label.replace(f"{head} ", f"{head}\n")), justify="right")
+    for name in ("score", "to best"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for candidate in comparison.candidates[:ROWS_ON_TERMINAL]:
+        first = candidate is comparison.candidates[0]
+        mark = ("*" if first else "~" if candidate.within_noise else " ") + ("F" if candidate.on_front else " ")
+        values = [short_value(candidate.settings[name]) for name in comparison.varied] if apart else [candidate.name]
+        table.add_row(
+            mark,
+            *map(escape, values),
+            str(candidate.seeds),
+            *(shown_value(metric, candidate.metrics[head]) for head, metric in comparison.main_metrics.items()),
+            f"{candidate.score:.3f}",
+            "" if first else f"{candidate.difference:+.3f}",
+            style="bold" if first else None,
+        )
+    return table

@@ -1,0 +1,127 @@
+"""TODO manyheads.reporting.comparison_words."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from manyheads.evaluation.comparison import (
+    SCORE,
+    Candidate,
+    Comparison,
+    Slope,
+    short_names,
+)
+from manyheads.heads import Metric
+from manyheads.reporting.html import BLUE, GREY, ORANGE
+
+if TYPE_CHECKING:
+    pass
+BEST, FRONT, OTHER = ORANGE, BLUE, GREY
+
+
+NAMES_IN_A_SENTENCE = 4
+
+
+def answer(comparison: Comparison) -> str:
+    """Return the recommendation in words."""
+    if comparison.recommendation is None:
+        return "No training finished, so there is nothing to recommend."
+    best, others = comparison.recommendation.candidate, comparison.recommendation.within_noise
+    seeds = f", mean of {best.seeds} seeds" if best.seeds > 1 else ""
+    figures = ", ".join(
+        f"{label} {shown_value(comparison.main_metrics[head], best.metrics[head])}"
+        for head, label in axis_labels(comparison).items()
+    )
+    what = f"score {best.score:.3f}{f' ({figures})' if figures else ''}{seeds}"
+    if len(comparison.candidates) == 1:
+        said = f"{best.name} is the only candidate: {what}."
+    elif comparison.noise is None:
+        said = f"{best.name} is highest: {what}. That is no proof that it is better."
+    elif others:
+        named = ", ".join(other.name for other in others[:NAMES_IN_A_SENTENCE])
+        more = len(others) - NAMES_IN_A_SENTENCE
+        said = f"{best.name} is highest: {what}. Within noise of it: {named}{f' and {more} more' if more > 0 else ''}."
+    else:
+        said = f"{best.name} is better than every other candidate: {what}."
+    if not comparison.recommendation.command:
+        said += " Its runs do not say which overrides made it, so there is no command for it."
+    return said
+
+
+def noise_sentence(comparison: Comparison) -> str:
+    """Return what is known of the noise, in words, and without repeated seeds how to come to know it."""
+    if not comparison.candidates:
+        return "Noise is unknown: no training finished."
+    if comparison.noise is None:
+        return (
+            "Noise is unknown: no candidate was trained with two seeds, so nothing is called better, only higher. "
+            "Add `seed=1,2,3` to the sweep."
+        )
+    noise = comparison.noise
+    metrics = ", ".join(
+        f"{label} by {shown_value(comparison.main_metrics[head], noise.metrics[head])}"
+        for head, label in axis_labels(comparison).items()
+    )
+    said = (
+        f"Noise: the seed alone moves the score by {noise.figures[SCORE]:.3f}{f', {metrics}' if metrics else ''} "
+        f"(standard deviation, {noise.degrees} degrees of freedom)."
+    )
+    margins = sorted({round(other.margin, 3) for other in comparison.candidates[1:] if other.margin is not None})
+    if margins:
+        span = f"{margins[0]:.3f}" if len(margins) == 1 else f"{margins[0]:.3f} to {margins[-1]:.3f}"
+        said += f" Less than {span} from the best is within noise."
+    return said
+
+
+def title_of(comparison: Comparison) -> str:
+    points, candidates = len(comparison.points), len(comparison.candidates)
+    finished = points - len(comparison.left_out)
+    title = f"{points} training{'' if points == 1 else 's'}, {candidates} candidate{'' if candidates == 1 else 's'}"
+    return title if finished == points else f"{title}, {points - finished} not compared"
+
+
+def axis_labels(comparison: Comparison) -> dict[str, str]:
+    """Return the label of each head's main metric, such as ``age MAE``."""
+    return {head: f"{head} {metric.label}" for head, metric in comparison.main_metrics.items()}
+
+
+def shown_value(metric: Metric, value: float) -> str:
+    return f"{value:.{metric.digits}f}"
+
+
+def signed_text(value: float) -> str:
+    # A true minus sign, as wide as the plus.
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def half_width(comparison: Comparison, candidate: Candidate, head: str | None = None) -> float | None:
+    """Return half the confidence interval of a candidate's score or of a head's main metric, if noise is known."""
+    if comparison.noise is None:
+        return None
+    deviation = comparison.noise.figures[SCORE] if head is None else comparison.noise.metrics[head]
+    return comparison.noise.half_width(deviation, [candidate.seeds])
+
+
+def effects_of(comparison: Comparison) -> list[dict[str, str]]:
+    """Return for each setting that differs among the candidates its name and, in words, what doubling it does."""
+    effects = []
+    names = short_names(comparison.varied)
+    for setting in comparison.varied:
+        if len({candidate.settings[setting] for candidate in comparison.candidates}) > 1:
+            slopes = [slope for slope in comparison.slopes if slope.setting == setting]
+            effects.append({"setting": setting, "name": names[setting], "slopes": _slopes_sentence(slopes)})
+    return effects
+
+
+def _slopes_sentence(slopes: Sequence[Slope]) -> str:
+    seen = [
+        f"{metric_label(slope.figure)} {signed_text(slope.slope)} ({signed_text(slope.low)} to {signed_text(slope.high)})"
+        for slope in slopes
+        if slope.seen
+    ]
+    unseen = [metric_label(slope.figure) for slope in slopes if not slope.seen]
+    return "; ".join([*seen, *([f"no effect seen on {', '.join(unseen)}"] if unseen else [])])
+
+
+def metric_label(figure: str) -> str:
+    return figure if figure == SCORE else f"{figure} gain"

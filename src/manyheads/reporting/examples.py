@@ -1,0 +1,130 @@
+"""TODO manyheads.reporting.examples."""
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from manyheads.heads import Head
+from manyheads.reporting.contents import Contents
+
+if TYPE_CHECKING:
+    pass
+
+
+EXAMPLES = 12
+
+
+MISTAKES = 8
+
+
+JPEG_QUALITY = 82
+
+
+class Example(NamedTuple):
+    """A sample that is shown.
+
+    Attributes:
+        image: A ``data:`` address of a JPEG.
+        lines: For each head, whether it is right, and label and prediction in words.
+    """
+
+    image: str
+    lines: list[tuple[bool, str]]
+
+
+def random_examples(contents: Contents) -> dict[str, list[Example]]:
+    """Return samples drawn at random from those that are all right, and from those with something wrong."""
+    if contents.images is None:
+        return {}
+    table = contents.predictions
+    right = np.logical_and.reduce([_right(head, name, table) for name, head in contents.heads.items()])
+    chosen = {
+        "every head right": table[right],
+        "something wrong": table[~right],
+    }
+    return {
+        title: _shown(contents, rows.sample(min(EXAMPLES, len(rows)), random_state=0))
+        for title, rows in chosen.items()
+        if len(rows)
+    }
+
+
+def worst_mistakes(contents: Contents) -> dict[str, list[Example]]:
+    """Return each head's worst mistakes: the surest wrong classes, the largest errors."""
+    if contents.images is None:
+        return {}
+    found = {}
+    for name, head in contents.heads.items():
+        table = contents.predictions
+        if head.class_names:
+            wrong = table[~_right(head, name, table)]
+            sure = wrong[list(head.further_columns(name))].max(axis=1)
+            worst = wrong.assign(_sure=sure).sort_values("_sure", ascending=False)
+            title = f"{name}: surest mistakes"
+        else:
+            labels, contributions = head.recorded(name, table)
+            errors = table.assign(_error=head.error(contributions))[head.present(labels)]
+            worst = errors.sort_values("_error", ascending=False)
+            title = f"{name}: largest errors"
+        found[title] = _shown(contents, worst.head(MISTAKES))
+    return found
+
+
+def label_issue_examples(contents: Contents) -> dict[str, list[Example]]:
+    """Return the labels that the audit contradicts most, each with its picture where pictures are shown."""
+    found: dict[str, list[Example]] = {}
+    for name, rows in contents.label_issues.groupby("head", sort=False):
+        first = rows.head(MISTAKES)
+        images = [""] * len(first) if contents.images is None else _addresses(contents, first["path"].tolist())
+        found[str(name)] = [
+            Example(image, [(False, f"labelled {row.label}, looks like {row.predicted}")])
+            for image, row in zip(images, first.itertuples(), strict=True)
+        ]
+    return found
+
+
+def _right(head: Head, name: str, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Return which answers are good enough; where the label is missing, none is wrong."""
+    labels, contributions = head.recorded(name, table)
+    return head.right(contributions) | ~head.present(labels)
+
+
+def _addresses(contents: Contents, paths: Sequence[str]) -> list[str]:
+    """Return samples' pictures as ``data:`` addresses."""
+    import cv2
+
+    addresses = []
+    for image in contents.images(paths) if contents.images else []:
+        _, encoded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        addresses.append(f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}")
+    return addresses
+
+
+def _shown(contents: Contents, rows: pd.DataFrame) -> list[Example]:
+    if contents.images is None or rows.empty:
+        return []
+    right = {name: _right(head, name, rows) for name, head in contents.heads.items()}
+    examples = []
+    for i, image in enumerate(_addresses(contents, rows["path"].tolist())):
+        lines = []
+        for name, head in contents.heads.items():
+            columns = head.label_columns(name)
+            predicted, label = (
+                " ".join(_cell(rows[column].iloc[i]) for column in chosen)
+                for chosen in (columns, [f"{column}_label" for column in columns])
+            )
+            known = f"{predicted} (labelled {label or 'nothing'})"
+            lines.append((bool(right[name][i]), predicted if predicted == label else known))
+        examples.append(Example(image, lines))
+    return examples
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if pd.isna(value) else f"{value:.3g}"

@@ -1,0 +1,61 @@
+"""What all pages share: one file each that needs no network, light and dark, with Plotly's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+FOLDER = Path(__file__).parent / "templates"
+
+# Okabe and Ito's colours, which people with other colour vision tell apart; they stand on white and on black.
+ORANGE, BLUE, GREEN, PURPLE, GREY = "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#9a9a9a"
+SKY, YELLOW = "#56b4e9", "#e69f00"
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, GREY)
+
+
+def render(template: str, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any) -> str:
+    """Return a page made from a template of ``pages/``; values are escaped.
+
+    Args:
+        template: Name of the file.
+        filters: Further filters of the template.
+        values: What the template shows.
+    """
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= dict(filters or {})
+    return environment.get_template(template).render(plotly=get_plotlyjs(), **values)
+
+
+def styled(figure: Figure, height: int, margin: Mapping[str, int]) -> Figure:
+    """Return the figure in the manner of the pages; its colours of ink and paper are the page's.
+
+    Args:
+        figure: Changed in place.
+        height: In pixels; the width is the page's.
+        margin: ``l``, ``r``, ``t`` and ``b`` in pixels.
+    """
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin=dict(margin),
+        showlegend=False,
+        dragmode=False,
+        font={"family": "system-ui, sans-serif", "size": 12},
+        hoverlabel={"align": "left"},
+    )
+    for update in (figure.update_xaxes, figure.update_yaxes):
+        update(zeroline=False, automargin=False)
+    return figure

@@ -1,0 +1,48 @@
+"""Locks between processes that say who holds them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from manyheads.errors import MachineError
+from manyheads.runtime.credentials import masked
+
+
+@contextmanager
+def exclusive_lock(path: Path, doing: str) -> Iterator[None]:
+    """Hold a lock that no other process waits for; it ends with the process, however that ends.
+
+    Args:
+        path: The lock file; its folder is made if it is missing. While it is held, who holds it stands there.
+        doing: What its holder does, as in "another process ...".
+
+    Raises:
+        MachineError: Another process holds it; the message says which, since when and what it runs. Or the file cannot
+            be written.
+    """
+    import filelock
+
+    lock = filelock.FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        holder = path.read_text(encoding="utf-8", errors="replace").strip() or "it did not say which"
+        raise MachineError(f"another process {doing} ({holder}): wait for it, or stop it; its lock is {path}") from None
+    except OSError as error:
+        raise MachineError(f"cannot write {path}: {error.strerror or error}") from error
+    try:
+        program, *arguments = sys.orig_argv
+        command = masked(shlex.join([Path(program).name, *arguments]))
+        where = f"process {os.getpid()} on {platform.node()}, since {datetime.now():%Y-%m-%d %H:%M:%S}"
+        path.write_text(f"{where}: {command}\n", encoding="utf-8")
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,36 @@
+"""TODO manyheads.tracking.git."""
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+
+    pass
+
+
+def provenance(root: Path) -> dict[str, str]:
+    """Return tags that tie a run to its code and its DVC experiment."""
+    tags = {}
+    commit = _git(root, "rev-parse", "HEAD")
+    if commit is not None:
+        tags["git.commit"] = commit
+        tags["git.dirty"] = str(bool(_git(root, "status", "--porcelain"))).lower()
+    for tag, variable in (
+        ("dvc.experiment", "DVC_EXP_NAME"),
+        ("dvc.baseline", "DVC_EXP_BASELINE_REV"),
+        ("dvc.stage", "DVC_STAGE"),
+    ):
+        if value := os.environ.get(variable):
+            tags[tag] = value
+    return tags
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

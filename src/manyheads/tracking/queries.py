@@ -1,0 +1,178 @@
+"""TODO manyheads.tracking.queries."""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from manyheads.config.schema import TrackingConfig
+from manyheads.errors import DataError, MachineError
+from manyheads.runtime.credentials import masked
+from manyheads.tracking.store import MANNERS, quiet_mlflow, reason_of, tracking_uri
+
+if TYPE_CHECKING:
+
+    pass
+
+
+# Of the 32 characters of a run's id; MLflow's own pages show as many.
+SHORTEST_PREFIX = 6
+
+
+class RecordedRun(NamedTuple):
+    """One run as the store has it.
+
+    Attributes:
+        run_id: Its id.
+        name: Its name.
+        status: ``FINISHED``, ``FAILED``, ``KILLED``, ``RUNNING`` or ``SCHEDULED``.
+        params: Flat settings.
+        metrics: The last value of each figure.
+        tags: Its tags, MLflow's own among them.
+    """
+
+    run_id: str
+    name: str
+    status: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+
+class RecordedTrials(NamedTuple):
+    """Trainings to compare, in the order of their start, and the sweeps or searches that they were taken from."""
+
+    runs: tuple[RecordedRun, ...]
+    parents: tuple[str, ...]
+
+
+def recorded_trials(config: TrackingConfig, root: Path, run_ids: Sequence[str] = (), query: str = "") -> RecordedTrials:
+    """Return the trainings that the store has of an experiment.
+
+    Args:
+        config: The experiment.
+        root: The project's root folder.
+        run_ids: Ids of runs, or their first characters, at least 6. A sweep or search stands for its points. Without
+            ids: the points of the newest sweep or search or, with a query, all trainings.
+        query: What else must hold, in MLflow's filter language.
+
+    Raises:
+        DataError: An id is not known or stands for several runs, or no training is left.
+        MachineError: The store cannot be reached.
+    """
+    found, matching = _recorded_runs(config, root, query)
+    where = f"the experiment {config.experiment!r} of {masked(tracking_uri(root))}"
+    named_parents = {run.tags["mlflow.parentRunId"] for run in found.values() if "mlflow.parentRunId" in run.tags}
+    # A point has its sweep's tag, too; a sweep without points yet has no child that names it.
+    groups = {
+        run_id for run_id, run in found.items()
+        if run_id in named_parents or ({"sweep", "search"} & set(run.tags) and "point" not in run.tags)
+    }  # fmt: skip
+    chosen = [_the_run(prefix, found, where) for prefix in run_ids]
+    if not run_ids and not query:
+        chosen = [run_id for run_id in found if run_id in named_parents][-1:]
+        if not chosen:
+            raise DataError(f"{where} has no sweep: start one (`python -m manyheads train -m seed=1,2`) or name runs")
+    parents = tuple(run_id for run_id in chosen if run_id in groups)
+    runs = tuple(
+        run for run_id, run in found.items()
+        if run_id not in groups
+        and (not chosen or run_id in chosen or run.tags.get("mlflow.parentRunId") in parents)
+        and (matching is None or run_id in matching)
+    )  # fmt: skip
+    if not runs:
+        among = f" among {', '.join(chosen)}" if chosen else ""
+        raise DataError(f"{where} has no training{among}{f' for which {query}' if query else ''}: see `make ui`")
+    return RecordedTrials(runs, parents)
+
+
+def _recorded_runs(config: TrackingConfig, root: Path, query: str) -> tuple[dict[str, RecordedRun], set[str] | None]:
+    """Return all runs by id, the oldest first, and the ids for which the query holds, if there is one."""
+    for key, value in MANNERS.items():
+        os.environ.setdefault(key, value)
+    uri = tracking_uri(root)
+    # MLflow would make an empty one.
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise DataError(f"there is no record of runs at {masked(uri)}: train first, or set MLFLOW_TRACKING_URI")
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    quiet_mlflow()
+    try:
+        client = mlflow.MlflowClient(uri)
+        experiment = client.get_experiment_by_name(config.experiment)
+        if experiment is None:
+            raise DataError(f"{masked(uri)} has no experiment {config.experiment!r}: train first")
+        runs = {
+            run.info.run_id: RecordedRun(
+                run.info.run_id, run.info.run_name, run.info.status, run.data.params, run.data.metrics, run.data.tags
+            )
+            for run in _pages(client, experiment.experiment_id, "")
+        }
+        if not query:
+            return runs, None
+        return runs, {run.info.run_id for run in _pages(client, experiment.experiment_id, query)}
+    except DataError:
+        raise
+    except Exception as error:  # whatever a store, a driver or a server raises
+        reason = reason_of(error)
+        if isinstance(error, MlflowException) and error.error_code == "INVALID_PARAMETER_VALUE" and query:
+            raise DataError(f"MLflow does not understand the filter {query!r}: {reason}") from error
+        raise MachineError(
+            f"the record of runs at {masked(uri)} cannot be read ({reason}): start its server, or mend "
+            "MLFLOW_TRACKING_URI"
+        ) from error
+
+
+def _pages(client: Any, experiment: str, query: str) -> Iterator[Any]:
+    token = None
+    while True:
+        page = client.search_runs([experiment], query, order_by=["attributes.start_time ASC"], page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _the_run(prefix: str, found: Mapping[str, RecordedRun], where: str) -> str:
+    if len(prefix) < SHORTEST_PREFIX:
+        raise DataError(f"{prefix!r} is too short for a run: give at least {SHORTEST_PREFIX} characters of its id")
+    matches = [run_id for run_id in found if run_id.startswith(prefix)]
+    if not matches:
+        raise DataError(f"{where} has no run {prefix!r}: `make ui` shows the ids")
+    if len(matches) > 1:
+        raise DataError(f"{len(matches)} runs begin with {prefix!r}: give more of the id")
+    return matches[0]
+
+
+def test_predictions(config: TrackingConfig, root: Path, run_id: str) -> Path | None:
+    """Return the table of predictions that evaluate wrote into a run, or None if there is no such run.
+
+    Args:
+        config: The experiment.
+        root: The project's root folder.
+        run_id: Id of a run, or its first characters, at least 6.
+
+    Raises:
+        DataError: The run was not evaluated, or the characters stand for several runs.
+        MachineError: The store cannot be reached.
+    """
+    found, _ = _recorded_runs(config, root, "")
+    matches = [each for each in found if each.startswith(run_id)] if len(run_id) >= SHORTEST_PREFIX else []
+    if not matches:
+        return None
+    if len(matches) > 1:
+        raise DataError(f"{len(matches)} runs begin with {run_id!r}: give more of the id")
+    import mlflow
+
+    try:
+        path = mlflow.artifacts.download_artifacts(
+            run_id=matches[0], artifact_path="predictions.csv", tracking_uri=tracking_uri(root)
+        )
+    except Exception as error:  # whatever a store, a driver or a server raises
+        reason = reason_of(error)
+        raise DataError(
+            f"run {run_id} has no predictions of the test part ({reason}): promote it with `dvc exp run`"
+        ) from error
+    return Path(path)

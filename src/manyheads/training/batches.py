@@ -1,0 +1,78 @@
+"""TODO manyheads.training.batches."""
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manyheads.data.subsets import Subset
+from manyheads.heads import Head
+from manyheads.inputs.augmentation import augment, draws
+from manyheads.modeling.inference import IMAGES
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+
+class Feed:
+    """Batches of one part as a ``tf.data.Dataset``, gathered from the memory map as they are needed."""
+
+    def __init__(
+        self, part: Subset, heads: Mapping[str, Head], batch_size: int, seed: int, *, training: bool, augment: float
+    ):
+        self.part = part
+        self.targets = {name: head.targets(part.labels[name]) for name, head in heads.items()}
+        self.batch_size = batch_size
+        self.seed = seed
+        self.training = training
+        self.augment = augment
+        # A last batch of a few images would make batch normalisation's statistics poor; each epoch drops others.
+        self.steps = max(1, len(part) // batch_size) if training else math.ceil(len(part) / batch_size)
+        self.order = np.arange(len(part))
+        self.draws = draws(seed, 0, 0)
+
+    def epoch(self, number: int) -> tf.data.Dataset:
+        """Return the batches of an epoch; shuffled and changed if they are for training.
+
+        Order and augmentation depend on seed, epoch and sample training_lock.
+        """
+        if self.training:
+            self.order = np.random.default_rng([self.seed, number]).permutation(len(self.part))
+        if self.augment:
+            self.draws = draws(self.seed, number, len(self.part))
+        return self._dataset()
+
+    def _load(self, step: int) -> list[npt.NDArray[Any]]:
+        chosen = self.order[step * self.batch_size : (step + 1) * self.batch_size]
+        rows = self.part.rows[chosen]
+        inputs = [values[rows] for values in self.part.inputs.values()]
+        if self.augment:
+            inputs = [
+                augment(values, self.draws[chosen], self.augment) if values.ndim == IMAGES else values
+                for values in inputs
+            ]
+        return [*inputs, *(target[chosen] for target in self.targets.values())]
+
+    def _dataset(self) -> tf.data.Dataset:
+        import tensorflow as tf
+
+        arrays = [*self.part.inputs.values(), *self.targets.values()]
+        names = [*self.part.inputs, *self.targets]
+        n_inputs = len(self.part.inputs)
+
+        def load(step: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+            loaded = tf.numpy_function(self._load, [step], [array.dtype for array in arrays])
+            for values, array in zip(loaded, arrays, strict=True):
+                values.set_shape((None, *array.shape[1:]))
+            named = list(zip(names, loaded, strict=True))
+            return dict(named[:n_inputs]), dict(named[n_inputs:])
+
+        # Autotuning has nothing to tune here, and holds an epoch's end back until its thread wakes: at 10, 20, 41 s.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        dataset = tf.data.Dataset.range(self.steps).map(load).with_options(options)
+        return dataset.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(4)

@@ -1,0 +1,154 @@
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from manyheads.config import composition, loading
+from manyheads.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+NOT_IN_DEFAULTS = {"sweep", "search"}
+GROUPS = sorted(path for path in (ROOT / "conf").glob("*/*.yaml"))
+DATASETS = [path.stem for path in (ROOT / "conf/data").glob("*.yaml")]
+
+
+def test_params_yaml_is_what_conf_composes_to():
+    assert (ROOT / "params.yaml").read_text(encoding="utf-8") == composition.compose(ROOT)
+
+
+def test_params_yaml_is_byte_for_byte_what_dvc_writes(tmp_path):
+    """DVC composes with these calls in ``dvc exp run``; another text would change with every experiment."""
+    from dvc.utils.hydra import compose_and_dump
+
+    out = tmp_path / "params.yaml"
+    overrides = ["loss=age_heavy", "train.learning_rate=1e-5"]
+    compose_and_dump(out, str(ROOT / "conf"), None, "config", str(ROOT), overrides)
+    assert out.read_text(encoding="utf-8") == composition.compose(ROOT, overrides)
+
+
+@pytest.mark.parametrize("option", GROUPS, ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_every_option_composes(option):
+    group, name = option.parent.name, option.stem
+    overrides = [f"{'+' if group in NOT_IN_DEFAULTS else ''}{group}={name}"]
+    if (group, name) == ("split", "listed"):
+        overrides += ["+split.files.train=a.csv", "+split.files.test=b.csv"]
+    # An option that is named after a dataset is for that one.
+    overrides += [f"data={data}" for data in DATASETS if group != "data" and name.split("_")[0] == data]
+    assert composition.compose(ROOT, overrides)
+
+
+@pytest.mark.parametrize("option", GROUPS, ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_every_option_opens_with_what_it_is(option):
+    text = option.read_text(encoding="utf-8").removeprefix("# @package _global_\n")
+    group = option.parent.name
+    assert text.startswith(f"# {'+' if group in NOT_IN_DEFAULTS else ''}{group}={option.stem}")
+
+
+@pytest.mark.parametrize("option", [path for path in GROUPS if path.parent.name == "sweep"], ids=lambda path: path.stem)
+def test_a_sweep_names_its_command_points_and_nothing_but_what_is_swept(option):
+    """Settings of its own would be missing in the command that promotes a point."""
+    text = option.read_text(encoding="utf-8")
+    values = OmegaConf.to_container(OmegaConf.load(option))
+    lists = values["hydra"]["sweeper"]["params"].values()
+    assert values == {"hydra": {"mode": "MULTIRUN", "sweeper": {"params": values["hydra"]["sweeper"]["params"]}}}
+    assert f": {math.prod(len(str(each).split(',')) for each in lists)} points" in text
+    assert re.search(r"^#   (make sweep|python -m manyheads train -m)", text, re.MULTILINE)
+    assert "minutes" in text
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.lrr=1", "unknown setting 'train.lrr' - did you mean 'train.learning_rate'?"),
+        ("train.epoch=1", "unknown setting 'train.epoch' - did you mean 'train.epochs'?"),
+        ("+train.epoch=1", "unknown key 'train.epoch' - did you mean 'train.epochs'?"),
+        ("loss=agehevy", "loss has no option 'agehevy' - did you mean 'age_heavy'?"),
+        ("train.learning_rate=-1", "'train.learning_rate': input should be greater than 0, got -1"),
+        ("train.learning_rate=nan", "'train.learning_rate': input should be a finite number, got nan"),
+        ("train.learning_rate=inf", "'train.learning_rate': input should be a finite number, got inf"),
+        ("train.epochs=0", "'train.epochs': input should be greater than 0, got 0"),
+        ("train.batch_size=0", "'train.batch_size'"),
+        ("train.epochs=three", "'train.epochs': input should be a valid integer"),
+        ("pack.image.side=0", "'pack.image.side': input should be greater than or equal to 16, got 0"),
+        ("split.test=0.9", "train, validation and test must add up to 1, got 1.7"),
+        ("+loss.weights.zage=1", "loss.weights names age, gender, race and zage; the heads are age, gender and race"),
+        ("~loss.weights.age", "loss.weights names gender and race"),
+        ("loss.weights.age=-1", "'loss.weights.age': input should be greater than or equal to 0, got -1"),
+        ("loss.functions.race=mse", "loss.functions.race is 'mse'; this head takes"),
+        ("loss.weights={age: 0, race: 0, gender: 0}", "all 0"),
+        ("model.widths=[8]", "widths and blocks must be as many"),
+        ("data.heads.age.minimum=200", "'data.heads.age': minimum, bins and maximum must increase"),
+        ("split=listed", "method 'listed' needs files for test and train"),
+        ("+data.heads.age._target_=os.system", "unknown key 'data.heads.age._target_'"),
+    ],
+)
+def test_bad_settings_are_named_in_one_line(override, message):
+    with pytest.raises(ConfigError) as caught:
+        composition.compose(ROOT, [override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["1e-5", "'1e-5'", "1.0e-05", "0.00001"])
+def test_a_learning_rate_arrives_as_a_number(text, tmp_path):
+    params = tmp_path / "params.yaml"
+    params.write_text(composition.compose(ROOT).replace("learning_rate: 0.003", f"learning_rate: {text}"))
+    assert loading.read_params(params).train.learning_rate == 1e-5
+    composed = loading.load(OmegaConf.create(composition.compose(ROOT, [f"train.learning_rate={text}"])))
+    assert composed.train.learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "'seed' is missing"),
+        ("seed: [", "is not YAML"),
+        ("seed: 1\nseed: 2\n", "is not YAML"),
+        ("a: 1\n", "unknown key 'a'"),
+    ],
+)
+def test_a_broken_params_file_is_named(content, message, tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"params\.yaml") as caught:
+        loading.read_params(path)
+    assert message in str(caught.value)
+
+
+def test_a_missing_params_file_says_how_to_make_it(tmp_path):
+    with pytest.raises(ConfigError, match="python -m manyheads params"):
+        loading.read_params(tmp_path / "params.yaml")
+
+
+def test_loading_runs_no_code(tmp_path):
+    canary = tmp_path / "canary"
+    path = tmp_path / "params.yaml"
+    path.write_text(f"seed: !!python/object/apply:os.system ['touch {canary}']\n")
+    with pytest.raises(ConfigError):
+        loading.read_params(path)
+    assert not canary.exists()
+
+
+def test_check_tells_what_differs(tmp_path):
+    command = [sys.executable, "-m", "manyheads", "params", "--check", "train.epochs=99"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "+  epochs: 99" in done.stdout
+    assert "make params" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("classes", "further", "column"),
+    [("[a, fine]", ["race_fine"], "race_fine"), ("[a, label]", [], "race_label"), ("[a b, a_b]", [], "race_a_b")],
+)
+def test_heads_and_classes_whose_columns_would_be_one_are_refused(classes, further, column):
+    overrides = [f"data.heads.race.classes={classes}"]
+    for name in further:
+        overrides.append(f"+data.heads.{name}={{kind: categorical, classes: [x, y]}}")
+        overrides += [f"+loss.functions.{name}=categorical_crossentropy", f"+loss.weights.{name}=1"]
+    with pytest.raises(ConfigError, match=f"has the column {column} that"):
+        composition.compose(ROOT, overrides)

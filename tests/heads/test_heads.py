@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from manyheads.heads import Categorical, LabelStatistics, Regression, baseline_metrics, total_score
+
+AGE = Regression(unit="years", minimum=0, maximum=116, bins=(3, 10, 20))
+RACE = Categorical(classes=("white", "black", "asian"))
+
+
+def test_label_space():
+    assert AGE.read(0) == (0,)
+    assert AGE.read("116") == (116,)
+    with pytest.raises(ValueError, match="117 is outside 0-116 years"):
+        AGE.read(117)
+    assert RACE.read(2) == RACE.read("asian") == RACE.read("2") == (2,)
+    with pytest.raises(ValueError, match=r"3 is none of 0-2 \(white, black, asian\)"):
+        RACE.read(3)
+    assert AGE.read("") == RACE.read(None) == (None,)
+
+
+def test_edges_belong_to_the_upper_bin():
+    assert AGE.strata(np.array([0, 2, 3, 9, 10, 116])).tolist() == [0, 0, 1, 1, 2, 3]
+
+
+def test_the_article_scales_by_the_maximum_and_others_by_the_training_labels():
+    labels = np.array([10, 20, 30])
+    assert AGE.statistics("maximum", labels) == LabelStatistics(0.0, 116.0)
+    assert AGE.statistics("standard", labels) == LabelStatistics(20.0, pytest.approx(np.std(labels)))
+    assert AGE.statistics("standard", np.array([7, 7])).spread == 1.0
+
+
+def test_regression_figures_are_in_the_unit_of_the_label():
+    labels, outputs = np.array([10, 20, 40]), np.array([[12.0], [14.0], [40.0]], dtype=np.float32)
+    figures = AGE.measure(labels, outputs)
+    assert figures["mae"] == pytest.approx(8 / 3)
+    assert figures["rmse"] == pytest.approx(np.sqrt(40 / 3))
+    assert figures["bias"] == pytest.approx(-4 / 3)
+    assert figures["within_5"] == pytest.approx(2 / 3)
+    assert figures["r2"] == pytest.approx(1 - 40 / np.sum((labels - labels.mean()) ** 2))
+
+
+def test_intervals_of_calibrated_outputs_hold_nine_labels_in_ten():
+    generator = np.random.default_rng(0)
+    mean, deviation = generator.uniform(20, 80, 4000), generator.uniform(1, 10, 4000)
+    labels = np.round(generator.normal(mean, deviation)).astype(np.int64)
+    outputs = np.stack([mean, 2 * np.log(deviation)], axis=1).astype(np.float32)
+    figures = AGE.measure(labels, outputs)
+    assert figures["coverage_90"] == pytest.approx(0.9, abs=0.02)
+    assert figures["interval_width"] == pytest.approx(2 * 1.645 * deviation.mean(), rel=1e-3)
+    assert figures["mae"] == AGE.measure(labels, outputs[:, :1])["mae"]
+    report = AGE.report(labels, outputs)
+    assert report.data["all"]["coverage_90"] == figures["coverage_90"]
+    assert f"hold {figures['coverage_90']:.3f} of the labels" in report.text
+
+
+def test_predictions_with_a_variance_have_the_ends_of_an_interval():
+    outputs = np.array([[30.0, 2 * np.log(10.0)], [5.0, 2 * np.log(8.0)]], dtype=np.float32)
+    columns = AGE.columns("age", outputs)
+    assert {name: values.tolist() for name, values in columns.items()} == {
+        "age": [30.0, 5.0],
+        "age_low": [13.55, -8.16],
+        "age_high": [46.45, 18.16],
+    }
+    assert list(AGE.columns("age", outputs[:, :1])) == ["age"]
+    assert "coverage_90" not in AGE.measure(np.array([1, 2]), outputs[:, :1])
+
+
+def distribution(rows):
+    """Return outputs with a distribution: each row maps ages to probabilities."""
+    outputs = np.zeros((len(rows), 118), dtype=np.float32)
+    for i, row in enumerate(rows):
+        for age, share in row.items():
+            outputs[i, 1 + age] = share
+    outputs[:, 0] = outputs[:, 1:] @ np.arange(117)
+    return outputs
+
+
+def test_a_distribution_gives_its_mean_for_squared_errors_and_its_median_for_absolute_ones():
+    outputs = distribution([{20: 0.75, 80: 0.25}, {40: 1.0}])
+    labels = np.array([20, 40])
+    figures = AGE.measure(labels, outputs)
+    assert AGE.values(outputs).tolist() == [35.0, 40.0]
+    assert AGE.median(outputs) == pytest.approx([20 - 0.5 + 0.5 / 0.75, 40.0])
+    assert figures["mae"] == pytest.approx((0.5 / 0.75 - 0.5) / 2)
+    assert figures["rmse"] == pytest.approx(15 / np.sqrt(2))
+    assert figures["bias"] == pytest.approx(7.5)
+
+
+def test_intervals_of_a_distribution_hold_nine_labels_in_ten():
+    generator = np.random.default_rng(0)
+    centers = generator.integers(30, 80, 3000)
+    line = np.arange(117)
+    shares = np.exp(-(((line - centers[:, None]) / 6) ** 2) / 2)
+    shares /= shares.sum(axis=1, keepdims=True)
+    labels = np.array([generator.choice(line, p=row) for row in shares])
+    outputs = np.concatenate([shares @ line[:, None], shares], axis=1).astype(np.float32)
+    figures = AGE.measure(labels, outputs)
+    assert figures["coverage_90"] == pytest.approx(0.9, abs=0.03)
+    assert figures["interval_width"] == pytest.approx(2 * 1.645 * 6, rel=0.02)
+    assert list(AGE.columns("age", outputs)) == ["age", "age_median", "age_low", "age_high"]
+
+
+def test_gains_are_zero_for_the_baseline_and_one_for_perfection():
+    assert AGE.gain(15.0, 15.0) == 0
+    assert AGE.gain(0.0, 15.0) == 1
+    assert RACE.gain(0.4, 0.4) == 0
+    assert RACE.gain(1.0, 0.4) == 1
+    assert RACE.gain(1.0, 1.0) == 0
+
+
+def test_constant_answers_are_the_median_and_the_majority():
+    assert AGE.constant(np.array([1, 2, 90])).tolist() == [[2.0]]
+    assert RACE.constant(np.array([1, 1, 2])).tolist() == [[0.0, 1.0, 0.0]]
+
+
+def test_predictions_of_a_classification_name_the_class_and_add_up_to_one():
+    columns = RACE.columns("race", np.array([[0.9, 0.6, 0.0], [0.0, 0.0, 0.0]], dtype=np.float32))
+    assert columns["race"].tolist() == ["white", "white"]
+    assert columns["race_white"].tolist() == [0.6, 0.3333]
+    assert sum(columns[f"race_{name}"][0] for name in RACE.classes) == pytest.approx(1)
+
+
+def test_classes_that_the_labels_lack_do_not_count_against_the_mean():
+    outputs = np.eye(3, dtype=np.float32)[[0, 1]]
+    assert RACE.measure(np.array([0, 1]), outputs)["macro_f1"] == 1.0
+
+
+def test_reports_hold_every_class_and_bin():
+    outputs = np.eye(3, dtype=np.float32)[[0, 1, 1]]
+    report = RACE.report(np.array([0, 1, 2]), outputs)
+    assert report.data["confusion"] == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
+    assert report.data["asian"]["recall"] == 0.0
+    assert all(name in report.text for name in RACE.classes)
+    ages = AGE.report(np.array([1, 5, 30]), np.array([[1.0], [6.0], [20.0]], dtype=np.float32))
+    assert {name: row["support"] for name, row in ages.data.items()} == {"0-2": 1, "3-9": 1, "20-116": 1, "all": 3}
+
+
+def test_heads_that_make_no_sense_are_refused():
+    with pytest.raises(ValidationError, match="must increase"):
+        Regression(unit="years", minimum=0, maximum=116, bins=(20, 10))
+    with pytest.raises(ValidationError, match="must differ"):
+        Categorical(classes=("a", "a"))
+    with pytest.raises(ValidationError, match="at least 2"):
+        Categorical(classes=("a",))
+
+
+def test_the_score_counts_gains_over_the_constant_answer():
+    metrics, baselines = {"age": 5.0, "race": 0.8}, {"age": 10.0, "race": 0.6}
+    assert total_score({"age": AGE, "race": RACE}, metrics, baselines) == pytest.approx(0.5 + 0.5)
+    assert total_score({"age": AGE, "race": RACE}, baselines, baselines) == 0
+
+
+def test_baselines_are_fitted_on_one_part_and_judged_on_another():
+    figures = baseline_metrics(
+        {"age": AGE, "race": RACE},
+        {"age": np.array([10, 20, 90]), "race": np.array([0, 0, 1])},
+        {"age": np.array([30]), "race": np.array([1])},
+    )
+    assert figures["age"]["mae"] == 10
+    assert figures["race"]["accuracy"] == 0
+
+
+def test_figures_that_the_labels_say_nothing_of_are_left_out():
+    head = Categorical(classes=("a", "b"))
+    assert set(head.measure(np.zeros(9, np.int64), np.tile(np.float32([[1, 0]]), (9, 1)))) == {
+        "accuracy", "macro_f1", "balanced_accuracy", "f1_a",
+    }  # fmt: skip
+    age = Regression(unit="years", minimum=0, maximum=99)
+    constant = np.full((9, 1), 40, np.float32)
+    assert "r2" not in age.measure(np.full(9, 30), constant)
+    assert "no R²: all labels are alike" in age.report(np.full(9, 30), constant).text

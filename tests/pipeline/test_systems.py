@@ -1,0 +1,135 @@
+"""Every system runs through the same stages, learns, and is predicted."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from manyheads.commands import predict
+from manyheads.config import composition, loading
+from manyheads.data.tables import read_predictions
+from manyheads.evaluation.paired import pair
+from manyheads.modeling.build import build_network
+from manyheads.paths import Paths
+from manyheads.runtime import tensorflow
+from manyheads.stages import audit, evaluate, pack, parse, report, source, split, train
+from manyheads.training.run import main_metrics
+
+ROOT = Path(__file__).parents[2]
+STAGES = (source, parse, pack, split, audit, train, evaluate, report)
+
+# Smaller networks and fewer epochs than the experiments have; how far the main figure must be from a constant's.
+SYSTEMS = {
+    "posts": (
+        ["pack.posts.vocabulary=2000", "pack.posts.length=120", "model.embedding=64", "model.stacks=[[64],[64,64]]",
+         "model.kernel=3", "model.pool=3", "model.dense=64", "train.epochs=12", "train.precision=float32"],
+        {"age": -3.0, "income": 0.5, "gender": 0.3},
+    ),
+    "questions": (["train.epochs=3"], {"answer": 0.4}),
+    "objects": (
+        ["pack.image.side=48", "model.filters=[16,32]", "model.pool=2", "model.dense={class: 64, box: 128}",
+         "train.epochs=10", "train.precision=float32"],
+        {"class": 0.2, "box": 0.15},
+    ),
+    "table": (["train.epochs=25"], {"one": -0.7, "two": -0.7}),
+}  # fmt: skip
+
+
+def run(layout, settings):
+    shutil.copy(ROOT / "dvc.yaml", layout.root)
+    for stage in STAGES:
+        stage.run(settings, layout, layout)
+    return json.loads(layout.metrics.read_text())
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_system_learns_and_is_reported_and_predicted(name, tmp_path, migrated_store, make_config, monkeypatch):
+    overrides, margins = SYSTEMS[name]
+    settings, layout = make_config(f"experiment={name}", *overrides), Paths(tmp_path)
+    shutil.copy(migrated_store, tmp_path / "mlflow.db")
+    metrics = run(layout, settings)
+    for head, margin in margins.items():
+        figure = settings.data.heads[head].main_metric
+        gained = metrics[head][figure] - metrics["baseline"][head][figure]
+        assert gained / margin > 1, (
+            f"{head}: {figure} {metrics[head][figure]}, constant {metrics['baseline'][head][figure]}"
+        )
+    assert "At a glance" in layout.report.read_text(encoding="utf-8")
+    assert not re.search(r"\bnan\b", layout.model_card.read_text(encoding="utf-8"))
+    predictions = pd.read_csv(layout.predictions)
+    assert len(predictions) == metrics["n"]
+    recorded = read_predictions(layout.predictions, settings.data.heads)
+    compared = pair(settings.data.heads, recorded, recorded).differences
+    for head, figures in ((head, metrics[head]) for head in settings.data.heads):
+        shown = {row.figure: row.first.value for row in compared if row.head == head}
+        assert {figure: shown[figure] for figure in figures} == pytest.approx(figures, abs=0.02)
+    assert not [row for row in compared if row.better is not None]
+
+    target = tmp_path / "predicted.csv"
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    monkeypatch.chdir(tmp_path)
+    predict.main([str(tmp_path / settings.data.path), "--output", str(target)])
+    predicted = pd.read_csv(target).set_index("path").loc[predictions["path"]]
+    for head_name, head in settings.data.heads.items():
+        for column in head.label_columns(head_name):
+            expected = predictions[column]
+            if expected.dtype == float:
+                np.testing.assert_allclose(predicted[column].astype(float), expected, atol=0.02)
+            else:
+                assert (predicted[column].to_numpy() == expected.to_numpy()).mean() > 0.99
+
+
+def test_a_model_takes_its_inputs_by_name_and_in_their_order(make_config):
+    tensorflow.require_tensorflow()
+    settings = make_config("experiment=questions")
+    statistics = {"answer": settings.data.heads["answer"].statistics("standard", np.arange(18))}
+    network = build_network(settings.model, settings.data.heads, settings.loss.functions, statistics, settings.pack)
+    text, question = np.ones((3, 24), np.int32), np.ones((3, 6), np.int32)
+    by_name = network({"question": question, "text": text})["answer"]
+    np.testing.assert_array_equal(by_name, network([text, question])["answer"])
+    with pytest.raises(ValueError, match="expects 2 named input"):
+        network([text])
+    with pytest.raises(ValueError, match="Missing data for input"):
+        network({"text": text})
+
+
+def test_the_example_of_the_documentation_runs(tmp_path, migrated_store, monkeypatch):
+    text = (ROOT / "docs/datasets.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(# extensions/flowers\.py.*?)```", text, re.DOTALL)
+    (data,) = re.findall(r"```yaml\n(# conf/data/flowers\.yaml.*?)```", text, re.DOTALL)
+    assert len(code.splitlines()) < 60
+    (tmp_path / "extensions").mkdir()
+    (tmp_path / "extensions/flowers.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "conf/data/flowers.yaml").write_text(data)
+    (tmp_path / "conf/pack/flowers.yaml").write_text("image: {kind: image, side: 16, duplicate_correlation: 1}\n")
+    (tmp_path / "conf/model/flowers.yaml").write_text('encoder: "extensions.flowers:Pooled"\nwidth: 8\n')
+    (tmp_path / "conf/loss/flowers.yaml").write_text(
+        "name: flowers\nscale: standard\nfunctions: {kind: categorical_crossentropy, petals: mae}\nweighting: fixed\n"
+        "weights: {kind: 1, petals: 1}\n"
+    )
+    shutil.copy(tmp_path / "conf/train/sample.yaml", tmp_path / "conf/train/flowers.yaml")
+    shutil.copy(migrated_store, tmp_path / "mlflow.db")
+    flowers = tmp_path / "data/raw/flowers"
+    flowers.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number in range(240):
+        kind, petals = random.integers(2), random.integers(5, 40)
+        pixels = np.full((20, 20, 3), [40 + 5 * petals, 200 * kind, 90]) + random.normal(0, 8, (20, 20, 3))
+        image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+        image.save(flowers / f"{('daisy', 'tulip')[kind]}_{petals}_{number}.jpg")
+    overrides = ["data=flowers", "audit=none", "train.epochs=12", "train.learning_rate=0.02", "train.precision=float32"]
+    settings = loading.load(OmegaConf.create(composition.compose(tmp_path, overrides)))
+    metrics = run(Paths(tmp_path), settings)
+    shown = main_metrics(settings)["petals"]  # what a sweep shows of it
+    assert (shown.name, shown.greater_is_better) == ("within_1", True)
+    assert metrics["kind"]["accuracy"] > 0.9
+    assert metrics["petals"]["within_1"] >= metrics["baseline"]["petals"]["within_1"]

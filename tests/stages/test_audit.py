@@ -1,0 +1,86 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import make_tiny_project
+from manyheads.errors import ConfigError
+from manyheads.stages import audit, split
+from manyheads.training import out_of_fold
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory, migrated_store, tiny_config):
+    """Return a project in which a few labels were changed, and which."""
+    layout = make_tiny_project(tmp_path_factory.mktemp("project"), migrated_store)
+    samples, splits = pd.read_csv(layout.samples), pd.read_csv(layout.splits)
+    train = np.flatnonzero(splits["part"] == "train")
+    wrong = np.random.default_rng(5).choice(train, 8, replace=False)
+    samples.loc[wrong, "race"] = (samples.loc[wrong, "race"] + 2) % 5
+    samples.to_csv(layout.samples, index=False)
+    config = tiny_config("audit.folds=3", "audit.epochs=25")
+    audit.run(config, layout, layout)
+    return layout, config, set(samples.loc[wrong, "path"])
+
+
+def test_planted_wrong_labels_come_first(planted):
+    layout, _, wrong = planted
+    issues = pd.read_csv(layout.label_issues)
+    race = issues[issues["head"] == "race"]
+    assert len(wrong & set(race["path"].head(12))) >= 6  # by chance, one in two such dozens has any
+    assert race["rank"].tolist() == list(range(1, len(race) + 1))
+    assert race["disagreement"].is_monotonic_decreasing
+    assert set(issues["head"]) == {"age", "race", "gender"}
+
+
+def test_the_test_part_is_not_looked_at(planted):
+    layout, _, _ = planted
+    issues, splits = pd.read_csv(layout.label_issues), pd.read_csv(layout.splits)
+    assert set(issues["part"]) == {"train", "validation"}
+    assert not set(issues["path"]) & set(splits.loc[splits["part"] == "test", "path"])
+
+
+def test_duplicates_share_a_fold():
+    groups = [f"{i // 3}" for i in range(300)]
+    folds = out_of_fold.fold_of(groups, 4, 1)
+    assert set(folds) == {0, 1, 2, 3}
+    assert all(len(set(folds[i * 3 : i * 3 + 3])) == 1 for i in range(100))
+    assert max(np.bincount(folds)) - min(np.bincount(folds)) <= 3
+
+
+def test_an_interrupted_audit_goes_on_and_leaves_nothing(planted, tmp_path, migrated_store, tiny_config, monkeypatch):
+    layout, config = make_tiny_project(tmp_path, migrated_store), tiny_config("audit.folds=2", "audit.epochs=2")
+    real, calls = audit.trained_without, []
+
+    def once(*args):
+        calls.append(args[-1])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(audit, "trained_without", once)
+    with pytest.raises(KeyboardInterrupt):
+        audit.run(config, layout, layout)
+    assert list(layout.resume.glob("audit-*.npz"))
+    audit.run(config, layout, layout)
+    assert calls == [1, 2, 1, 2]
+    assert not list(layout.resume.glob("audit-*.npz"))
+    assert set(pd.read_csv(layout.label_issues)["part"]) == {"train", "validation"}
+
+
+def test_no_folds_are_no_audit(tiny_project, tiny_config):
+    audit.run(tiny_config("audit=none"), tiny_project, tiny_project)
+    assert pd.read_csv(tiny_project.label_issues).columns.tolist() == audit.COLUMNS
+    with pytest.raises(ConfigError, match="folds is 1"):
+        tiny_config("audit.folds=1")
+
+
+def test_a_reviewed_list_leaves_samples_out_by_rule(tmp_path, migrated_store, make_config):
+    layout = make_tiny_project(tmp_path, migrated_store)
+    before = pd.read_csv(layout.samples)["path"].tolist()
+    (tmp_path / "reviewed.txt").write_text("\n".join(before[:2]) + "\n")
+    config = make_config("+split.files.reviewed=reviewed.txt")
+    split.run(config, layout, layout)
+    splits = pd.read_csv(layout.splits).set_index("path")
+    assert splits.loc[before[:2], "rule"].tolist() == ["reviewed"] * 2
+    assert splits.loc[before[:2], "part"].tolist() == ["excluded"] * 2
+    assert (splits["part"] == "excluded").sum() == 2

@@ -1,0 +1,241 @@
+import ast
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import make_tiny_project
+from manyheads.data.tables import read_predictions
+from manyheads.datasets import archives
+from manyheads.errors import IntegrityError, MachineError
+from manyheads.modeling import build, inference, saving
+from manyheads.paths import Paths
+from manyheads.stages import evaluate, train
+from manyheads.training import checkpoint, fingerprint, loop
+from real import ARCHIVE, SKIP_REASON
+
+PACKAGE = Path(train.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, migrated_store, tiny_config):
+    layout = make_tiny_project(tmp_path_factory.mktemp("project"), migrated_store)
+    config = tiny_config("loss=age_heavy", "train.epochs=6")
+    train.run(config, layout, layout)
+    mlflow.set_tracking_uri(f"sqlite:///{layout.root}/mlflow.db")
+    (run,) = mlflow.MlflowClient().search_runs(["1"])
+    return layout, config, run
+
+
+def test_the_history_has_a_row_an_epoch(trained):
+    layout, config, _ = trained
+    history = pd.read_csv(layout.history)
+    assert history["epoch"].tolist() == list(range(1, config.train.epochs + 1))
+    assert {"train/loss", "val/loss", "val/age/mae", "val/race/accuracy", "val/gender/accuracy", "val/score"} <= set(
+        history
+    )
+    assert history["val/score"].max() > 1.0
+
+
+def test_the_run_is_finished_and_tied_to_code_and_data(trained):
+    _, config, run = trained
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "sample-compact-age_heavy"
+    assert run.data.tags["loss"] == "age_heavy"
+    assert run.data.params["loss.weights.age"] == "4.0"
+    assert run.data.params["train.learning_rate"] == str(config.train.learning_rate)
+    assert run.data.params["model.widths"] == "8,16"
+    assert len(run.inputs.dataset_inputs) == 1
+    assert run.inputs.dataset_inputs[0].dataset.name == "sample-train"
+
+
+def test_the_run_has_every_epoch_and_the_best(trained):
+    layout, config, run = trained
+    client = mlflow.MlflowClient()
+    history = pd.read_csv(layout.history)
+    logged = client.get_metric_history(run.info.run_id, "val/age/mae")
+    assert [point.step for point in logged] == history["epoch"].tolist()
+    assert [point.value for point in logged] == pytest.approx(history["val/age/mae"].tolist())
+    best = history.loc[history["val/score"].idxmax()]
+    assert run.data.metrics["best/epoch"] == best["epoch"]
+    assert run.data.metrics["best/val/score"] == pytest.approx(best["val/score"])
+    assert run.data.metrics["wall_seconds"] > 0
+    assert {item.path for item in client.list_artifacts(run.info.run_id)} >= {"history.csv", "split.json"}
+
+
+def test_a_fresh_process_elsewhere_predicts_all_heads_from_the_logged_model(trained, tmp_path):
+    layout, _, run = trained
+    (build,) = mlflow.search_logged_models(["1"], output_format="list")
+    assert build.source_run_id == run.info.run_id
+    code = (
+        "import sys, mlflow, numpy as np\n"
+        f"images = np.load({str(layout.packed('image'))!r})[:7]\n"
+        f"outputs = mlflow.pyfunc.load_model({build.model_uri!r}).predict(images)\n"
+        "print({name: values.shape for name, values in sorted(outputs.items())}, 'manyheads' in sys.modules)\n"
+    )
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{layout.root}/mlflow.db"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "{'age': (7, 1), 'gender': (7, 2), 'race': (7, 5)} False"
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory, migrated_store, tiny_config):
+    """Return a project whose model averages over mirror images, as that of every UTKFace recipe does, its run too."""
+    layout = make_tiny_project(tmp_path_factory.mktemp("mirrored"), migrated_store)
+    config = tiny_config("train.mirrored=true", "train.epochs=2")
+    for stage in (train, evaluate):
+        stage.run(config, layout, layout)
+    mlflow.set_tracking_uri(f"sqlite:///{layout.root}/mlflow.db")
+    (logged,) = mlflow.search_logged_models(["1"], output_format="list")
+    return layout, config, logged.model_uri
+
+
+def three_ways(evaluated, images):
+    """Return what predict, ``model.keras`` in Keras, and MLflow's model make of images, each head by name."""
+    import keras
+
+    layout, config, address = evaluated
+    saved = saving.load(layout.model)
+    in_keras = keras.saving.load_model(layout.model / "model.keras", compile=False).predict(images, verbose=0)
+    mlflow.set_tracking_uri(f"sqlite:///{layout.root}/mlflow.db")
+    in_mlflow = mlflow.pyfunc.load_model(address).predict(images)
+    heads = config.data.heads
+    raw = [
+        {name: inference.outputs_of_head(head, name, each) for name, head in heads.items()} for each in (in_keras, in_mlflow)
+    ]
+    return saved.predictor()({"image": images}), *raw
+
+
+def assert_close(first, second):
+    assert list(first) == list(second) == ["age", "race", "gender"]
+    for name, values in first.items():
+        np.testing.assert_allclose(values, second[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_the_model_in_mlflow_and_in_the_folder_is_the_one_that_was_evaluated(evaluated):
+    layout, config, _ = evaluated
+    table = read_predictions(layout.predictions, config.data.heads)
+    samples = pd.read_csv(layout.samples).set_index("path").loc[table["path"]]
+    images = np.load(layout.packed("image"))[samples["row"]]
+    predicted, in_keras, in_mlflow = three_ways(evaluated, images)
+    assert_close(predicted, in_keras)
+    assert_close(predicted, in_mlflow)
+    for name, head in config.data.heads.items():
+        for column, values in head.columns(name, in_mlflow[name]).items():
+            if values.dtype.kind == "f":
+                np.testing.assert_allclose(table[column], values, atol=0.011)
+            else:
+                assert table[column].tolist() == values.tolist()
+
+
+@pytest.mark.skipif(ARCHIVE is None, reason=SKIP_REASON)
+def test_they_agree_on_real_photographs_and_bfloat16_is_all_that_tells_predict_apart(evaluated, monkeypatch):
+    layout, config, _ = evaluated
+    files = itertools.islice(archives.contents(ARCHIVE), 400)
+    images = np.stack([config.pack["image"].encode(data)[0] for _, data in files])
+    predicted, in_keras, in_mlflow = three_ways(evaluated, images)
+    assert_close(predicted, in_keras)
+    assert_close(predicted, in_mlflow)
+    flipped, _, _ = three_ways(evaluated, np.ascontiguousarray(images[:, :, ::-1]))
+    assert_close(predicted, flipped)
+    monkeypatch.setattr(inference, "fastest_precision", lambda: "mixed_bfloat16")
+    network = saving.load(layout.model).keras_model
+    in_bfloat16 = inference.Predictor(network, config.data.heads, "mixed_bfloat16")({"image": images})
+    for name in ("race", "gender"):
+        np.testing.assert_allclose(in_bfloat16[name], in_keras[name], atol=0.1)
+        assert np.any(in_bfloat16[name] != predicted[name])
+
+
+def test_nothing_is_left_to_resume(trained):
+    layout, _, _ = trained
+    assert not list(layout.resume.glob("*.npz"))
+
+
+def test_an_interrupted_stage_goes_on_in_the_same_run(tiny_project, tiny_config, monkeypatch):
+    layout, config = tiny_project, tiny_config()
+    save = checkpoint.save_checkpoint
+
+    def save_and_interrupt(path, model, progress):
+        save(path, build, progress)
+        if len(progress.history) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", save_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(config, layout, layout)
+    assert not layout.model.exists()
+    monkeypatch.setattr(loop, "save_checkpoint", save)
+    train.run(config, layout, layout)
+    mlflow.set_tracking_uri(f"sqlite:///{layout.root}/mlflow.db")
+    (run,) = mlflow.MlflowClient().search_runs(["1"])
+    assert run.info.status == "FINISHED"
+    steps = [point.step for point in mlflow.MlflowClient().get_metric_history(run.info.run_id, "val/score")]
+    assert sorted(set(steps)) == [1, 2, 3]
+    assert len(pd.read_csv(layout.history)) == 3
+
+
+def test_what_shapes_a_training_is_in_its_identity(tiny_project, tiny_config):
+    layout = tiny_project
+    identity = fingerprint.digest(tiny_config(), layout)
+    assert fingerprint.digest(tiny_config("tracking.experiment=other"), layout) == identity
+    for override in ("seed=2", "loss=age_heavy", "train.epochs=4", "model.widths=[8,8]", "pack.image.side=32"):
+        assert fingerprint.digest(tiny_config(override), layout) != identity
+    layout.splits.write_text(layout.splits.read_text() + "\n")
+    assert fingerprint.digest(tiny_config(), layout) != identity
+
+
+def test_a_store_that_cannot_be_reached_costs_the_record_alone(tiny_project, tiny_config, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    layout = tiny_project
+    train.run(tiny_config("train.epochs=1"), layout, layout)
+    assert (layout.model / "model.keras").is_file()
+    warnings = [record.message for record in caplog.records if "MLflow did not take" in record.message]
+    assert len(warnings) == 1
+
+
+def test_a_split_of_another_pack_is_refused(tiny_project, tiny_config):
+    samples = pd.read_csv(tiny_project.samples)
+    samples.iloc[:-1].to_csv(tiny_project.samples, index=False)
+    with pytest.raises(IntegrityError, match="dvc repro split"):
+        train.run(tiny_config(), tiny_project, tiny_project)
+    with pytest.raises(IntegrityError, match=r"not uint8 of shape \(n, 32, 32, 3\)"):
+        samples.to_csv(tiny_project.samples, index=False)
+        train.run(tiny_config("pack.image.side=32"), tiny_project, tiny_project)
+
+
+def test_without_tensorflow_one_line_says_what_to_install(tiny_project, tiny_config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(MachineError, match=r"pip install 'manyheads\[cpu\]'"):
+        train.run(tiny_config(), tiny_project, tiny_project)
+
+
+def test_only_evaluate_reads_the_test_part():
+    readers = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load_part":
+                assert isinstance(node.args[2], ast.Constant), f"{path}: the part must be written out"
+                readers.add((path.stem, node.args[2].value))
+    assert {name for name, part in readers if part == "test"} == {"evaluate"}
+    assert ("training", "train") in readers
+
+
+def test_training_does_not_depend_on_test_samples(tiny_project, tiny_config):
+    layout, config = tiny_project, tiny_config("train.epochs=1", "train.deterministic=true")
+    train.run(config, layout, Paths(layout.root / "first"))
+    images = np.load(layout.packed("image"))
+    splits = pd.read_csv(layout.splits)
+    images[(splits["part"] == "test").to_numpy()] = 0
+    np.save(layout.packed("image"), images)
+    train.run(config, layout, Paths(layout.root / "second"))
+    first, second = (pd.read_csv(layout.root / name / "reports/history.csv") for name in ("first", "second"))
+    pd.testing.assert_frame_equal(first, second)

@@ -1,0 +1,259 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from conftest import TINY, compose, make_tiny_project, write_lock
+from manyheads.__main__ import main
+from manyheads.paths import Paths
+from manyheads.sweeps import grid
+
+ROOT = Path(__file__).parents[2]
+QUICK = [*TINY, "train.epochs=1"]
+
+
+def make_project(folder: Path, store: Path) -> Paths:
+    """Return a tiny project that a sweep can run in."""
+    layout = make_tiny_project(folder, store)
+    (folder / "conf").symlink_to(ROOT / "conf")
+    write_lock(layout, compose(*TINY))
+    return layout
+
+
+@pytest.fixture
+def project(tmp_path, migrated_store, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return make_project(tmp_path, migrated_store)
+
+
+def train(*arguments: str) -> int:
+    """Run the command in this process and return its exit code."""
+    argv = sys.argv
+    try:
+        main(["train", *arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = argv
+    return 0
+
+
+def runs(layout: Paths) -> tuple[list, list]:
+    """Return the parents and the children of the store."""
+    mlflow.set_tracking_uri(f"sqlite:///{layout.root}/mlflow.db")
+    found = mlflow.MlflowClient().search_runs(["1"], order_by=["attributes.start_time ASC"])
+    children = [run for run in found if "mlflow.parentRunId" in run.data.tags]
+    return [run for run in found if run not in children], children
+
+
+def records(layout: Paths) -> dict[str, dict]:
+    found = [json.loads(path.read_text()) for path in layout.sweeps.glob("*/points/*/point.json")]
+    return {record["name"]: record for record in found}
+
+
+FOUR = ["-m", *QUICK, "loss.weights.age=0.5,2", "seed=1,2"]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, migrated_store):
+    folder = tmp_path_factory.mktemp("swept")
+    layout = make_project(folder, migrated_store)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        code = train(*FOUR)
+    finally:
+        os.chdir(before)
+    return layout, code
+
+
+def test_a_sweep_is_a_parent_with_a_child_for_each_point(swept):
+    layout, code = swept
+    assert code == 0
+    (parent,), children = runs(layout)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["command"].startswith("python -m manyheads train -m ")
+    assert sorted(child.info.run_name for child in children) == [
+        "age=0.5 seed=1", "age=0.5 seed=2", "age=2 seed=1", "age=2 seed=2",
+    ]  # fmt: skip
+    for child in children:
+        assert child.info.status == "FINISHED"
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert {child.data.params["loss.weights.age"] for child in children} == {"0.5", "2.0"}
+    assert len({frozenset(child.data.metrics) for child in children}) == 1
+    assert {"best/val/age/mae", "last/val/age/mae", "best/val/score"} <= set(children[0].data.metrics)
+
+
+def test_the_answer_is_beside_the_points_and_on_the_parent(swept):
+    layout, _ = swept
+    (parent,), children = runs(layout)
+    (folder,) = layout.sweeps.iterdir()
+    table = pd.read_csv(folder / "points.csv")
+    assert sorted(table["run_id"]) == sorted(child.info.run_id for child in children)
+    assert "dvc exp run -S" in (folder / "comparison.html").read_text()
+    logged = mlflow.MlflowClient().list_artifacts(parent.info.run_id, "comparison")
+    assert {Path(each.path).name for each in logged} == {"comparison.html", "points.csv"}
+
+
+def test_the_same_command_again_trains_nothing_and_answers(swept, monkeypatch, capsys):
+    layout, _ = swept
+    monkeypatch.chdir(layout.root)
+    before = records(layout)
+    assert train(*FOUR) == 0
+    assert records(layout) == before
+    parents, children = runs(layout)
+    assert (len(parents), len(children)) == (1, 4)
+    assert "dvc exp run -S" in capsys.readouterr().out
+
+
+def test_a_point_that_fails_costs_no_other(project, capsys):
+    command = ["-m", *QUICK, "train.learning_rate=0.01,1e38"]
+    assert train(*command) == 1
+    message = capsys.readouterr().err
+    assert "1 of 2 points did not finish: learning_rate=1e+38 (training diverged in epoch 1" in message
+    (parent,), children = runs(project)
+    assert parent.info.status == "FAILED"
+    by_status = {child.info.status: child for child in children}
+    assert set(by_status) == {"FINISHED", "FAILED"}
+    failed = by_status["FAILED"]
+    text = mlflow.artifacts.load_text(f"{failed.info.artifact_uri}/traceback.txt")
+    assert "training diverged" in text
+    assert train(*command) == 1
+    _, again = runs(project)
+    assert {child.info.run_id for child in again} == {child.info.run_id for child in children}
+    assert records(project)["learning_rate=0.01"]["attempts"] == 1
+
+
+def test_points_that_are_the_same_are_trained_once(project):
+    assert train("-m", *QUICK, "loss.weights.age=1,1.0") == 0
+    _, children = runs(project)
+    assert len(children) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["loss.weights.agee=1,2"], 2, "unknown setting 'loss.weights.agee' - did you mean 'loss.weights.age'?"),
+        (["+loss.weights.nose=1,2"], 2, "the heads are age, gender and race"),
+        (["loss.weights.age=1,x"], 2, "the point age=x: 'loss.weights.age': input should be a valid number"),
+        (["loss.weights.age=interval(1,2)"], 2, "intervals are for `search`"),
+        (["pack.image.side=16,32"], 4, "made with pack.image.side=16, this asks for pack.image.side=32"),
+        (["data.heads.age.tolerance=3", "seed=1,2"], 4, "dvc repro split"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_the_first_point(project, capsys, arguments, code, message):
+    assert train("-m", *QUICK, *arguments) == code
+    assert message in capsys.readouterr().err
+    assert runs(project) == ([], [])
+    assert not project.sweeps.exists()
+
+
+def test_a_split_that_is_not_the_locked_one_is_refused(project, capsys):
+    project.splits.write_text(project.splits.read_text().replace("train", "validation", 1))
+    assert train("-m", *QUICK, "seed=1,2") == 4
+    assert "data/splits.csv is not what dvc.lock describes: run `dvc repro split`" in capsys.readouterr().err
+
+
+def test_two_sweeps_at_once_in_one_checkout_are_one_too_many(project, capsys):
+    with grid.sweep_lock(project.root):
+        assert train("-m", *QUICK, "seed=1,2") == 5
+    assert "another process sweeps in this checkout (process" in capsys.readouterr().err
+    assert runs(project) == ([], [])
+
+
+def when_finished(layout: Paths, count: int, action) -> None:
+    """Do something as soon as so many points are finished."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        if sum(record["status"] == "FINISHED" for record in records(layout).values()) >= count:
+            action()
+            return
+        time.sleep(0.05)
+    raise AssertionError("no point finished")
+
+
+def test_a_store_that_disappears_costs_the_record_and_gets_it_later(project, migrated_store, capsys):
+    store = project.root / "mlflow.db"
+    breaker = threading.Thread(target=when_finished, args=(project, 1, lambda: store.write_bytes(b"no database")))
+    breaker.start()
+    command = ["-m", *QUICK, "seed=1,2,3"]
+    assert train(*command) == 0
+    breaker.join()
+    captured = capsys.readouterr()
+    assert "MLflow did not take" in captured.err
+    assert "dvc exp run" in captured.out
+    assert {record["status"] for record in records(project).values()} == {"FINISHED"}
+    shutil.copy(migrated_store, store)
+    assert train(*command) == 0
+    _, children = runs(project)
+    recorded = {child.info.run_name: child for child in children}
+    assert "seed=3" in recorded
+    assert recorded["seed=3"].data.metrics["best/val/score"] == pytest.approx(
+        records(project)["seed=3"]["figures"]["best/val/score"]
+    )
+    assert all(record["attempts"] == 1 for record in records(project).values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_and_interrupted_it_finishes_only_the_rest(project):
+    command = [sys.executable, "-m", "manyheads", "train", "-m", *QUICK, "seed=1,2,3"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+
+    def start():
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    first = start()
+    when_finished(project, 1, lambda: first.send_signal(signal.SIGKILL))
+    first.communicate()
+    second = start()
+    when_finished(project, 2, lambda: second.send_signal(signal.SIGINT))
+    out, err = second.communicate(timeout=240)
+    assert second.returncode == 130, err
+    assert "dvc exp run -S" in out
+    assert "1 of them finished before" in err
+    third = start()
+    _, err = third.communicate(timeout=240)
+    assert third.returncode == 0, err
+    assert "2 of them finished before" in err
+    (parent,), children = runs(project)
+    assert parent.info.status == "FINISHED"
+    assert sorted((child.info.run_name, child.info.status) for child in children) == [
+        (f"seed={seed}", "FINISHED") for seed in (1, 2, 3)
+    ]
+
+
+def test_names_say_what_differs():
+    shared = "train.epochs=3"
+    assert grid.names_of([[shared, "loss.weights.age=1"], [shared, "loss.weights.age=2"]]) == ["age=1", "age=2"]
+    assert grid.names_of([["loss=a", "seed=1"], ["loss=a", "seed=2"], ["loss=b", "seed=1"]]) == [
+        "loss=a seed=1", "loss=a seed=2", "loss=b seed=1",
+    ]  # fmt: skip
+    assert grid.names_of([["a.x=1", "b.x=1"], ["a.x=2", "b.x=2"]]) == ["a.x=1 b.x=1", "a.x=2 b.x=2"]
+    assert grid.names_of([["seed=4"]]) == ["seed=4"]
+    assert grid.names_of([[]]) == ["as composed"]
+
+
+@pytest.mark.parametrize(
+    ("launcher", "points", "cores", "each"),
+    [
+        ({"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}, 6, 8, None),
+        ({"_target_": "hydra_plugins.hydra_joblib_launcher.x", "n_jobs": -1}, 6, 2, 1),
+        ({"_target_": "hydra_plugins.hydra_joblib_launcher.x", "n_jobs": 2}, 6, 8, 4),
+        ({"_target_": "hydra_plugins.hydra_joblib_launcher.x", "n_jobs": -1}, 2, 8, 4),
+        ({"_target_": "hydra_plugins.hydra_submitit_launcher.x", "cpus_per_task": 6}, 6, 2, 6),
+        ({"_target_": "hydra_plugins.hydra_submitit_launcher.x", "cpus_per_task": None}, 6, 2, 1),
+        ({"_target_": "hydra_plugins.hydra_ray_launcher.x", "ray": {"remote": {"num_cpus": 3}}}, 6, 2, 3),
+    ],
+)
+def test_each_point_gets_its_share_of_the_cores(launcher, points, cores, each):
+    assert grid.cores_per_point(launcher, points, cores) == each

@@ -1,0 +1,131 @@
+"""Sweeps in several processes: one MLflow server over HTTP, and a process that is killed."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+
+from conftest import TINY, compose, make_tiny_project, write_lock
+from manyheads.paths import Paths
+from manyheads.sweeps import grid
+from manyheads.sweeps.trials import TrialState, TrialStore
+from serving import PATIENCE, mlflow_server, wait_for
+
+ROOT = Path(__file__).parents[2]
+EPOCHS = 25
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Return the address of a tracking server whose store does not exist before it starts."""
+    folder = tmp_path_factory.mktemp("server")
+    with mlflow_server(folder, folder / "mlflow.db") as address:
+        yield address
+
+
+def start(layout: Paths, server: str, log: Path, *arguments: str) -> subprocess.Popen:
+    """Start a sweep. Its words go to a file: what a launcher leaves running would keep a pipe open."""
+    command = [sys.executable, "-m", "manyheads", "train", "-m", *TINY, f"train.epochs={EPOCHS}", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "MLFLOW_TRACKING_URI": server}
+    with log.open("w") as output:
+        return subprocess.Popen(command, cwd=layout.root, env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+
+def records(layout: Paths) -> dict[str, dict]:
+    found = [json.loads(path.read_text()) for path in layout.sweeps.glob("*/points/*/point.json")]
+    return {record["name"]: record for record in found}
+
+
+def trainer(layout: Paths) -> psutil.Process | None:
+    """Return a process that has the state of a training open for itself and has written an epoch of it."""
+    locks = {str(state.with_suffix(".lock")) for state in layout.resume.glob("*.npz")}
+    for process in psutil.process_iter():
+        try:
+            if locks & {file.path for file in process.open_files()}:
+                return process
+        except psutil.Error:
+            continue
+    return None
+
+
+def test_points_that_died_are_launched_one_by_one_where_a_death_takes_the_neighbours_along(tmp_path):
+    group = TrialStore(tmp_path, tmp_path, "sweep")
+    for identity, attempts in (("a", 1), ("b", 1), ("c", 0), ("d", 0)):
+        group.write(identity, TrialState(name=identity, overrides=(), settings={}, split="", attempts=attempts))
+    joblib = {"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"}
+    assert grid._batch(group, ["a", "b", "c", "d"], joblib) == ["c", "d"]
+    assert grid._batch(group, ["a", "b"], joblib) == ["a"]
+    submitit = {"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"}
+    assert grid._batch(group, ["a", "b", "c", "d"], submitit) == ["a", "b", "c", "d"]
+
+
+def test_a_process_elsewhere_is_told_where_the_record_is_and_how_many_threads(monkeypatch):
+    for name in grid.THREADS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
+    launcher = {"_target_": "hydra_plugins.hydra_submitit_launcher.x", "cpus_per_task": 6}
+    with grid._threads(launcher, 3) as environment:
+        assert environment == dict.fromkeys(grid.THREADS, "6") | {"MLFLOW_TRACKING_URI": "http://tracking:5000"}
+    assert not set(grid.THREADS) & set(os.environ)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    with grid._threads(launcher, 3) as environment:
+        assert environment["OMP_NUM_THREADS"] == "2"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize(
+    ("plug_in", "launcher"),
+    [
+        ("hydra_joblib_launcher", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]),
+        ("hydra_submitit_launcher", ["hydra/launcher=submitit_local"]),
+        ("hydra_ray_launcher", ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"]),
+    ],
+    ids=["joblib", "submitit", "ray"],
+)
+def test_points_in_processes_of_their_own(tmp_path, migrated_store, server, plug_in, launcher):
+    """A process is killed: its points go on where they were, in one run each, and train nothing a second time."""
+    if importlib.util.find_spec(f"hydra_plugins.{plug_in}") is None:
+        pytest.skip(f"{plug_in} is not installed: see docs/parallel.md")
+    layout = make_tiny_project(tmp_path, migrated_store)
+    for name in ("conf", "src"):
+        if not (tmp_path / name).exists():
+            (tmp_path / name).symlink_to(ROOT / name)
+    write_lock(layout, compose(*TINY))
+    command = ["train.learning_rate=0.01,0.02", f"tracking.experiment={plug_in}", *launcher]
+
+    log = tmp_path / "log"
+    first = start(layout, server, log, *command)
+    victim = wait_for(lambda: trainer(layout), "a training")
+    threads = victim.environ().get("TF_NUM_INTRAOP_THREADS")
+    victim.kill()
+    assert first.wait(PATIENCE) == 0, log.read_text()
+    assert threads == "1"
+    after = records(layout)
+    assert [record["status"] for record in after.values()] == ["FINISHED"] * 2
+    assert 2 in [record["attempts"] for record in after.values()]
+
+    client = mlflow.MlflowClient(server)
+    runs = client.search_runs([client.get_experiment_by_name(plug_in).experiment_id])
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if run is not parent]
+    assert sorted(run.info.run_name for run in children) == sorted(after)
+    for run in children:
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, "val/score")]
+        assert sorted(steps) == list(range(1, EPOCHS + 1)), run.info.run_name
+    assert {Path(each.path).name for each in client.list_artifacts(parent.info.run_id, "comparison")} == {
+        "comparison.html", "points.csv",
+    }  # fmt: skip
+
+    again = start(layout, server, log, *command)
+    assert again.wait(PATIENCE) == 0, log.read_text()
+    assert "2 of them finished before" in log.read_text()
+    assert records(layout) == after

@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+
+from conftest import write_lock
+from manyheads.errors import IntegrityError
+from manyheads.tracking import dvc
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def locked(tiny_project, tiny_config):
+    layout, config = tiny_project, tiny_config()
+    write_lock(layout, config)
+    return layout, config
+
+
+def test_data_as_locked_is_accepted(locked):
+    layout, config = locked
+    dvc.require_data_as_locked(config, layout.root)
+
+
+def test_a_changed_split_or_pack_is_refused(locked):
+    layout, config = locked
+    layout.splits.write_text(layout.splits.read_text().replace("test", "train", 1))
+    with pytest.raises(IntegrityError, match=r"data/splits\.csv is not what dvc\.lock .*run `dvc repro split`"):
+        dvc.require_data_as_locked(config, layout.root)
+
+
+def test_a_missing_or_extra_packed_file_is_refused(locked):
+    layout, config = locked
+    (layout.samples.parent / "more.npy").write_bytes(b"")
+    with pytest.raises(IntegrityError, match="data/packed is not what"):
+        dvc.require_data_as_locked(config, layout.root)
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("pack.image.side=32", "pack.image.side=16, this asks for pack.image.side=32"),
+        ("split=article", "split.method=clean, this asks for split.method=article"),
+        ("data.heads.age.tolerance=3", r"data.heads.age.tolerance=5, this asks for data.heads.age.tolerance=3"),
+    ],
+)
+def test_other_settings_than_the_data_was_made_with_are_refused(locked, tiny_config, override, named):
+    layout, _ = locked
+    with pytest.raises(IntegrityError, match=named):
+        dvc.require_settings_as_locked(tiny_config(override), layout.root)
+
+
+def test_settings_of_the_training_may_differ(locked, tiny_config):
+    layout, _ = locked
+    dvc.require_data_as_locked(tiny_config("seed=4", "loss=age_heavy", "train.epochs=9"), layout.root)
+
+
+def test_without_a_lock_it_says_what_to_run(tiny_project, tiny_config):
+    with pytest.raises(IntegrityError, match="dvc repro split"):
+        dvc.require_data_as_locked(tiny_config(), tiny_project.root)
+
+
+def test_the_code_of_a_stage_is_what_dvc_watches():
+    code = dvc.code_of("train", ROOT)
+    assert {"training.py", "fitting.py", "encoders/compact.py"} <= set(code)
+    assert "tracking.py" not in code
+
+
+def test_digests_are_those_of_dvc(tmp_path):
+    """DVC's own computation, on a file and on a folder with a subfolder."""
+    from dvc.repo import Repo
+
+    repo = Repo.init(tmp_path, no_scm=True)
+    (tmp_path / "folder/b").mkdir(parents=True)
+    for name in ("folder/z.txt", "folder/a.txt", "folder/b/c.txt", "file.txt"):
+        (tmp_path / name).write_text(name)
+    for name in ("folder", "file.txt"):
+        (stage,) = repo.add(str(tmp_path / name))
+        assert dvc.md5_of(tmp_path / name) == stage.outs[0].hash_info.value
+    repo.close()

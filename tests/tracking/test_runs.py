@@ -1,0 +1,141 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from manyheads.config.schema import TrackingConfig
+from manyheads.runtime import signals
+from manyheads.tracking import git, runs, store
+from manyheads.tracking.dvc import locked_digest
+from manyheads.tracking.runs import RunSpec
+
+CONFIG = TrackingConfig(experiment="faces")
+
+
+@pytest.fixture
+def root(tmp_path, migrated_store):
+    (tmp_path / "mlflow.db").write_bytes(migrated_store.read_bytes())
+    return tmp_path
+
+
+def only_run(root):
+    mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    client = mlflow.MlflowClient()
+    (run,) = client.search_runs([client.get_experiment_by_name("faces").experiment_id])
+    return run
+
+
+def test_the_store_lies_beside_the_main_projects_pipeline(root, monkeypatch):
+    assert store.tracking_uri(root) == f"sqlite:///{root}/mlflow.db"
+    monkeypatch.setenv("DVC_ROOT", str(root / "main"))
+    assert store.tracking_uri(root / "copy") == f"sqlite:///{root}/main/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
+    assert store.tracking_uri(root) == "http://tracking.example:5000"
+
+
+def test_settings_become_flat_parameters(root):
+    with runs.run(CONFIG, root, RunSpec("a run", {"loss": "balanced"})) as record:
+        record.params({"loss": {"weights": {"age": 4.0}}, "model": {"widths": (8, 16)}})
+        record.metrics({"val/age/mae": 5.5}, step=1)
+    run = only_run(root)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"loss.weights.age": "4.0", "model.widths": "8,16"}
+    assert run.data.metrics == {"val/age/mae": 5.5}
+    assert run.data.tags["loss"] == "balanced"
+
+
+def test_a_known_parameter_is_left_as_it_is_when_a_run_goes_on(root):
+    with runs.run(CONFIG, root, RunSpec("a run")) as record:
+        record.params({"epochs": 3})
+        run_id = record.run_id
+    with runs.run(CONFIG, root, RunSpec("again", run_id=run_id)) as record:
+        record.params({"epochs": 4, "more": 1})
+        assert record.run_id == run_id
+    assert only_run(root).data.params == {"epochs": "3", "more": "1"}
+
+
+@pytest.mark.parametrize(("raised", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def test_a_run_ends_as_its_body_does(root, raised, status):
+    with pytest.raises(raised), runs.run(CONFIG, root, RunSpec("a run")):
+        raise raised
+    assert only_run(root).info.status == status
+
+
+def test_artifacts_lie_in_the_main_project_whatever_the_working_directory(root, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    (root / "figures").mkdir()
+    (root / "figures/a.txt").write_text("a")
+    with runs.run(CONFIG, root, RunSpec("a run")) as record:
+        record.files(root / "figures", "figures")
+    assert list((root / "mlruns").rglob("figures/a.txt"))
+
+
+def test_the_dataset_has_dvcs_digest(root):
+    (root / "dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  source:\n    cmd: x\n    outs:\n    - path: data/raw/a.zip\n      md5: 0123abcd\n"
+    )
+    assert locked_digest(root, "data/raw/a.zip") == "0123abcd"
+    assert locked_digest(root, "data/raw/b.zip") == ""
+    assert locked_digest(root / "nowhere", "data/raw/a.zip") == ""
+    with runs.run(CONFIG, root, RunSpec("a run")) as record:
+        record.dataset(pd.DataFrame({"age": [1, 2]}), "sample", "data/raw/a.zip", "training")
+    (entry,) = only_run(root).inputs.dataset_inputs
+    assert (entry.dataset.name, entry.dataset.digest) == ("sample", "0123abcd")
+
+
+def test_a_store_that_breaks_in_the_middle_is_one_warning(root, caplog):
+    with runs.run(CONFIG, root, RunSpec("a run")) as record:
+        record.metrics({"a": 1.0})
+        (root / "mlflow.db").write_bytes(b"this is no database")
+        for step in range(3):
+            record.metrics({"a": 2.0}, step=step)
+        record.files(root / "mlflow.db")
+    assert len([entry for entry in caplog.records if "MLflow did not take" in entry.message]) == 1
+    assert record.run_id == ""
+
+
+def test_an_interruption_that_a_driver_makes_an_error_of_ends_the_run(root, monkeypatch):
+    monkeypatch.setattr(signals, "_received", True)
+
+    def interrupted(*_, **__):
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(KeyboardInterrupt), runs.run(CONFIG, root, RunSpec("a run")) as record:
+        monkeypatch.setattr(mlflow, "log_metrics", interrupted)
+        record.metrics({"val/loss": 1.0}, step=1)
+    assert only_run(root).info.status == "KILLED"
+
+
+def test_provenance_names_commit_and_experiment(tmp_path, monkeypatch):
+    assert git.provenance(tmp_path) == {}
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "--allow-empty", "-m", "x"],
+    ):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    monkeypatch.setenv("DVC_EXP_NAME", "brave-test")
+    tags = git.provenance(tmp_path)
+    assert len(tags["git.commit"]) == 40
+    assert tags["git.dirty"] == "false"
+    assert tags["dvc.experiment"] == "brave-test"
+    (tmp_path / "new").write_text("")
+    assert git.provenance(tmp_path)["git.dirty"] == "true"
+
+
+@pytest.mark.slow
+def test_processes_that_open_a_fresh_store_at_once_do_not_break_it(tmp_path):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from manyheads import tracking; from manyheads.config import TrackingConfig\n"
+        "with tracking.run(TrackingConfig(experiment='faces'), Path.cwd(), tracking.Place(sys.argv[1])) as record:\n"
+        "    record.metrics({'a': 1.0})\n"
+        "sys.exit(not record.run_id)"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", code, str(i)], cwd=tmp_path) for i in range(4)]
+    assert [process.wait() for process in started] == [0, 0, 0, 0]
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    assert len(mlflow.MlflowClient().search_runs(["1"])) == 4
+    assert Path(tmp_path, ".cache").is_dir()

@@ -1,0 +1,229 @@
+import numpy as np
+import pytest
+
+from manyheads.data.subsets import Subset
+from manyheads.errors import IntegrityError, MachineError, ManyheadsError
+from manyheads.heads import Categorical, LabelStatistics, Regression
+from manyheads.inputs import ImageInput
+from manyheads.modeling import build, inference
+from manyheads.modeling.build import build_network
+from manyheads.runtime import tensorflow
+from manyheads.training import checkpoint, loop, optimizers
+from manyheads.training.batches import Feed
+
+HEADS = {"age": Regression(unit="years", minimum=0, maximum=116), "race": Categorical(classes=("a", "b", "c"))}
+LOSSES = {"age": "mae", "race": "categorical_crossentropy"}
+STATISTICS = {"age": LabelStatistics(50.0, 30.0), "race": LabelStatistics(0.0, 1.0)}
+SIZE = 16
+
+
+def part(n, seed):
+    generator = np.random.default_rng(seed)
+    labels = {"age": generator.integers(0, 100, n), "race": generator.integers(0, 3, n)}
+    images = np.zeros((n, SIZE, SIZE, 3))
+    images[np.arange(n), :, :, labels["race"]] = 80
+    images += labels["age"][:, None, None, None]
+    names = [f"{i}" for i in range(n)]
+    return Subset({"image": images.astype(np.uint8)}, np.arange(n), names, labels, names)
+
+
+TRAIN, VALIDATION = part(130, 1), part(50, 2)
+
+
+@pytest.fixture
+def train_config(tiny_config):
+    return tiny_config("train.epochs=3", "train.augment=1", "train.deterministic=true").train
+
+
+def network(config, weighting="fixed", size=SIZE):
+    import keras
+    import tensorflow as tf
+
+    from manyheads.encoders import CompactEncoder
+
+    keras.utils.set_random_seed(3)
+    tf.config.experimental.enable_op_determinism()
+    encoder = CompactEncoder(stem=(8,), widths=(8, 16), blocks=(1, 1), dropout=0.3)
+    built = build_network(encoder, HEADS, LOSSES, STATISTICS, {"image": ImageInput(side=size, duplicate_correlation=1)})
+    optimizer = optimizers.optimizer_for(config, len(TRAIN) // config.batch_size)
+    return build.compile_heads(
+        built, HEADS, LOSSES, {"age": 1.0, "race": 2.0}, STATISTICS, optimizer, weighting, config.averaging
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _keras():
+    tensorflow.require_tensorflow()
+
+
+def fit(built, config, state, on_epoch=lambda epoch, row: None, train=TRAIN):
+    progress = checkpoint.resume(state, built, {"train.epochs": str(config.epochs)})
+    return loop.fit(built, HEADS, train, VALIDATION, config, 5, state, progress, on_epoch)
+
+
+def test_what_can_be_told_apart_is_learned(train_config, tmp_path):
+    progress = fit(network(train_config), train_config, tmp_path / "state.npz")
+    best = progress.history[progress.best_epoch - 1]
+    assert best["val/race/accuracy"] > 0.95
+    assert best["val/score"] == max(row["val/score"] for row in progress.history)
+    assert set(best) >= {
+        "train/loss",
+        "val/loss",
+        "train/age/loss",
+        "val/age/mae",
+        "val/race/loss",
+        "train/learning_rate",
+    }
+
+
+@pytest.mark.parametrize(("weighting", "averaging"), [("fixed", 0.0), ("learned", 0.9)])
+def test_an_interrupted_training_goes_on_to_the_same_weights(weighting, averaging, train_config, tmp_path):
+    train_config = train_config.model_copy(update={"averaging": averaging})
+    whole = network(train_config, weighting)
+    expected = fit(whole, train_config, tmp_path / "whole.npz")
+
+    def interrupt(epoch, row):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    first = network(train_config, weighting)
+    with pytest.raises(KeyboardInterrupt):
+        fit(first, train_config, tmp_path / "state.npz", interrupt)
+    second = network(train_config, weighting)
+    progress = fit(second, train_config, tmp_path / "state.npz")
+    for row, other in zip(progress.history, expected.history, strict=True):
+        assert row | {"train/seconds": 0} == other | {"train/seconds": 0}
+    for ours, theirs in zip(second.variables, whole.variables, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_the_model_keeps_the_weights_of_its_best_epoch(train_config, tmp_path):
+    built = network(train_config)
+    progress = fit(built, train_config, tmp_path / "state.npz")
+    outputs = inference.Predictor(built, HEADS)(VALIDATION.inputs)
+    best = progress.history[progress.best_epoch - 1]
+    for name, head in HEADS.items():
+        for figure, value in head.measure(VALIDATION.labels[name], outputs[name]).items():
+            assert value == pytest.approx(best[f"val/{name}/{figure}"], rel=1e-4)
+
+
+def test_learned_weights_are_in_the_history_and_kept_with_the_best_epoch(train_config, tmp_path):
+    built = network(train_config, "learned")
+    progress = fit(built, train_config, tmp_path / "state.npz")
+    last, best = progress.history[-1], progress.history[progress.best_epoch - 1]
+    assert last["train/race/weight"] == pytest.approx(np.exp(-last["train/race/log_variance"]))
+    assert last["train/race/log_variance"] != pytest.approx(-np.log(2), abs=1e-3)
+    for name, log_variance in built.log_variances.items():
+        assert float(log_variance.numpy()) == best[f"train/{name}/log_variance"]
+
+
+def test_only_kernels_decay(train_config):
+    built = network(train_config, "learned")
+    variables = built.trainable_variables
+    before = [np.array(variable) for variable in variables]
+    built.optimizer.build(variables)
+    built.optimizer.apply([np.zeros_like(value) for value in before], variables)
+    decayed = [v.name for v, value in zip(variables, before, strict=True) if np.any(np.array(v) != value)]
+    assert set(decayed) == {"kernel"}
+
+
+def feed(part, **options):
+    return Feed(part, HEADS, 32, 5, **{"training": True, "augment": 0.0} | options)
+
+
+def test_the_validation_score_leaves_no_sample_out():
+    batches = feed(VALIDATION, training=False).epoch(1)
+    assert [len(inputs["image"]) for inputs, _ in batches] == [32, 18]
+
+
+def test_epochs_differ_in_order_and_a_seed_repeats_it():
+    fed = feed(TRAIN)
+    orders = [np.concatenate([targets["age"].numpy() for _, targets in fed.epoch(i)]) for i in (1, 2, 1)]
+    assert not np.array_equal(orders[0], orders[1])
+    np.testing.assert_array_equal(orders[0], orders[2])
+    assert [len(orders[0]), fed.steps] == [128, 4]
+
+
+def test_images_stay_with_their_labels():
+    for inputs, targets in feed(TRAIN).epoch(1):
+        images = inputs["image"]
+        np.testing.assert_array_equal(images.numpy().min(axis=(1, 2, 3)), targets["age"].numpy()[:, 0])
+        np.testing.assert_array_equal(images.numpy()[:, 0, 0].argmax(axis=1), targets["race"].numpy().argmax(axis=1))
+
+
+def test_what_a_sample_looks_like_depends_on_seed_and_epoch_alone():
+    def looks(batch_size, epoch):
+        fed = Feed(TRAIN, HEADS, batch_size, 5, training=True, augment=1.0)
+        shown = np.concatenate([inputs["image"].numpy() for inputs, _ in fed.epoch(epoch)])
+        return dict(zip(fed.order, shown, strict=False))
+
+    one, other, next_epoch = looks(10, 1), looks(65, 1), looks(65, 2)
+    assert len(one) == len(other) == 130
+    assert all(np.array_equal(one[sample], other[sample]) for sample in one)
+    assert not all(np.array_equal(one[sample], next_epoch[sample]) for sample in one)
+
+
+def test_the_feed_is_not_autotuned():
+    """tf.data's tuner sleeps twice as long each time, and the end of an epoch waited until it woke."""
+    assert feed(TRAIN).epoch(1).options().autotune.enabled is False
+
+
+def test_averaged_weights_are_judged_and_kept(tiny_config, tmp_path):
+    config = tiny_config("train.epochs=2", "train.averaging=0.5").train
+    built = network(config)
+    last = []
+    progress = fit(built, config, tmp_path / "state.npz", lambda *_: last.append([w.numpy() for w in built.weights]))
+    for weight, average, trained in zip(built.weights, built.averages, last[-1], strict=True):
+        if progress.best_epoch == 2:
+            np.testing.assert_array_equal(weight.numpy(), average.numpy())
+        assert not weight.trainable or np.any(average.numpy() != trained)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_head(train_config, tmp_path):
+    built = network(train_config)
+    layer = built.get_layer("age_standardised")
+    layer.set_weights([weight * np.nan for weight in layer.get_weights()])
+    with pytest.raises(ManyheadsError, match=r"diverged in epoch 1: train/age/loss.*lower train\.learning_rate"):
+        fit(built, train_config, tmp_path / "state.npz")
+
+
+def test_a_damaged_state_is_named(train_config, tmp_path):
+    state = tmp_path / "state.npz"
+    state.write_bytes(b"PK\x03\x04 broken")
+    with pytest.raises(IntegrityError, match=r"state\.npz is damaged.*delete it"):
+        checkpoint.resume(state, network(train_config), {})
+
+
+def test_the_state_of_another_training_is_refused_by_name(train_config, tmp_path):
+    state = tmp_path / "state.npz"
+    fit(network(train_config), train_config, state)
+    with pytest.raises(IntegrityError, match=r"state\.npz is of another training: train\.epochs is 3 there, 4 here"):
+        checkpoint.resume(state, network(train_config), {"train.epochs": "4"})
+    with pytest.raises(IntegrityError, match="the split differs"):
+        checkpoint.resume(state, network(train_config), {"train.epochs": "3", "the split": "1" * 64})
+
+
+def test_two_processes_do_not_train_the_same(tmp_path):
+    with checkpoint.training_lock(tmp_path / "state.npz"), pytest.raises(MachineError, match="another process"):  # noqa: SIM117
+        with checkpoint.training_lock(tmp_path / "state.npz"):
+            pass
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "inverse_time", "constant"])
+def test_learning_rate_schedules(schedule, tiny_config):
+    config = tiny_config(f"train.schedule={schedule}", "train.learning_rate=0.01", "train.epochs=10").train
+    rates = [_rate(optimizers.optimizer_for(config, 20), step) for step in (0, 10, 20, 110, 200)]
+    if schedule == "cosine":
+        assert rates[0] == pytest.approx(1e-4)
+        assert rates[2] == pytest.approx(0.01, rel=1e-3)
+        assert rates[3] == pytest.approx(0.005, rel=1e-2)
+        assert rates[4] == pytest.approx(0, abs=1e-6)
+    elif schedule == "inverse_time":
+        assert rates == pytest.approx([0.01 / (1 + 0.01 / 10 * step) for step in (0, 10, 20, 110, 200)])
+    else:
+        assert rates == pytest.approx([0.01] * 5)
+
+
+def _rate(optimizer, step):
+    optimizer.iterations.assign(step)
+    return float(optimizer.learning_rate)
