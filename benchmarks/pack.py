@@ -58,7 +58,7 @@ def pack(archive: Path, size: int) -> Measured:
             for row, (_, data) in enumerate(archives.contents(archive))
             if isinstance(data, bytes)
         )
-        image = ImageInput(side=size, duplicate_correlation=1)
+        image = ImageInput(image_size=size, duplicate_correlation=1)
         outcomes = decoding.encode_into(Path(folder) / "image.npy", count, encoded, image)
         done = sum(isinstance(outcome, decoding.Packed) for outcome in outcomes)
         seconds = time.perf_counter() - began

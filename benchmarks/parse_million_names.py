@@ -44,16 +44,13 @@ def generate(target: Path, kind: str, count: int) -> None:
 
 def parse(source: Path, count: int) -> None:
     start = time.perf_counter()
-    from omegaconf import OmegaConf
 
-    from manyheads.config import composition, loading
+    from manyheads.config import composition
     from manyheads.data.tables import read_manifest
     from manyheads.paths import Paths
     from manyheads.stages import parse as stage
 
-    chosen = loading.load(
-        OmegaConf.create(composition.compose(ROOT, ["data=utkface", f"data.path={source.name}"])),
-    )
+    chosen = composition.compose(ROOT, ["data=utkface", f"data.path={source.name}"])
     layout = Paths(source.parent)
     stage.run(chosen, layout, layout)
     seconds = time.perf_counter() - start

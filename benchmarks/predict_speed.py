@@ -15,7 +15,7 @@ from pathlib import Path
 
 import results
 
-from manyheads.config import composition, loading
+from manyheads.config import composition
 from manyheads.heads import LabelStatistics
 from manyheads.modeling import build, saving
 from manyheads.modeling.build import build_network
@@ -27,22 +27,21 @@ RECIPES = ("minutes", "hour", "best")
 
 
 def save(folder, recipe):
-    from omegaconf import OmegaConf
 
-    settings = loading.load(OmegaConf.create(composition.compose(project_root(), [f"experiment={recipe}"])))
-    heads, size = settings.data.heads, settings.pack["image"].side
+    settings = composition.compose(project_root(), [f"experiment={recipe}"])
+    heads, size = settings.data.heads, settings.inputs["image"].image_size
     statistics = dict.fromkeys(heads, LabelStatistics(30.0, 20.0))
-    network = build_network(settings.model, heads, settings.loss.functions, statistics, settings.pack, folded=True)
-    if settings.train.mirrored:
+    network = build_network(settings.model, heads, settings.loss.functions, statistics, settings.inputs, folded=True)
+    if settings.train.flip_tta:
         network = build.averaged_over_flip(network)
     card = saving.ModelCard(
         data="utkface",
-        inputs=settings.pack,
+        inputs=settings.inputs,
         heads=heads,
         precision=fingerprint.precision_of(settings.train),
     )
     saving.save(folder, network, card)
-    return f"{size} px" + (", mirrored" if settings.train.mirrored else "")
+    return f"{size} px" + (", mirrored" if settings.train.flip_tta else "")
 
 
 def main():

@@ -35,7 +35,7 @@ COMPACT = CompactEncoder(stem=(32, 64), widths=(64, 128, 256), blocks=(1, 1, 1),
 def images_per_second(encoder, size, precision, batch_size, steps):
     import keras
 
-    inputs = {"image": ImageInput(side=size, duplicate_correlation=1)}
+    inputs = {"image": ImageInput(image_size=size, duplicate_correlation=1)}
     network = build_network(encoder, HEADS, LOSSES, STATISTICS, inputs, precision)
     weights = dict.fromkeys(HEADS, 1.0)
     network = build.compile_heads(network, HEADS, LOSSES, weights, STATISTICS, keras.optimizers.AdamW(1e-3))

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import results
 
-from manyheads.config import composition, loading
+from manyheads.config import composition
 from manyheads.data.tables import write_table
 from manyheads.paths import Paths, project_root
 from manyheads.runtime import tensorflow
@@ -49,7 +49,7 @@ def write_project(folder, settings, n):
     layout = Paths(folder)
     layout.samples.parent.mkdir(parents=True)
     layout.split_counts.parent.mkdir()
-    size, generator = settings.pack["image"].side, np.random.default_rng(0)
+    size, generator = settings.inputs["image"].image_size, np.random.default_rng(0)
     array = np.lib.format.open_memmap(layout.packed("image"), mode="w+", dtype=np.uint8, shape=(n, size, size, 3))
     for start in range(0, n, 1000):
         array[start : start + 1000] = generator.integers(0, 256, array[start : start + 1000].shape, dtype=np.uint8)
@@ -60,17 +60,16 @@ def write_project(folder, settings, n):
     common = {"path": [f"{i}.jpg" for i in range(n)], "sha256": [f"{i:064x}" for i in range(n)]}
     common["group"] = [f"{i:016x}" for i in range(n)]
     write_table(layout.samples, pd.DataFrame({"row": range(n), **common, **labels, "note": ""}))
-    part = np.where(np.arange(n) % 10 == 9, "validation", "train")
-    write_table(layout.splits, pd.DataFrame({**common, "part": part, "rule": ""}))
+    subset = np.where(np.arange(n) % 10 == 9, "validation", "train")
+    write_table(layout.splits, pd.DataFrame({**common, "subset": subset, "rule": ""}))
     layout.split_counts.write_text("{}\n")
     (folder / "dvc.yaml").symlink_to(project_root() / "dvc.yaml")
 
 
 def measure(recipe, n):
-    from omegaconf import OmegaConf
 
     overrides = [f"experiment={recipe}", "train.epochs=1"]
-    settings = loading.load(OmegaConf.create(composition.compose(project_root(), overrides)))
+    settings = composition.compose(project_root(), overrides)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_project(folder, settings, n)
@@ -101,7 +100,7 @@ def main():
         f"python benchmarks/training_memory.py --recipe {options.recipe}",
         ["samples", "seconds an epoch", "resident, MiB", "of it not of files, MiB"],
         rows,
-        "One part in ten is judged on, the rest trained on.",
+        "One subset in ten is judged on, the rest trained on.",
     )
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import results
 from PIL import Image
 
-from manyheads.config import composition, loading
+from manyheads.config import composition
 from manyheads.data.subsets import Subset
 from manyheads.datasets import archives
 from manyheads.paths import project_root
@@ -51,16 +51,15 @@ def part(heads, images):
 
 
 def composed(*overrides):
-    from omegaconf import OmegaConf
 
-    return loading.load(OmegaConf.create(composition.compose(project_root(), overrides)))
+    return composition.compose(project_root(), overrides)
 
 
 def article(archive, steps):
     """Return images a second of the article's generator and network together."""
     settings = composed("experiment=article")
     files = photographs(archive, 32 * steps)
-    size = settings.pack["image"].side
+    size = settings.inputs["image"].image_size
     fed = part(settings.data.heads, np.zeros((len(files), 1, 1, 3), np.uint8))
     network = run.compiled_model(settings, fed)
     targets = {name: head.targets(fed.labels[name]) for name, head in settings.data.heads.items()}
@@ -85,7 +84,9 @@ def recipe(name, archive, steps):
     settings = composed(f"experiment={name}")
     batch = settings.train.batch_size
     files = photographs(archive, batch * steps)
-    fed = part(settings.data.heads, np.stack([decode(data, settings.pack["image"].side).pixels for data in files]))
+    fed = part(
+        settings.data.heads, np.stack([decode(data, settings.inputs["image"].image_size).pixels for data in files])
+    )
     network = run.compiled_model(settings, fed)
     feed = Feed(fed, settings.data.heads, batch, 1, training=True, augment=settings.train.augment)
     network.fit(feed.epoch(1).take(2), verbose=0)

@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from omegaconf import OmegaConf
 from PIL import Image
 
-from manyheads.config import composition, loading, schema
+from manyheads.config import composition, schema
 from manyheads.config.schema import Config
 from manyheads.data.tables import write_table
 from manyheads.paths import Paths
@@ -30,7 +29,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 TINY = [
-    "pack.image.side=16",
+    "inputs.image.image_size=16",
     "model.stem=[8]",
     "model.widths=[8,16]",
     "model.blocks=[1,1]",
@@ -43,7 +42,7 @@ TINY = [
 
 def compose(*overrides: str) -> Config:
     """Compose the real ``conf/`` with overrides."""
-    return loading.load(OmegaConf.create(composition.compose(ROOT, overrides)))
+    return composition.compose(ROOT, overrides)
 
 
 @pytest.fixture(scope="session")
@@ -123,8 +122,8 @@ def make_tiny_project(folder: Path, store: Path) -> Paths:
     labels = {"age": age, "race": race, "gender": gender}
     samples = pd.DataFrame({"row": range(n), "path": paths, **labels, **common, "note": ""})
     write_table(layout.samples, samples)
-    part = np.where(np.arange(n) % 5 == 4, "test", np.where(np.arange(n) % 5 == 3, "validation", "train"))
-    splits = pd.DataFrame({**common, "part": part, "rule": ""})
+    subset = np.where(np.arange(n) % 5 == 4, "test", np.where(np.arange(n) % 5 == 3, "validation", "train"))
+    splits = pd.DataFrame({**common, "subset": subset, "rule": ""})
     write_table(layout.splits, splits)
     counts = split.count(samples, compose().data.heads, splits, {})
     write_text(layout.split_counts, json.dumps(counts))
@@ -136,10 +135,10 @@ def make_tiny_project(folder: Path, store: Path) -> Paths:
 
 
 def write_lock(layout: Paths, config: Config) -> None:
-    """Write the part of ``dvc.lock`` that describes a tiny project's pack and split."""
+    """Write the subset of ``dvc.lock`` that describes a tiny project's pack and split."""
     values = schema.model_dump(mode="json")
     outputs = {"pack": "data/packed", "split": "data/splits.csv"}
-    keys = {"pack": ("data", "pack"), "split": ("split",)}
+    keys = {"pack": ("data", "inputs"), "split": ("split",)}
     stages = {
         stage: {
             "params": {"params.yaml": {key: values[key] for key in keys[stage]}},

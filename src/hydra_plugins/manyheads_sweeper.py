@@ -9,7 +9,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 
 
-class PointSweeper(BasicSweeper):
+class TrialSweeper(BasicSweeper):
     """Hydra's basic sweeper with a memory and an answer; see ``manyheads.sweep``."""
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
@@ -28,6 +28,6 @@ class PointSweeper(BasicSweeper):
 ConfigStore.instance().store(
     group="hydra/sweeper",
     name="points",
-    node={"_target_": f"{__name__}.{PointSweeper.__name__}", "max_batch_size": None, "params": None},
+    node={"_target_": f"{__name__}.{TrialSweeper.__name__}", "max_batch_size": None, "params": None},
     provider="manyheads",
 )

@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from manyheads.runtime import signals
 from manyheads.runtime.credentials import log_to_stderr, mask_tracebacks, masked
+
+if TYPE_CHECKING:
+    from manyheads.config.schema import Config
 
 
 class Command(NamedTuple):
@@ -24,11 +28,11 @@ STAGES = {
         "make the raw data be there: draw the sample, or find the archive", "source data=sample", "source"
     ),
     "parse": Command("read labels from file names", "parse data=utkface", "parse"),
-    "pack": Command("decode images into one array, and find duplicates", "pack pack.image.side=64", "pack"),
-    "split": Command("deal samples to train, validation and test", "split split=article", "split"),
+    "pack": Command("decode images into one array, and find duplicates", "pack inputs.image.image_size=64", "pack"),
+    "split": Command("deal samples to train, validation and test", "split split=random", "split"),
     "audit": Command("list labels that look wrong", "audit audit.folds=4", "audit"),
     "train": Command("train the model", "train loss=age_heavy train.epochs=5", "train"),
-    "evaluate": Command("judge the trained model on the test part", "evaluate", "evaluate"),
+    "evaluate": Command("judge the trained model on the test subset", "evaluate", "evaluate"),
     "report": Command("write the report and the cards of model and data", "report", "report"),
 }
 OTHERS = {
@@ -97,54 +101,75 @@ def _run(name: str, arguments: list[str]) -> int:
 
 
 def run_stage(name: str, arguments: list[str]) -> None:
-    """Run a stage as a Hydra program.
+    """Run a stage on composed settings.
 
-    Alone it composes ``conf/``; with ``--config-dir . --config-name params``, as in ``dvc.yaml``, it reads what
-    ``params.yaml`` holds. With ``--multirun`` it is a sweep, which only ``train`` can be.
+    Args:
+        name: The stage.
+        arguments: Overrides of ``conf/`` or, with ``--params`` among them, of what ``params.yaml`` holds. ``train`` also
+            takes Hydra's own options, such as ``--multirun``, which makes it a sweep.
+
+    Raises:
+        ManyheadsError: A setting or an option is unknown, or the stage failed.
     """
-    from manyheads.paths import Paths, project_root
+    from manyheads.config.composition import compose
+    from manyheads.errors import ConfigError
+    from manyheads.paths import project_root
 
     if {"-h", "--help"} & set(arguments):
         print(_stage_help(name))
         return
     root = project_root()
     os.chdir(root)
+    options = [argument for argument in arguments if argument.startswith("-") and argument != "--params"]
+    if options and name != "train":
+        if {"-m", "--multirun"} & set(options):
+            raise ConfigError(f"{name} has one result, which the stages after it read: only train can be swept")
+        raise ConfigError(f"unknown option {options[0]!r}: {name} takes settings, such as seed=2, and --params")
+    if options:
+        _run_with_hydra(name, arguments)
+        return
+    overrides = [argument for argument in arguments if argument != "--params"]
+    _run_alone(name, compose(root, overrides, from_params="--params" in arguments), root)
 
+
+def _run_alone(name: str, config: Config, root: Path) -> None:
+    """Run a stage unless another process runs it: what the later one wrote would stay beside the other's record."""
+    from manyheads.paths import Paths
+    from manyheads.runtime.locks import exclusive_lock
+
+    with exclusive_lock(root / f".cache/{name}.lock", f"writes what `{name}` writes in this project"):
+        importlib.import_module(f"manyheads.stages.{STAGES[name].module}").run(config, Paths(root), Paths(root))
+
+
+def _run_with_hydra(name: str, arguments: list[str]) -> None:
+    """Run train as a Hydra program: with ``--multirun`` Hydra calls our sweeper, otherwise the stage."""
     import hydra
-    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
-    from hydra.types import RunMode
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
     from manyheads.config.composition import composition_error
     from manyheads.config.loading import load
-    from manyheads.errors import ConfigError, ManyheadsError
-    from manyheads.runtime.locks import exclusive_lock
+    from manyheads.errors import ManyheadsError
+    from manyheads.sweeps import grid
 
     refusals: list[ManyheadsError] = []
 
     def task(values: DictConfig) -> None:
-        layout = Paths(root)
         try:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise ConfigError(f"{name} has one result, which the stages after it read: only train can be swept")
-            config = load(values, "the configuration")
-            # What the last of two wrote would stay, beside what the other one recorded.
-            with exclusive_lock(root / f".cache/{name}.lock", f"writes what `{name}` writes in this project"):
-                importlib.import_module(f"manyheads.stages.{STAGES[name].module}").run(config, layout, layout)
+            _run_alone(name, load(values), Path.cwd())
         except ManyheadsError as error:
             refusals.append(error)  # raised below, past Hydra, which would add a line of its own
 
     settings = ["hydra.output_subdir=null", "hydra.run.dir=.", "hydra.sweep.dir=.cache/hydra"]
     settings += ["hydra.sweep.subdir=${hydra.job.num}", "hydra/job_logging=none", "hydra/hydra_logging=none"]
     place: list[str] = []
-    if not any(argument.startswith(("--config-dir", "-cd")) for argument in arguments):
-        place = ["--config-dir", str(root / "conf")]
-        if name == "train":
-            from manyheads.sweeps import grid
-
-            settings += grid.SETTINGS
+    if "--params" in arguments:
+        place = ["--config-dir", str(Path.cwd()), "--config-name", "params"]
+        arguments = [argument for argument in arguments if argument != "--params"]
+    elif not any(argument.startswith(("--config-dir", "-cd")) for argument in arguments):
+        place = ["--config-dir", str(Path.cwd() / "conf")]
+        settings += grid.SETTINGS
     sys.argv = [f"python -m manyheads {name}", *place, *arguments, *settings]
     # Hydra would print its own report of an error and exit; ours is one line.
     os.environ["HYDRA_FULL_ERROR"] = "1"

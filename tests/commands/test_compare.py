@@ -168,7 +168,7 @@ def test_what_has_no_predictions_of_the_same_samples_is_refused(root):
     with pytest.raises(DataError, match="different splits: 1 test samples of the first"):
         compare.main(["--test", first, other])
     _, points = sweep(root, [1])
-    with pytest.raises(DataError, match="has no predictions of the test part"):
+    with pytest.raises(DataError, match="has no predictions of the test subset"):
         compare.main(["--test", first, points[0]])
     with pytest.raises(DataError, match=r"'nowhere' is no run .* and DVC has no predictions"):
         compare.main(["--test", first, "nowhere"])

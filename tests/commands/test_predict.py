@@ -19,7 +19,7 @@ from manyheads.modeling.build import build_network
 from manyheads.runtime import tensorflow
 
 STATISTICS = {"age": LabelStatistics(30.0, 10.0), "race": LabelStatistics(30.0, 10.0)}
-IMAGES = {"image": ImageInput(side=16, duplicate_correlation=1)}
+IMAGES = {"image": ImageInput(image_size=16, duplicate_correlation=1)}
 HEADS = {"age": Regression(unit="years", minimum=0, maximum=116), "race": Categorical(classes=("a", "b", "c"))}
 
 

@@ -8,7 +8,7 @@ from manyheads.heads import Regression
 HEADS = {"age": Regression(unit="years", minimum=0, maximum=116)}
 
 SPLITS = pd.DataFrame(
-    {"path": ["b.jpg", "a.jpg"], "sha256": ["2", "1"], "group": ["2", "1"], "part": "train", "rule": ""}
+    {"path": ["b.jpg", "a.jpg"], "sha256": ["2", "1"], "group": ["2", "1"], "subset": "train", "rule": ""}
 )
 
 
@@ -34,10 +34,10 @@ def test_an_empty_manifest_is_a_table(tmp_path):
     "content",
     [
         "",
-        "path,sha256,group,part\na,1,1,train\n",
-        "path,sha256,group,part,rule,more\na,1,1,train,,x\n",
-        "path,sha256,group,part,rule\na,1,1,train,\na,2,2,test,\n",
-        "path,sha256,group,part,rule\na,1",
+        "path,sha256,group,subset\na,1,1,train\n",
+        "path,sha256,group,subset,rule,more\na,1,1,train,,x\n",
+        "path,sha256,group,subset,rule\na,1,1,train,\na,2,2,test,\n",
+        "path,sha256,group,subset,rule\na,1",
     ],
     ids=["empty", "column missing", "column too many", "path twice", "cut off"],
 )

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from manyheads.commands.compare import as_point
+from manyheads.commands.compare import as_trial
 from manyheads.data.tables import read_predictions, write_table
 from manyheads.evaluation.comparison import compare
 from manyheads.evaluation.paired import pair
@@ -94,7 +94,7 @@ def test_a_kind_with_metrics_of_its_own_goes_all_the_way(tiny_project, tiny_conf
     assert next(row.better for row in better if row.head == "age") is True
 
     runs = queries.recorded_trials(config.tracking, layout.root, query="metrics.`best/val/score` > -9").runs
-    compared = compare(as_point(run) for run in runs)
+    compared = compare(as_trial(run) for run in runs)
     assert compared.main_metrics["age"] == heads["age"].metrics[0]
     assert "age missed 0." in comparison_words.answer(compared)
     assert main_metrics(config)["race"].name == "accuracy"

@@ -57,7 +57,7 @@ def test_every_text_is_ids_inside_the_vocabulary_or_refused(data):
         (NumbersInput(width=2), b"1 2 3", "NUMBER_COUNT", "3 numbers, not 2"),
         (NumbersInput(width=1), b"nan", "NUMBER_MALFORMED", "not finite"),
         (NumbersInput(width=1), b"one", "NUMBER_MALFORMED", "no row of numbers"),
-        (ImageInput(side=16, duplicate_correlation=1), b"<html>", "DECODE_UNIDENTIFIED", ""),
+        (ImageInput(image_size=16, duplicate_correlation=1), b"<html>", "DECODE_UNIDENTIFIED", ""),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_a_code_and_a_reason(kind, data, code, reason):
@@ -77,7 +77,7 @@ def test_a_packed_sample_has_the_shape_and_type_that_the_model_takes():
     Image.new("RGB", (40, 30)).save(buffer, "JPEG")
     examples = {"image": buffer.getvalue(), "text": b"a text", "numbers": b"1"}
     settings = {
-        "image": {"side": 16, "duplicate_correlation": 1},
+        "image": {"image_size": 16, "duplicate_correlation": 1},
         "text": {"vocabulary": 9, "length": 5},
         "numbers": {},
     }
@@ -95,4 +95,4 @@ def test_settings_out_of_range_are_refused():
     with pytest.raises(ValidationError):
         TextInput(vocabulary=1, length=3)
     with pytest.raises(ValidationError):
-        ImageInput(side=8, duplicate_correlation=1)
+        ImageInput(image_size=8, duplicate_correlation=1)

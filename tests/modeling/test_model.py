@@ -37,7 +37,7 @@ def _keras():
 
 
 def images_of(side):
-    return {"image": ImageInput(side=side, duplicate_correlation=1)}
+    return {"image": ImageInput(image_size=side, duplicate_correlation=1)}
 
 
 def network_of(encoder=COMPACT, size=16, **options):
@@ -210,7 +210,7 @@ def test_a_head_that_builds_other_outputs_than_it_says_is_refused_before_it_is_t
         lambda card: card["heads"]["race"].update(classes=["white", "black", "asian", "indian"]),
         lambda card: card["heads"]["race"]["classes"].reverse(),
         lambda card: card["heads"]["age"].update(maximum=50),
-        lambda card: card["inputs"]["image"].update(side=32),
+        lambda card: card["inputs"]["image"].update(image_size=32),
         lambda card: card.pop("digest"),
         lambda card: card.update(digest="0" * 64),
     ],
@@ -312,7 +312,9 @@ def test_pretrained_weights_come_from_a_local_file(tmp_path):
 
     source = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(32, 32, 3))
     source.save_weights(tmp_path / "own.weights.h5")
-    network = network_of(PretrainedEncoder(backbone="MobileNetV3Small", weights=f"{tmp_path}/own.weights.h5", dropout=0), 32)
+    network = network_of(
+        PretrainedEncoder(backbone="MobileNetV3Small", weights=f"{tmp_path}/own.weights.h5", dropout=0), 32
+    )
     np.testing.assert_array_equal(network.get_layer("conv").get_weights()[0], source.get_layer("conv").get_weights()[0])
     with pytest.raises(ConfigError, match=r"own\.weights\.h5 does not fit MobileNetV3Large"):
         network_of(PretrainedEncoder(backbone="MobileNetV3Large", weights=f"{tmp_path}/own.weights.h5", dropout=0), 32)

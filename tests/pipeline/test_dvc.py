@@ -15,7 +15,13 @@ import pytest
 from manyheads.__main__ import OTHERS, STAGES
 
 ROOT = Path(__file__).parents[2]
-TINY = ["train.epochs=1", "model.widths=[8,8]", "model.blocks=[1,1]", "pack.image.side=16", "train.batch_size=256"]
+TINY = [
+    "train.epochs=1",
+    "model.widths=[8,8]",
+    "model.blocks=[1,1]",
+    "inputs.image.image_size=16",
+    "train.batch_size=256",
+]
 TINY += ["audit.folds=2", "audit.epochs=1"]
 
 NOT_OURS = ("MLFLOW_", "DVC_", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")

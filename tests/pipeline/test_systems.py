@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from omegaconf import OmegaConf
 from PIL import Image
 
 from manyheads.commands import predict
-from manyheads.config import composition, loading
+from manyheads.config import composition
 from manyheads.data.tables import read_predictions
 from manyheads.evaluation.paired import pair
 from manyheads.modeling.build import build_network
@@ -27,13 +26,13 @@ STAGES = (source, parse, pack, split, audit, train, evaluate, report)
 # Smaller networks and fewer epochs than the experiments have; how far the main figure must be from a constant's.
 SYSTEMS = {
     "posts": (
-        ["pack.posts.vocabulary=2000", "pack.posts.length=120", "model.embedding=64", "model.stacks=[[64],[64,64]]",
+        ["inputs.posts.vocabulary=2000", "inputs.posts.length=120", "model.embedding=64", "model.stacks=[[64],[64,64]]",
          "model.kernel=3", "model.pool=3", "model.dense=64", "train.epochs=12", "train.precision=float32"],
         {"age": -3.0, "income": 0.5, "gender": 0.3},
     ),
     "questions": (["train.epochs=3"], {"answer": 0.4}),
     "objects": (
-        ["pack.image.side=48", "model.filters=[16,32]", "model.pool=2", "model.dense={class: 64, box: 128}",
+        ["inputs.image.image_size=48", "model.filters=[16,32]", "model.pool=2", "model.dense={class: 64, box: 128}",
          "train.epochs=10", "train.precision=float32"],
         {"class": 0.2, "box": 0.15},
     ),
@@ -90,7 +89,7 @@ def test_a_model_takes_its_inputs_by_name_and_in_their_order(make_config):
     tensorflow.require_tensorflow()
     settings = make_config("experiment=questions")
     statistics = {"answer": settings.data.heads["answer"].statistics("standard", np.arange(18))}
-    network = build_network(settings.model, settings.data.heads, settings.loss.functions, statistics, settings.pack)
+    network = build_network(settings.model, settings.data.heads, settings.loss.functions, statistics, settings.inputs)
     text, question = np.ones((3, 24), np.int32), np.ones((3, 6), np.int32)
     by_name = network({"question": question, "text": text})["answer"]
     np.testing.assert_array_equal(by_name, network([text, question])["answer"])
@@ -110,7 +109,9 @@ def test_the_example_of_the_documentation_runs(tmp_path, migrated_store, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     (tmp_path / "conf/data/flowers.yaml").write_text(data)
-    (tmp_path / "conf/pack/flowers.yaml").write_text("image: {kind: image, side: 16, duplicate_correlation: 1}\n")
+    (tmp_path / "conf/inputs/flowers.yaml").write_text(
+        "image: {kind: image, image_size: 16, duplicate_correlation: 1}\n"
+    )
     (tmp_path / "conf/model/flowers.yaml").write_text('encoder: "extensions.flowers:Pooled"\nwidth: 8\n')
     (tmp_path / "conf/loss/flowers.yaml").write_text(
         "name: flowers\nscale: standard\nfunctions: {kind: categorical_crossentropy, petals: mae}\nweighting: fixed\n"
@@ -127,7 +128,7 @@ def test_the_example_of_the_documentation_runs(tmp_path, migrated_store, monkeyp
         image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
         image.save(flowers / f"{('daisy', 'tulip')[kind]}_{petals}_{number}.jpg")
     overrides = ["data=flowers", "audit=none", "train.epochs=12", "train.learning_rate=0.02", "train.precision=float32"]
-    settings = loading.load(OmegaConf.create(composition.compose(tmp_path, overrides)))
+    settings = composition.compose(tmp_path, overrides)
     metrics = run(Paths(tmp_path), settings)
     shown = main_metrics(settings)["petals"]  # what a sweep shows of it
     assert (shown.name, shown.greater_is_better) == ("within_1", True)

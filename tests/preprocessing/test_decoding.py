@@ -23,7 +23,7 @@ from manyheads.preprocessing import decoding
 from manyheads.preprocessing.decoding import Packed, Raw, Refused, Sample
 
 SIZE = 16
-IMAGE = ImageInput(side=SIZE, duplicate_correlation=0.985)
+IMAGE = ImageInput(image_size=SIZE, duplicate_correlation=0.985)
 
 KILLER = b"this one ends its process"
 SLEEPER = b"this one never ends"
@@ -50,7 +50,7 @@ def mortal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageInp
     folder.mkdir()
     (folder / "mortal.py").write_text(MORTAL)
     monkeypatch.syspath_prepend(folder)
-    yield importlib.import_module("mortal").Mortal(side=SIZE, duplicate_correlation=0.985)
+    yield importlib.import_module("mortal").Mortal(image_size=SIZE, duplicate_correlation=0.985)
     sys.modules.pop("mortal")
 
 
@@ -104,7 +104,7 @@ from manyheads import decoding
 
 if __name__ == "__main__":
     raw = [decoding.Raw(0, {SLEEPER!r})]
-    list(decoding.encode_into(Path("image.npy"), 1, raw, mortal.Mortal(side=16, duplicate_correlation=0.985)))
+    list(decoding.encode_into(Path("image.npy"), 1, raw, mortal.Mortal(image_size=16, duplicate_correlation=0.985)))
 """
 
 

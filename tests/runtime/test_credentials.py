@@ -7,13 +7,13 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from test_sweep import make_project
 
 from conftest import TINY
 from manyheads.commands.compare import main as compare
 from manyheads.errors import MachineError
 from manyheads.runtime.credentials import MASK, masked
 from manyheads.tracking import runs
-from test_sweep import make_project
 
 SECRET = "hunter2-s3cret"
 

@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_sweep import make_project
 
 from conftest import TINY
 from manyheads.errors import MachineError
 from manyheads.runtime.locks import exclusive_lock
 from serving import wait_for
-from test_sweep import make_project
 
 
 def test_the_second_is_told_who_holds_the_lock(tmp_path):
@@ -41,7 +41,10 @@ def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
 
 def test_a_lock_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(MachineError, match=r"cannot write .*file/a\.lock: "), exclusive_lock(tmp_path / "file/a.lock", "x"):
+    with (
+        pytest.raises(MachineError, match=r"cannot write .*file/a\.lock: "),
+        exclusive_lock(tmp_path / "file/a.lock", "x"),
+    ):
         pass
 
 

@@ -13,7 +13,7 @@ def planted(tmp_path_factory, migrated_store, tiny_config):
     """Return a project in which a few labels were changed, and which."""
     layout = make_tiny_project(tmp_path_factory.mktemp("project"), migrated_store)
     samples, splits = pd.read_csv(layout.samples), pd.read_csv(layout.splits)
-    train = np.flatnonzero(splits["part"] == "train")
+    train = np.flatnonzero(splits["subset"] == "train")
     wrong = np.random.default_rng(5).choice(train, 8, replace=False)
     samples.loc[wrong, "race"] = (samples.loc[wrong, "race"] + 2) % 5
     samples.to_csv(layout.samples, index=False)
@@ -35,8 +35,8 @@ def test_planted_wrong_labels_come_first(planted):
 def test_the_test_part_is_not_looked_at(planted):
     layout, _, _ = planted
     issues, splits = pd.read_csv(layout.label_issues), pd.read_csv(layout.splits)
-    assert set(issues["part"]) == {"train", "validation"}
-    assert not set(issues["path"]) & set(splits.loc[splits["part"] == "test", "path"])
+    assert set(issues["subset"]) == {"train", "validation"}
+    assert not set(issues["path"]) & set(splits.loc[splits["subset"] == "test", "path"])
 
 
 def test_duplicates_share_a_fold():
@@ -64,7 +64,7 @@ def test_an_interrupted_audit_goes_on_and_leaves_nothing(planted, tmp_path, migr
     audit.run(config, layout, layout)
     assert calls == [1, 2, 1, 2]
     assert not list(layout.resume.glob("audit-*.npz"))
-    assert set(pd.read_csv(layout.label_issues)["part"]) == {"train", "validation"}
+    assert set(pd.read_csv(layout.label_issues)["subset"]) == {"train", "validation"}
 
 
 def test_no_folds_are_no_audit(tiny_project, tiny_config):
@@ -82,5 +82,5 @@ def test_a_reviewed_list_leaves_samples_out_by_rule(tmp_path, migrated_store, ma
     split.run(config, layout, layout)
     splits = pd.read_csv(layout.splits).set_index("path")
     assert splits.loc[before[:2], "rule"].tolist() == ["reviewed"] * 2
-    assert splits.loc[before[:2], "part"].tolist() == ["excluded"] * 2
-    assert (splits["part"] == "excluded").sum() == 2
+    assert splits.loc[before[:2], "subset"].tolist() == ["excluded"] * 2
+    assert (splits["subset"] == "excluded").sum() == 2

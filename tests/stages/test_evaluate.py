@@ -27,7 +27,7 @@ def test_every_test_sample_is_judged(evaluated):
     layout, _ = evaluated
     splits = pd.read_csv(layout.splits)
     predictions = pd.read_csv(layout.predictions)
-    assert sorted(predictions["path"]) == sorted(splits.loc[splits["part"] == "test", "path"])
+    assert sorted(predictions["path"]) == sorted(splits.loc[splits["subset"] == "test", "path"])
     assert json.loads(layout.metrics.read_text())["n"] == len(predictions) == 60
 
 
@@ -55,8 +55,8 @@ def test_labels_in_the_table_are_those_of_the_file_names(evaluated):
 def test_trivial_baselines_stand_beside_the_figures(evaluated):
     layout, _ = evaluated
     samples, splits = pd.read_csv(layout.samples), pd.read_csv(layout.splits)
-    median = samples.loc[splits["part"] == "train", "age"].median()
-    ages = samples.loc[splits["part"] == "test", "age"]
+    median = samples.loc[splits["subset"] == "train", "age"].median()
+    ages = samples.loc[splits["subset"] == "test", "age"]
     baseline = json.loads(layout.metrics.read_text())["baseline"]
     assert baseline["age"]["mae"] == pytest.approx((ages - median).abs().mean(), abs=1e-4)
     assert baseline["age"]["r2"] <= 0

@@ -28,9 +28,9 @@ from manyheads.stages import pack
 from real import ARCHIVE, SKIP_REASON
 
 SIZE = 16
-IMAGE = ImageInput(side=SIZE, duplicate_correlation=0.985)
+IMAGE = ImageInput(image_size=SIZE, duplicate_correlation=0.985)
 HEADS = compose().data.heads
-SETTINGS = (f"pack.image.side={SIZE}", "data.path=data/raw/faces.zip")
+SETTINGS = (f"inputs.image.image_size={SIZE}", "data.path=data/raw/faces.zip")
 
 
 def files_of(n: int) -> dict[str, bytes]:
@@ -238,10 +238,10 @@ def test_real_photographs(tmp_path: Path, make_config: Callable[..., Config]) ->
         members = islice((member for member in archive if member.isfile()), 300)
         files = {member.name: archive.extractfile(member).read() for member in members}
     layout = project(tmp_path, files)
-    config = make_config(*SETTINGS, "data=utkface", "pack.image.side=96")
+    config = make_config(*SETTINGS, "data=utkface", "inputs.image.image_size=96")
     pack.run(config, layout, layout)
     samples = tables.read_samples(layout.samples, HEADS)
-    array = arrays.open_packed(layout.packed("image"), config.pack["image"])
+    array = arrays.open_packed(layout.packed("image"), config.inputs["image"])
     assert len(samples) == len(files) == 300
     assert array.shape == (300, 96, 96, 3)
     assert (array.reshape(300, -1).std(axis=1) > 5).all()

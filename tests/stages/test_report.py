@@ -158,10 +158,10 @@ def test_a_class_without_test_samples_and_a_group_of_one_are_said_to_be_too_few(
 ):
     layout, config = make_tiny_project(tmp_path, migrated_store), tiny_config()
     splits, samples = pd.read_csv(layout.splits), pd.read_csv(layout.samples)
-    violet = np.flatnonzero((splits["part"] == "test") & (samples["race"] == 4))
-    splits.loc[violet, "part"] = "train"
-    blue = np.flatnonzero((splits["part"] == "test") & (samples["race"] == 3))
-    splits.loc[blue[1:], "part"] = "train"
+    violet = np.flatnonzero((splits["subset"] == "test") & (samples["race"] == 4))
+    splits.loc[violet, "subset"] = "train"
+    blue = np.flatnonzero((splits["subset"] == "test") & (samples["race"] == 3))
+    splits.loc[blue[1:], "subset"] = "train"
     splits.to_csv(layout.splits, index=False)
     for stage in (train, evaluate, report):
         stage.run(config, layout, layout)

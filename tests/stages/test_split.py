@@ -65,7 +65,7 @@ def single_samples(races: list[int], ages: list[int] | None = None) -> pd.DataFr
 
 @pytest.fixture
 def run_split(tmp_path, make_config):
-    """Run the stage on samples; return the table of parts and the counts."""
+    """Run the stage on samples; return the table of subsets and the counts."""
 
     def run(samples: pd.DataFrame, *overrides: str) -> tuple[pd.DataFrame, dict]:
         layout = Paths(tmp_path)
@@ -77,7 +77,7 @@ def run_split(tmp_path, make_config):
 
 
 def listed_overrides(**paths: str) -> list[str]:
-    return ["split=listed", *(f"+split.files.{part}={path}" for part, path in paths.items())]
+    return ["split=listed", *(f"+split.files.{subset}={path}" for subset, path in paths.items())]
 
 
 def write_names(path: Path, names) -> str:
@@ -89,8 +89,8 @@ def write_names(path: Path, names) -> str:
 
 
 def crossing(splits: pd.DataFrame, column: str) -> int:
-    in_parts = splits[splits["part"] != "excluded"]
-    return int(in_parts[[column, "part"]].drop_duplicates()[column].duplicated().sum())
+    in_subsets = splits[splits["subset"] != "excluded"]
+    return int(in_subsets[[column, "subset"]].drop_duplicates()[column].duplicated().sum())
 
 
 @settings(max_examples=12, deadline=None)
@@ -98,16 +98,16 @@ def crossing(splits: pd.DataFrame, column: str) -> int:
 def test_clean_keeps_groups_whole_and_deals_every_sample(n, seed):
     samples = make_samples(n, seed)
     dealt = splitting.clean(samples, HEADS, CLEAN, seed)
-    splits = samples.assign(part=dealt.part, rule=dealt.rule)
+    splits = samples.assign(subset=dealt.subset, rule=dealt.rule)
     assert crossing(splits, "sha256") == 0
     assert crossing(splits, "group") == 0
-    assert set(dealt.part) <= {*splitting.PARTS, "excluded"}
-    np.testing.assert_array_equal(dealt.part == "excluded", dealt.rule == "conflicting_labels")
+    assert set(dealt.subset) <= {*splitting.SUBSETS, "excluded"}
+    np.testing.assert_array_equal(dealt.subset == "excluded", dealt.rule == "conflicting_labels")
     # Excluded are the groups with two label tuples, all of each and no others.
     tuples = samples[["group", "age", "race", "gender"]].drop_duplicates()["group"]
     conflicting = set(tuples[tuples.duplicated()])
-    assert set(splits.loc[splits["part"] == "excluded", "group"]) == conflicting
-    assert conflicting.isdisjoint(splits.loc[splits["part"] != "excluded", "group"])
+    assert set(splits.loc[splits["subset"] == "excluded", "group"]) == conflicting
+    assert conflicting.isdisjoint(splits.loc[splits["subset"] != "excluded", "group"])
     splitting.check_rows(samples, splits)
     splitting.check_duplicates(splits)
 
@@ -124,31 +124,31 @@ def test_parts_do_not_depend_on_the_order_of_rows(seed, shuffle):
         lambda frame: splitting.random(frame, ARTICLE, seed),
         lambda frame: splitting.from_lists(frame, HEADS, lists, 0.1, seed),
     ):
-        np.testing.assert_array_equal(deal(samples).part[order], deal(samples.iloc[order]).part)
+        np.testing.assert_array_equal(deal(samples).subset[order], deal(samples.iloc[order]).subset)
 
 
 def test_clean_keeps_sizes_and_label_proportions():
     rng = np.random.default_rng(3)
     n = 6000
     samples = single_samples(list(rng.choice(5, n, p=[0.43, 0.19, 0.15, 0.16, 0.07])), list(rng.integers(0, 117, n)))
-    part = splitting.clean(samples, HEADS, CLEAN, 1).part
+    subset = splitting.clean(samples, HEADS, CLEAN, 1).subset
     for name, share in (("train", 0.7), ("validation", 0.1), ("test", 0.2)):
-        assert (part == name).sum() == round(n * share)
+        assert (subset == name).sum() == round(n * share)
         for head_name, head in HEADS.items():
             strata = head.strata(samples[head_name].to_numpy())
             everywhere = np.bincount(strata) / n
-            here = np.bincount(strata[part == name], minlength=len(everywhere)) / (part == name).sum()
+            here = np.bincount(strata[subset == name], minlength=len(everywhere)) / (subset == name).sum()
             assert np.abs(here - everywhere).max() < 0.01
 
 
-def test_seed_decides_the_parts():
+def test_seed_decides_the_subsets():
     samples = make_samples(300)
     for deal in (
         lambda seed: splitting.clean(samples, HEADS, CLEAN, seed),
         lambda seed: splitting.random(samples, ARTICLE, seed),
     ):
-        assert (deal(1).part == deal(1).part).all()
-        assert (deal(1).part != deal(2).part).any()
+        assert (deal(1).subset == deal(1).subset).all()
+        assert (deal(1).subset != deal(2).subset).any()
 
 
 def test_rare_strata_are_pooled_over_bins_then_classes():
@@ -183,23 +183,23 @@ def test_any_mixture_of_labels_is_dealt_when_every_part_gets_a_group(labels, cut
         with pytest.raises(DataError, match=r"split\.\w+ gets none of"):
             splitting.assign_groups(samples, HEADS, shares, seed)
     else:
-        part = splitting.assign_groups(samples, HEADS, shares, seed)
-        assert set(part) == set(splitting.PARTS)
+        subset = splitting.assign_groups(samples, HEADS, shares, seed)
+        assert set(subset) == set(splitting.SUBSETS)
         for name, share in shares.items():
-            assert abs((part == name).sum() - len(labels) * share) <= 1
+            assert abs((subset == name).sum() - len(labels) * share) <= 1
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_class_with_just_enough_groups_is_in_every_part(seed):
     samples = single_samples([0] * 55 + [1] * 15 + [2] * 10 + [3] * 10 + [4] * 10, [i % 117 for i in range(100)])
-    part = splitting.clean(samples, HEADS, CLEAN, seed).part
-    assert splitting.check_parts(samples, HEADS, part) == []
+    subset = splitting.clean(samples, HEADS, CLEAN, seed).subset
+    assert splitting.check_subsets(samples, HEADS, subset) == []
 
 
 def test_too_small_class_is_an_error(run_split):
-    with pytest.raises(DataError, match=r"race: class 'violet' has 0 samples in the validation part and 2 in all"):
+    with pytest.raises(DataError, match=r"race: class 'violet' has 0 samples in the validation subset and 2 in all"):
         run_split(single_samples([i % 4 for i in range(98)] + [4, 4]))
-    with pytest.raises(DataError, match=r"race: class 'violet' has 0 samples in the train part and 0 in all"):
+    with pytest.raises(DataError, match=r"race: class 'violet' has 0 samples in the train subset and 0 in all"):
         run_split(single_samples([i % 4 for i in range(100)]))
 
 
@@ -213,17 +213,17 @@ def test_too_few_groups_are_errors(run_split):
 
 def test_identical_images_in_two_groups_are_refused(run_split):
     samples = single_samples([i % 5 for i in range(200)]).assign(sha256="f" * 64)
-    with pytest.raises(IntegrityError, match=r"sha256 stand in two parts.*pack"):
+    with pytest.raises(IntegrityError, match=r"sha256 stand in two subsets.*pack"):
         run_split(samples)
 
 
 def test_a_sample_without_a_part_is_refused():
     samples = make_samples(20)
-    splits = samples.assign(part="train", rule="")
+    splits = samples.assign(subset="train", rule="")
     splitting.check_rows(samples, splits)
     for damaged in (
         splits.iloc[1:],
-        splits.assign(part="excluded"),
+        splits.assign(subset="excluded"),
         splits.assign(rule="conflicting_labels"),
     ):
         with pytest.raises(IntegrityError):
@@ -234,18 +234,18 @@ def test_table_and_counts_of_a_clean_split(run_split):
     samples = make_samples(600)
     splits, counts = run_split(samples)
     assert splits["path"].tolist() == sorted(samples["path"])
-    assert list(splits.columns) == ["path", "sha256", "group", "part", "rule"]
+    assert list(splits.columns) == ["path", "sha256", "group", "subset", "rule"]
     everything = splits.merge(samples, on=["path", "sha256", "group"], validate="one_to_one")
     assert len(everything) == 600
-    for name in (*splitting.PARTS, "excluded"):
-        assert counts["samples"][name] == (splits["part"] == name).sum()
-    assert counts["samples"]["all"] == 600 == sum(counts["samples"][name] for name in (*splitting.PARTS, "excluded"))
-    excluded = everything[everything["part"] == "excluded"]
+    for name in (*splitting.SUBSETS, "excluded"):
+        assert counts["samples"][name] == (splits["subset"] == name).sum()
+    assert counts["samples"]["all"] == 600 == sum(counts["samples"][name] for name in (*splitting.SUBSETS, "excluded"))
+    excluded = everything[everything["subset"] == "excluded"]
     assert counts["excluded"] == {"conflicting_labels": len(excluded)}
     assert counts["conflicting"] == {"groups": excluded["group"].nunique(), "samples": len(excluded)}
     assert len(excluded) > 0
     assert counts["leaked"] == {"sha256": 0, "group": 0}
-    test = everything[everything["part"] == "test"]
+    test = everything[everything["subset"] == "test"]
     assert counts["labels"]["test"]["race"] == test["race"].map(WORDS).value_counts().to_dict()
     assert counts["labels"]["test"]["age"] == {
         "mean": pytest.approx(test["age"].mean(), abs=1e-3),
@@ -279,21 +279,22 @@ def test_article_cuts_as_the_article(n):
     dealt = splitting.random(samples, ARTICLE, 5)
     pool = int(n * 0.7)
     train = int(pool * 0.7)
-    sizes = {name: int((dealt.part == name).sum()) for name in splitting.PARTS}
+    sizes = {name: int((dealt.subset == name).sum()) for name in splitting.SUBSETS}
     assert sizes == {"train": train, "validation": pool - train, "test": n - pool}
     assert not dealt.rule.any()
 
 
 def test_article_keeps_conflicts_and_counts_leaks(run_split, caplog):
     samples = make_samples(600)
-    splits, counts = run_split(samples, "split=article")
+    splits, counts = run_split(samples, "split=random")
     assert counts["samples"]["excluded"] == 0
     assert counts["conflicting"]["samples"] > 0
-    part = dict(zip(splits["path"], splits["part"], strict=True))
+    subset = dict(zip(splits["path"], splits["subset"], strict=True))
     for column in ("sha256", "group"):
-        seen = {value for path, value in zip(samples["path"], samples[column], strict=True) if part[path] != "test"}
+        seen = {value for path, value in zip(samples["path"], samples[column], strict=True) if subset[path] != "test"}
         leaked = sum(
-            part[path] == "test" and value in seen for path, value in zip(samples["path"], samples[column], strict=True)
+            subset[path] == "test" and value in seen
+            for path, value in zip(samples["path"], samples[column], strict=True)
         )
         assert counts["leaked"][column] == leaked > 0
     assert f"{counts['leaked']['group']} test samples have a duplicate" in caplog.text
@@ -310,7 +311,7 @@ def test_listed_follows_the_lists(run_split, tmp_path, caplog):
     test = write_names(tmp_path / "test.txt", [*names[200:280], "absent_3.png"])
     splits, counts = run_split(samples, *listed_overrides(train=train, validation=validation, test=test))
     expected = ["train"] * 150 + ["validation"] * 50 + ["test"] * 80 + ["excluded"] * 20
-    assert dict(zip(splits["path"], splits["part"], strict=True)) == dict(zip(samples["path"], expected, strict=True))
+    assert dict(zip(splits["path"], splits["subset"], strict=True)) == dict(zip(samples["path"], expected, strict=True))
     assert counts["excluded"] == {"not_listed": 20}
     assert counts["missing"] == {"train": 2, "validation": 0, "test": 1}
     assert counts["leaked"]["group"] > 0
@@ -325,18 +326,18 @@ def test_validation_is_taken_from_the_train_list_by_group(run_split, tmp_path):
         write_names(tmp_path / "test.txt", names[700:]),
     )
     splits, counts = run_split(samples, *listed_overrides(train=train, test=test), "split.validation=0.2")
-    assert set(splits.loc[splits["part"] == "test", "path"]) == set(samples["path"][700:])
-    learned = splits[splits["part"] != "test"]
+    assert set(splits.loc[splits["subset"] == "test", "path"]) == set(samples["path"][700:])
+    learned = splits[splits["subset"] != "test"]
     assert crossing(learned, "group") == 0
     assert counts["groups"]["validation"] == round(0.2 * learned["group"].nunique())
     assert counts["samples"]["train"] + counts["samples"]["validation"] == 700
     groups = learned.merge(samples[["path", "race"]], on="path").drop_duplicates("group")
     for race in WORDS:
-        in_validation = groups.loc[groups["race"] == race, "part"].eq("validation")
+        in_validation = groups.loc[groups["race"] == race, "subset"].eq("validation")
         assert in_validation.mean() == pytest.approx(0.2, abs=0.03)
 
 
-def test_conflicting_groups_stay_in_listed_parts(run_split, tmp_path):
+def test_conflicting_groups_stay_in_listed_subsets(run_split, tmp_path):
     samples = make_samples(400, conflicting=0.5)
     names = [path.removeprefix("cards/") for path in samples["path"]]
     train, test = (
@@ -352,13 +353,13 @@ def test_a_clean_split_given_as_lists_is_the_same_split(run_split, tmp_path):
     samples = make_samples(600)
     published, _ = run_split(samples, "seed=3")
     (tmp_path / "published.csv").write_bytes(Paths(tmp_path).splits.read_bytes())
-    overrides = listed_overrides(**dict.fromkeys(splitting.PARTS, "published.csv"))
+    overrides = listed_overrides(**dict.fromkeys(splitting.SUBSETS, "published.csv"))
     again, counts = run_split(samples, *overrides, "seed=99")
-    assert again["part"].tolist() == published["part"].tolist()
-    assert counts["missing"] == dict.fromkeys(splitting.PARTS, 0)
-    # A split that was published without its validation part still has the same test part.
+    assert again["subset"].tolist() == published["subset"].tolist()
+    assert counts["missing"] == dict.fromkeys(splitting.SUBSETS, 0)
+    # A split that was published without its validation subset still has the same test subset.
     again, _ = run_split(samples, *listed_overrides(train="published.csv", test="published.csv"))
-    assert ((again["part"] == "test") == (published["part"] == "test")).all()
+    assert ((again["subset"] == "test") == (published["subset"] == "test")).all()
 
 
 @pytest.mark.parametrize(
@@ -367,7 +368,7 @@ def test_a_clean_split_given_as_lists_is_the_same_split(run_split, tmp_path):
         ("list.csv", "file\na.png\nb .png\n"),
         ("list.csv", "\ufefffile\r\na.png\r\nb .png\r\n"),
         ("list.csv", ',file,age\n0,a.png,3\n1,"b .png",4\n'),
-        ("list.csv", "path,sha256,part\nUTKFace/a.png,00,train\nUTKFace/b .png,00,train\nc.png,00,test\n"),
+        ("list.csv", "path,sha256,subset\nUTKFace/a.png,00,train\nUTKFace/b .png,00,train\nc.png,00,test\n"),
         ("list.txt", "a.png\nb .png"),
         ("list.txt", "\n  faces/a.png  \r\n\r\nfaces\\b .png\n\n"),
         ("list", "path\na.png\nb .png\n"),
@@ -384,7 +385,7 @@ def test_formats_of_lists(tmp_path, file_name, text):
         (None, r"split\.files\.train: .*list\.csv is missing"),
         (b"", r"split\.files\.train: .*list\.csv names no train samples"),
         (b"file\n", r"split\.files\.train: .*list\.csv names no train samples"),
-        (b"file,part\na.png,test\n", r"split\.files\.train: .*list\.csv names no train samples"),
+        (b"file,subset\na.png,test\n", r"split\.files\.train: .*list\.csv names no train samples"),
         (
             b"name,age\na.png,3\n",
             r"split\.files\.train: .*list\.csv has no column 'file' or 'path' \(name, age\)",
@@ -427,10 +428,10 @@ def test_an_empty_listed_part_is_an_error(run_split, tmp_path, empty):
     samples = make_samples(60)
     names = np.array_split([path.removeprefix("cards/") for path in samples["path"]], 3)
     paths = {
-        part: write_names(tmp_path / f"{part}.txt", ["absent.png"] if part == empty else names[i])
-        for i, part in enumerate(splitting.PARTS)
+        subset: write_names(tmp_path / f"{subset}.txt", ["absent.png"] if subset == empty else names[i])
+        for i, subset in enumerate(splitting.SUBSETS)
     }
-    with pytest.raises(DataError, match=f"the {empty} part is empty"):
+    with pytest.raises(DataError, match=f"the {empty} subset is empty"):
         run_split(samples, *listed_overrides(**paths))
 
 
@@ -440,7 +441,7 @@ def test_a_class_that_listed_parts_lack_is_a_warning(run_split, tmp_path, caplog
     train, test = write_names(tmp_path / "a.txt", names[:60]), write_names(tmp_path / "b.txt", names[60:])
     with caplog.at_level(logging.WARNING):
         _, counts = run_split(samples, *listed_overrides(train=train, test=test))
-    assert "race: class 'violet' has 0 samples in the test part" in caplog.text
+    assert "race: class 'violet' has 0 samples in the test subset" in caplog.text
     assert counts["labels"]["test"]["race"]["violet"] == 0
 
 
@@ -449,7 +450,7 @@ def test_a_class_that_listed_parts_lack_is_a_warning(run_split, tmp_path, caplog
 
 def test_coral_lists_parse():
     lists = splitting.read_lists(CORAL, {"train": "utk_train.csv", "test": "utk_test.csv"})
-    assert {part: len(names) for part, names in lists.items()} == {"train": 13_147, "test": 3_287}
+    assert {subset: len(names) for subset, names in lists.items()} == {"train": 13_147, "test": 3_287}
 
 
 @pytest.mark.skipif(ARCHIVE is None, reason=SKIP_REASON)
@@ -462,8 +463,8 @@ def test_coral_lists_fit_the_real_names(make_config):
     samples = pd.DataFrame(rows)
     lists = splitting.read_lists(ROOT, config.split.files)
     dealt = splitting.from_lists(samples, config.data.heads, lists, config.split.validation, config.seed)
-    sizes = {name: int((dealt.part == name).sum()) for name in splitting.PARTS}
-    missing = {part: len(names) for part, names in splitting.missing_names(samples, lists).items()}
+    sizes = {name: int((dealt.subset == name).sum()) for name in splitting.SUBSETS}
+    missing = {subset: len(names) for subset, names in splitting.missing_names(samples, lists).items()}
 
     # Old copies of the archive lack up to a sixth of the names; the full one has them all.
     assert sizes["test"] + missing["test"] == 3_287
@@ -471,5 +472,5 @@ def test_coral_lists_fit_the_real_names(make_config):
     assert missing["test"] / 3_287 < 0.17
     assert missing["train"] / 13_147 < 0.17
     assert sizes["validation"] == round(0.1 * (sizes["train"] + sizes["validation"]))
-    assert samples.loc[dealt.part != "excluded", "age"].between(21, 60).all()
-    assert splitting.check_parts(samples, config.data.heads, dealt.part) == []
+    assert samples.loc[dealt.subset != "excluded", "age"].between(21, 60).all()
+    assert splitting.check_subsets(samples, config.data.heads, dealt.subset) == []

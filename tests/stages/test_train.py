@@ -90,7 +90,7 @@ def test_a_fresh_process_elsewhere_predicts_all_heads_from_the_logged_model(trai
 def evaluated(tmp_path_factory, migrated_store, tiny_config):
     """Return a project whose model averages over mirror images, as that of every UTKFace recipe does, its run too."""
     layout = make_tiny_project(tmp_path_factory.mktemp("mirrored"), migrated_store)
-    config = tiny_config("train.mirrored=true", "train.epochs=2")
+    config = tiny_config("train.flip_tta=true", "train.epochs=2")
     for stage in (train, evaluate):
         stage.run(config, layout, layout)
     mlflow.set_tracking_uri(f"sqlite:///{layout.root}/mlflow.db")
@@ -109,7 +109,8 @@ def three_ways(evaluated, images):
     in_mlflow = mlflow.pyfunc.load_model(address).predict(images)
     heads = config.data.heads
     raw = [
-        {name: inference.outputs_of_head(head, name, each) for name, head in heads.items()} for each in (in_keras, in_mlflow)
+        {name: inference.outputs_of_head(head, name, each) for name, head in heads.items()}
+        for each in (in_keras, in_mlflow)
     ]
     return saved.predictor()({"image": images}), *raw
 
@@ -140,7 +141,7 @@ def test_the_model_in_mlflow_and_in_the_folder_is_the_one_that_was_evaluated(eva
 def test_they_agree_on_real_photographs_and_bfloat16_is_all_that_tells_predict_apart(evaluated, monkeypatch):
     layout, config, _ = evaluated
     files = itertools.islice(archives.contents(ARCHIVE), 400)
-    images = np.stack([config.pack["image"].encode(data)[0] for _, data in files])
+    images = np.stack([config.inputs["image"].encode(data)[0] for _, data in files])
     predicted, in_keras, in_mlflow = three_ways(evaluated, images)
     assert_close(predicted, in_keras)
     assert_close(predicted, in_mlflow)
@@ -186,7 +187,7 @@ def test_what_shapes_a_training_is_in_its_identity(tiny_project, tiny_config):
     layout = tiny_project
     identity = fingerprint.digest(tiny_config(), layout)
     assert fingerprint.digest(tiny_config("tracking.experiment=other"), layout) == identity
-    for override in ("seed=2", "loss=age_heavy", "train.epochs=4", "model.widths=[8,8]", "pack.image.side=32"):
+    for override in ("seed=2", "loss=age_heavy", "train.epochs=4", "model.widths=[8,8]", "inputs.image.image_size=32"):
         assert fingerprint.digest(tiny_config(override), layout) != identity
     layout.splits.write_text(layout.splits.read_text() + "\n")
     assert fingerprint.digest(tiny_config(), layout) != identity
@@ -209,7 +210,7 @@ def test_a_split_of_another_pack_is_refused(tiny_project, tiny_config):
         train.run(tiny_config(), tiny_project, tiny_project)
     with pytest.raises(IntegrityError, match=r"not uint8 of shape \(n, 32, 32, 3\)"):
         samples.to_csv(tiny_project.samples, index=False)
-        train.run(tiny_config("pack.image.side=32"), tiny_project, tiny_project)
+        train.run(tiny_config("inputs.image.image_size=32"), tiny_project, tiny_project)
 
 
 def test_without_tensorflow_one_line_says_what_to_install(tiny_project, tiny_config, monkeypatch):
@@ -222,10 +223,10 @@ def test_only_evaluate_reads_the_test_part():
     readers = set()
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load_part":
-                assert isinstance(node.args[2], ast.Constant), f"{path}: the part must be written out"
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load_subset":
+                assert isinstance(node.args[2], ast.Constant), f"{path}: the subset must be written out"
                 readers.add((path.stem, node.args[2].value))
-    assert {name for name, part in readers if part == "test"} == {"evaluate"}
+    assert {name for name, subset in readers if subset == "test"} == {"evaluate"}
     assert ("training", "train") in readers
 
 
@@ -234,7 +235,7 @@ def test_training_does_not_depend_on_test_samples(tiny_project, tiny_config):
     train.run(config, layout, Paths(layout.root / "first"))
     images = np.load(layout.packed("image"))
     splits = pd.read_csv(layout.splits)
-    images[(splits["part"] == "test").to_numpy()] = 0
+    images[(splits["subset"] == "test").to_numpy()] = 0
     np.save(layout.packed("image"), images)
     train.run(config, layout, Paths(layout.root / "second"))
     first, second = (pd.read_csv(layout.root / name / "reports/history.csv") for name in ("first", "second"))

@@ -146,7 +146,11 @@ def test_points_that_are_the_same_are_trained_once(project):
         (["+loss.weights.nose=1,2"], 2, "the heads are age, gender and race"),
         (["loss.weights.age=1,x"], 2, "the point age=x: 'loss.weights.age': input should be a valid number"),
         (["loss.weights.age=interval(1,2)"], 2, "intervals are for `search`"),
-        (["pack.image.side=16,32"], 4, "made with pack.image.side=16, this asks for pack.image.side=32"),
+        (
+            ["inputs.image.image_size=16,32"],
+            4,
+            "made with inputs.image.image_size=16, this asks for inputs.image.image_size=32",
+        ),
         (["data.heads.age.tolerance=3", "seed=1,2"], 4, "dvc repro split"),
     ],
 )
@@ -256,4 +260,4 @@ def test_names_say_what_differs():
     ],
 )
 def test_each_point_gets_its_share_of_the_cores(launcher, points, cores, each):
-    assert grid.cores_per_point(launcher, points, cores) == each
+    assert grid.cores_per_trial(launcher, points, cores) == each

@@ -130,7 +130,11 @@ def test_numbers_are_tried_as_they_are_written():
         (["hydra/launcher=joblib"], 2, "in a second terminal the same command shares the work"),
         (["loss.weights={age:1,race:1,gender:1}", "seed=1", "--trials", "0"], 2, "at least one trial"),
         ([f"loss.weights.{head}=1" for head in HEADS], 2, "every setting has one value"),
-        (["pack.image.side=16,32"], 4, "made with pack.image.side=16, this asks for pack.image.side=32"),
+        (
+            ["inputs.image.image_size=16,32"],
+            4,
+            "made with inputs.image.image_size=16, this asks for inputs.image.image_size=32",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_first_trial(project, capsys, arguments, code, message):

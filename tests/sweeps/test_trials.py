@@ -44,7 +44,7 @@ def test_a_point_that_is_planned_again_keeps_what_is_known(group, tiny_config, s
     assert (record.name, record.status, record.figures) == ("age=4", "FINISHED", FIGURES)
     assert record.settings["loss.weights.age"] == "4.0"
     assert group.records() == {identity: record}
-    point = record.as_point()
+    point = record.as_trial()
     assert (point.status, point.overrides, point.run_id) == ("FINISHED", ("loss.weights.age=4",), "a" * 32)
 
 
@@ -112,9 +112,9 @@ def test_a_point_whose_process_died_is_buried_here_and_in_mlflow(group, tiny_con
     running = group.read(identity).model_copy(update={"status": "RUNNING", "run_id": run_id})
     group.write(identity, running)
     with filelock.FileLock(trials._lock(group.place(identity))):
-        group.bury()  # its process lives
+        group.mark_dead_trials_killed()  # its process lives
     assert group.read(identity).status == "RUNNING"
-    group.bury()
+    group.mark_dead_trials_killed()
     assert group.read(identity).status == "KILLED"
     assert client.get_run(run_id).info.status == "KILLED"
 
@@ -127,7 +127,7 @@ def test_a_run_that_lost_its_store_at_the_end_is_completed_and_not_made_twice(gr
     client.update_run(run_id, status="RUNNING")
     client.log_metric(run_id, "best/val/score", -1.0)
     group.write(identity, group.read(identity).model_copy(update={"recorded": False}))
-    group.record_again(config, identity)
+    group.record_in_mlflow_again(config, identity)
     record = group.read(identity)
     (run,) = client.search_runs([client.get_run(run_id).info.experiment_id])
     assert (record.recorded, record.run_id, run.info.run_id, run.info.status) == (True, run_id, run_id, "FINISHED")

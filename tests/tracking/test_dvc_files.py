@@ -38,8 +38,8 @@ def test_a_missing_or_extra_packed_file_is_refused(locked):
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("pack.image.side=32", "pack.image.side=16, this asks for pack.image.side=32"),
-        ("split=article", "split.method=clean, this asks for split.method=article"),
+        ("inputs.image.image_size=32", "inputs.image.image_size=16, this asks for inputs.image.image_size=32"),
+        ("split=random", "split.method=clean, this asks for split.method=article"),
         ("data.heads.age.tolerance=3", r"data.heads.age.tolerance=5, this asks for data.heads.age.tolerance=3"),
     ],
 )

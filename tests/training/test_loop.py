@@ -17,7 +17,7 @@ STATISTICS = {"age": LabelStatistics(50.0, 30.0), "race": LabelStatistics(0.0, 1
 SIZE = 16
 
 
-def part(n, seed):
+def subset(n, seed):
     generator = np.random.default_rng(seed)
     labels = {"age": generator.integers(0, 100, n), "race": generator.integers(0, 3, n)}
     images = np.zeros((n, SIZE, SIZE, 3))
@@ -27,7 +27,7 @@ def part(n, seed):
     return Subset({"image": images.astype(np.uint8)}, np.arange(n), names, labels, names)
 
 
-TRAIN, VALIDATION = part(130, 1), part(50, 2)
+TRAIN, VALIDATION = subset(130, 1), subset(50, 2)
 
 
 @pytest.fixture
@@ -44,7 +44,9 @@ def network(config, weighting="fixed", size=SIZE):
     keras.utils.set_random_seed(3)
     tf.config.experimental.enable_op_determinism()
     encoder = CompactEncoder(stem=(8,), widths=(8, 16), blocks=(1, 1), dropout=0.3)
-    built = build_network(encoder, HEADS, LOSSES, STATISTICS, {"image": ImageInput(side=size, duplicate_correlation=1)})
+    built = build_network(
+        encoder, HEADS, LOSSES, STATISTICS, {"image": ImageInput(image_size=size, duplicate_correlation=1)}
+    )
     optimizer = optimizers.optimizer_for(config, len(TRAIN) // config.batch_size)
     return build.compile_heads(
         built, HEADS, LOSSES, {"age": 1.0, "race": 2.0}, STATISTICS, optimizer, weighting, config.averaging
@@ -127,8 +129,8 @@ def test_only_kernels_decay(train_config):
     assert set(decayed) == {"kernel"}
 
 
-def feed(part, **options):
-    return Feed(part, HEADS, 32, 5, **{"training": True, "augment": 0.0} | options)
+def feed(subset, **options):
+    return Feed(subset, HEADS, 32, 5, **{"training": True, "augment": 0.0} | options)
 
 
 def test_the_validation_score_leaves_no_sample_out():
@@ -169,7 +171,7 @@ def test_the_feed_is_not_autotuned():
 
 
 def test_averaged_weights_are_judged_and_kept(tiny_config, tmp_path):
-    config = tiny_config("train.epochs=2", "train.averaging=0.5").train
+    config = tiny_config("train.epochs=2", "train.ema_decay=0.5").train
     built = network(config)
     last = []
     progress = fit(built, config, tmp_path / "state.npz", lambda *_: last.append([w.numpy() for w in built.weights]))

@@ -1,14 +1,11 @@
-import itertools
 import math
 
 import mlflow
 import pytest
 
-from conftest import make_tiny_project
 from manyheads.errors import ManyheadsError, TrainingStopped
 from manyheads.paths import Paths
 from manyheads.tracking.runs import RunSpec
-from manyheads.training import checkpoint, loop
 from manyheads.training.run import train
 
 
@@ -65,47 +62,3 @@ def test_a_training_that_is_ended_on_purpose_is_no_failure(tiny_project, tiny_co
     assert run.data.tags["error"] == "worse than the others"
     assert "traceback.txt" not in {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
     assert not tiny_project.model.exists()
-
-
-GENERATIONS = ("train.generations=2", "train.deterministic=true", "train.augment=1", "train.averaging=0.9")
-
-
-@pytest.fixture(scope="module")
-def two_generations(tmp_path_factory, migrated_store, tiny_config):
-    project = make_tiny_project(tmp_path_factory.mktemp("generations"), migrated_store)
-    trained = train(tiny_config(*GENERATIONS), project, project)
-    return project.history.read_text(), without_times(trained.figures)
-
-
-def without_times(figures):
-    return {name: value for name, value in figures.items() if "seconds" not in name}
-
-
-def test_a_generation_learns_from_the_one_before(two_generations, tiny_project, tiny_config):
-    alone = train(tiny_config(*GENERATIONS[1:]), tiny_project, tiny_project)
-    history, figures = two_generations
-    assert figures["generation_1/best/val/score"] == pytest.approx(alone.figures["best/val/score"])
-    assert len(history.splitlines()) == 1 + 3
-    assert history != tiny_project.history.read_text()
-
-
-@pytest.mark.parametrize("saved", [2, 4, 5], ids=["in the first", "between them", "in the second"])
-def test_generations_that_are_interrupted_go_on_to_the_same_network(
-    saved, two_generations, tiny_project, tiny_config, monkeypatch
-):
-    states = itertools.count(1)
-
-    def stopped(*args):
-        save(*args)
-        if next(states) == saved:
-            raise KeyboardInterrupt
-
-    save = checkpoint.save_checkpoint
-    monkeypatch.setattr(loop, "save_checkpoint", stopped)
-    config = tiny_config(*GENERATIONS)
-    with pytest.raises(KeyboardInterrupt):
-        train(config, tiny_project, tiny_project)
-    trained = train(config, tiny_project, tiny_project)
-    assert next(states) == 3 + 1 + 3 + 1  # no epoch twice
-    assert (tiny_project.history.read_text(), without_times(trained.figures)) == two_generations
-    assert len(runs(tiny_project)) == 1

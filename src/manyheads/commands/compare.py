@@ -36,7 +36,7 @@ EPILOG = """examples:
   python -m manyheads compare                                          the points of the newest sweep or search
   python -m manyheads compare 3f9a1c07                                 of this one
   python -m manyheads compare 3f9a1c07 b2d4e688 90aa17c5               of several, or single trainings
-  python -m manyheads compare --test 3f9a1c07 b2d4e688                 two evaluated runs, paired on the test part
+  python -m manyheads compare --test 3f9a1c07 b2d4e688                 two evaluated runs, paired on the test subset
   python -m manyheads compare --test main exp-hour                     the same of two git revisions
   python -m manyheads compare --filter 'params.`loss.name` = "balanced"'   all trainings for which this holds
 
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
     )  # fmt: skip
     parser.add_argument("--filter", default="", help="MLflow's filter on the trainings")
     parser.add_argument(
-        "--test", nargs=2, metavar=("A", "B"), help="is B better than A? Two runs or git revisions, on the test part"
+        "--test", nargs=2, metavar=("A", "B"), help="is B better than A? Two runs or git revisions, on the test subset"
     )
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="where to write (default: reports/comparison of the project)"
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> None:
         return
     config = params.tracking
     recorded = queries.recorded_trials(config, root, options.runs, options.filter)
-    compared = compare(as_point(run) for run in recorded.runs)
+    compared = compare(as_trial(run) for run in recorded.runs)
     comparison.write(folder, compared, _about(arguments, config.experiment, recorded))
     comparison.show(compared, Console(highlight=False))
     page = folder / comparison.PAGE
@@ -108,7 +108,7 @@ def _predictions(config: Config, root: Path, name: str) -> pd.DataFrame:
     )
 
 
-def as_point(run: queries.RecordedRun) -> Trial:
+def as_trial(run: queries.RecordedRun) -> Trial:
     """Return what a comparison needs to know of a recorded run."""
     return Trial(
         name=run.name,

@@ -6,7 +6,7 @@ import argparse
 import difflib
 import logging
 
-from manyheads.config.composition import compose
+from manyheads.config.composition import compose_text
 from manyheads.errors import ConfigError
 from manyheads.paths import project_root
 from manyheads.runtime.files import write_text
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; fail and show the lines that differ")
     options = parser.parse_args(arguments)
     path = project_root() / "params.yaml"
-    composed = compose(path.parent, options.overrides)
+    composed = compose_text(path.parent, options.overrides)
     present = path.read_text(encoding="utf-8") if path.exists() else ""
     if composed == present:
         logger.info("%s is up to date", path.name)

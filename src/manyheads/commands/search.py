@@ -1,4 +1,5 @@
 """TODO manyheads.commands.search."""
+
 from __future__ import annotations
 
 import argparse

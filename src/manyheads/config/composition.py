@@ -1,37 +1,57 @@
-"""TODO manyheads.config.composition."""
+"""Composition of ``conf/`` by Hydra, and its errors in one line."""
+
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from manyheads.config.loading import did_you_mean, known_keys, load
+from manyheads.config.schema import Config
 from manyheads.errors import ConfigError
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
-def compose(root: Path, overrides: Sequence[str] = ()) -> str:
-    """Compose ``conf/`` as ``dvc exp run`` does and return the text that it would write to ``params.yaml``.
+
+def compose(root: Path, overrides: Sequence[str] = (), *, from_params: bool = False) -> Config:
+    """Return the settings that ``conf/`` or ``params.yaml`` and overrides make.
 
     Args:
         root: The project's root folder.
         overrides: Hydra overrides, such as ``loss=age_heavy`` or ``train.epochs=3``.
+        from_params: Start from ``params.yaml``, as the stages of ``dvc.yaml`` do, and not from ``conf/``.
 
     Raises:
         ConfigError: An override or an option is unknown, or the result is not valid.
     """
+    folder, name = (root, "params") if from_params else (root / "conf", "config")
+    return load(_composed(folder, name, overrides), "params.yaml" if from_params else "conf/")
+
+
+def compose_text(root: Path, overrides: Sequence[str] = ()) -> str:
+    """Return what ``dvc exp run`` would write to ``params.yaml`` for these overrides; see ``compose``."""
+    from omegaconf import OmegaConf
+
+    composed = _composed(root / "conf", "config", overrides)
+    load(composed, "conf/")
+    return str(OmegaConf.to_yaml(composed))
+
+
+def _composed(folder: Path, name: str, overrides: Sequence[str]) -> DictConfig:
     import hydra
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        with hydra.initialize_config_dir(str(root / "conf"), version_base="1.3"):
-            composed = hydra.compose("config", overrides=list(overrides))
+        with hydra.initialize_config_dir(str(folder), version_base="1.3"):
+            composed = hydra.compose(name, overrides=list(overrides))
         OmegaConf.resolve(composed)
     except (HydraException, OmegaConfBaseException) as error:
         raise composition_error(error) from error
-    load(composed, "conf/")
-    return str(OmegaConf.to_yaml(composed))
+    return composed
 
 
 def composition_error(error: Exception, known: Sequence[str] = ()) -> ConfigError:

@@ -1,4 +1,5 @@
 """TODO manyheads.config.loading."""
+
 from __future__ import annotations
 
 import difflib

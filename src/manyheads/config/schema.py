@@ -3,6 +3,7 @@
 ``conf/`` is what people edit; ``params.yaml`` is its composition, byte for byte what ``dvc exp run`` writes. Whatever
 comes in is validated once, by ``load``, into frozen models; functions receive the section they need.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -62,10 +63,10 @@ class SplitConfig(Section):
 
     Attributes:
         method: ``clean`` by duplicate group, ``random`` by image, ``listed`` by files of names.
-        train: Share of the training part (``clean`` and ``random``).
-        validation: Share of the validation part; with ``listed``, the share of the train list that is set aside
+        train: Share of the training subset (``clean`` and ``random``).
+        validation: Share of the validation subset; with ``listed``, the share of the train list that is set aside
             when no validation list is given.
-        test: Share of the test part (``clean`` and ``random``).
+        test: Share of the test subset (``clean`` and ``random``).
         files: With ``listed``, a file of names for each part; with any method, ``reviewed`` names samples that a person
             has looked at and wants left out. Paths are relative to the project's root.
         seed: Seed of the dealing; apart from the training's, so that trainings with several seeds share a split.
@@ -94,7 +95,7 @@ class AuditConfig(Section):
     """How labels are looked through for what is wrong; see the stage ``audit``.
 
     Attributes:
-        folds: Into how many the training part is dealt; a model for each is trained without it. 0 for no audit.
+        folds: Into how many the training subset is dealt; a model for each is trained without it. 0 for no audit.
         epochs: Passes of each of these models.
     """
 
@@ -142,7 +143,7 @@ class TrainConfig(Section):
     """How the model is trained.
 
     Attributes:
-        epochs: Passes over the training part.
+        epochs: Passes over the training subset.
         batch_size: Samples in a step.
         optimizer: ``adam``, ``rmsprop``, or ``adamw`` with ``weight_decay``.
         learning_rate: Its highest value.
@@ -150,12 +151,10 @@ class TrainConfig(Section):
             1 + step * learning_rate / epochs) or ``constant``.
         warmup_epochs: Epochs of the linear warm-up (``cosine``).
         weight_decay: Decoupled weight decay (``adamw``).
-        averaging: How much of the weights' moving average each step keeps, such as 0.998; 0 for no averaging. The
+        ema_decay: How much of the weights' moving average each step keeps, such as 0.998; 0 for no averaging. The
             averaged weights are judged and saved.
-        generations: Networks trained one after the other, of which the last is kept. Each after the first learns from
-            the predictions of the one before as much as from the labels.
         augment: How strongly training images are changed at random, 0 for not at all; see ``augment.augment``.
-        mirrored: Whether the saved model's predictions are means over an image and its mirror image.
+        flip_tta: Whether the saved model's predictions are means over an image and its mirror image.
         precision: Dtype policy of the hidden layers; ``auto`` takes bfloat16 where the machine computes in it.
         deterministic: Bit-equal weights from the same seed on the same machine, for some time.
     """
@@ -167,10 +166,9 @@ class TrainConfig(Section):
     schedule: Literal["cosine", "inverse_time", "constant"]
     warmup_epochs: NonNegative
     weight_decay: NonNegative
-    averaging: Annotated[float, Field(ge=0, lt=1)]
-    generations: PositiveInt
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
     augment: Fraction
-    mirrored: bool
+    flip_tta: bool
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     deterministic: bool
 
@@ -191,13 +189,13 @@ class Config(Section):
     Attributes:
         seed: Seed of the weights, the order of samples and the augmentation.
         extensions: Packages that references such as ``extensions.wine:Wine`` may import from; see ``extensions``.
-        pack: The inputs by name, and how they are read.
+        inputs: The inputs by name, and how they are read.
     """
 
     seed: Seed
     extensions: tuple[str, ...]
     data: DataConfig
-    pack: dict[Identifier, AnyInput] = Field(min_length=1)
+    inputs: dict[Identifier, AnyInput] = Field(min_length=1)
     split: SplitConfig
     audit: AuditConfig
     model: AnyEncoder
@@ -219,13 +217,13 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _inputs_fit(self) -> Self:
-        if misfit := self.model.refuse(self.pack):
+        if misfit := self.model.refuse(self.inputs):
             raise ValueError(f"model.encoder={self.model.encoder} {misfit}")
-        pictures = any(isinstance(one, ImageInput) for one in self.pack.values())
+        pictures = any(isinstance(one, ImageInput) for one in self.inputs.values())
         moved = [name for name, head in self.data.heads.items() if head.moves_with_the_image]
-        for key, on in (("train.augment", self.train.augment), ("train.mirrored", self.train.mirrored)):
+        for key, on in (("train.augment", self.train.augment), ("train.flip_tta", self.train.flip_tta)):
             if on and not pictures:
-                raise ValueError(f"{key} is for images, pack has none: turn it off")
+                raise ValueError(f"{key} is for images, inputs has none: turn it off")
             if on and moved:
                 raise ValueError(f"{key} would move what {_listed(moved)} locates: turn it off")
         for name, head in self.data.heads.items():

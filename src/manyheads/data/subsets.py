@@ -1,4 +1,4 @@
-"""The parts of the split as arrays: what train and evaluate read."""
+"""The subsets of the split as arrays: what train and evaluate read."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from manyheads.paths import Paths
 
 @dataclass(frozen=True)
 class Subset:
-    """The samples of one part of the split.
+    """The samples of one subset of the split.
 
     Attributes:
         inputs: All packed samples of each input, shape (n_packed, ...), memory-mapped.
-        rows: Rows of ``inputs`` that belong to this part, shape (n,).
+        rows: Rows of ``inputs`` that belong to this subset, shape (n,).
         paths: Path of each sample in the raw data.
         labels: Each head's labels, shape (n,) or (n, width).
         groups: Duplicate group of each sample.
@@ -40,15 +40,15 @@ class Subset:
 
 
 def load_subset(config: Config, layout: Paths, name: Literal["train", "validation", "test"]) -> Subset:
-    """Load one part of the split. Only evaluate asks for ``test``.
+    """Load one subset of the split. Only evaluate asks for ``test``.
 
     Raises:
         IntegrityError: A table is missing or damaged, or the split was made from another pack.
     """
     samples = read_samples(layout.samples, config.data.heads)
     splits = read_splits(layout.splits)
-    inputs = {name: open_packed(layout.packed(name), kind) for name, kind in config.pack.items()}
-    joined = samples.merge(splits[["path", "sha256", "part"]], on=["path", "sha256"], how="inner")
+    inputs = {name: open_packed(layout.packed(name), kind) for name, kind in config.inputs.items()}
+    joined = samples.merge(splits[["path", "sha256", "subset"]], on=["path", "sha256"], how="inner")
     if not len(joined) == len(samples) == len(splits):
         raise IntegrityError(f"{layout.splits} was not made from {layout.samples}: run `dvc repro split`")
     lengths = {name: len(values) for name, values in inputs.items()}
@@ -57,18 +57,18 @@ def load_subset(config: Config, layout: Paths, name: Literal["train", "validatio
             f"{layout.samples.parent}: {', '.join(f'{name} has {n:,} samples' for name, n in lengths.items())} and "
             f"{layout.samples.name} rows up to {samples['row'].max():,}: this does not fit; run `dvc repro pack`"
         )
-    chosen = joined[joined["part"] == name]
+    chosen = joined[joined["subset"] == name]
     if chosen.empty:
-        raise IntegrityError(f"{layout.splits} has no sample in part {name!r}: run `dvc repro split`")
+        raise IntegrityError(f"{layout.splits} has no sample in subset {name!r}: run `dvc repro split`")
     labels = {name: head.labels_of(name, chosen) for name, head in config.data.heads.items()}
     rows = chosen["row"].to_numpy(np.int64, copy=True)
     return Subset(inputs, rows, chosen["path"].tolist(), labels, chosen["group"].astype(str).tolist())
 
 
-def label_table(part: Subset) -> pd.DataFrame:
-    """Return a part's labels as a table, one column a head or, where a label is several numbers, a number."""
+def label_table(subset: Subset) -> pd.DataFrame:
+    """Return a subset's labels as a table, one column a head or, where a label is several numbers, a number."""
     columns = {}
-    for name, labels in part.labels.items():
+    for name, labels in subset.labels.items():
         if labels.ndim == 1:
             columns[name] = labels
         else:

@@ -60,8 +60,8 @@ def _label_columns(heads: Mapping[str, Head]) -> dict[str, str]:
 
 
 def read_splits(path: Path) -> pd.DataFrame:
-    """Read the parts: ``path``, ``sha256``, ``group``, ``part``, and for excluded samples the ``rule``."""
-    columns = dict.fromkeys(("path", "sha256", "group", "part", "rule"), "str")
+    """Read the subsets: ``path``, ``sha256``, ``group``, ``subset``, and for excluded samples the ``rule``."""
+    columns = dict.fromkeys(("path", "sha256", "group", "subset", "rule"), "str")
     return _read(path, columns, unique="path", made_by="split")
 
 

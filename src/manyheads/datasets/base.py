@@ -1,4 +1,5 @@
 """What every dataset offers, and the three forms that raw data comes in."""
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

@@ -1,4 +1,5 @@
 """TODO manyheads.datasets.coco."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
 """TODO manyheads.datasets.named_images."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -38,7 +38,7 @@ def fit_temperature(labels: Labels, predicted: Array) -> float:
     """Return the temperature with the highest likelihood.
 
     Args:
-        labels: Shape (n,); never those of the test part.
+        labels: Shape (n,); never those of the test subset.
         predicted: Probabilities of the classes, shape (n, classes).
     """
     from scipy.optimize import minimize_scalar

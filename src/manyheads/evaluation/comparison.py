@@ -1,6 +1,6 @@
 """The comparison of many trainings: which candidate is best, by how much, and whether that is more than noise.
 
-Everything is judged by validation figures of the best epoch; the test part stays for the one candidate that is chosen.
+Everything is judged by validation figures of the best epoch; the test subset stays for the one candidate that is chosen.
 A point is a training. Points that differ in the seed alone are repeats of one candidate; how much they vary is the
 noise that a difference between candidates is held against.
 """

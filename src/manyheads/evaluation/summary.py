@@ -38,7 +38,7 @@ def summarise(
     train_groups: Collection[str],
     trivial: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
-    """Return every figure of the test part with its interval, as plain dictionaries and lists.
+    """Return every figure of the test subset with its interval, as plain dictionaries and lists.
 
     Args:
         heads: The heads by name.
@@ -96,7 +96,7 @@ def _head(head: Head, name: str, test: Predicted, validation: Predicted, bootstr
 
 
 def _leaked(heads: Mapping[str, Head], test: Predicted, seen: Collection[str], bootstrap: Bootstrap) -> dict[str, Any]:
-    """Return how many test samples have a duplicate outside the test part, and each head's figure with and without."""
+    """Return how many test samples have a duplicate outside the test subset, and each head's figure with and without."""
     rows = np.array([group in seen for group in test.groups])
     if not rows.any():
         return {"n": 0, "heads": {}}

@@ -214,10 +214,6 @@ class Head(BaseModel, ABC):
     def _targets(self, labels: Labels) -> npt.NDArray[np.float32]: ...
 
     @abstractmethod
-    def taught(self, outputs: Outputs, function: str, statistics: LabelStatistics) -> npt.NDArray[np.float32]:
-        """Return the targets that lead another network with the same loss to ``outputs``, shape (n, units), float32."""
-
-    @abstractmethod
     def term(self, name: str, function: str, statistics: LabelStatistics) -> Term:
         """Return the loss of that name as this head's term of the objective."""
 
@@ -225,12 +221,12 @@ class Head(BaseModel, ABC):
     def training_metrics(self, name: str) -> list[keras.metrics.Metric]:
         """Return fresh Keras metrics to follow in training, ``<name>_<metric>``; the first is ``main_metric``."""
 
-    def constant(self, labels: Labels) -> Outputs:
+    def baseline_output(self, labels: Labels) -> Outputs:
         """Return the trivial baseline: the best constant output for training labels, shape (1, units)."""
-        return self._constant(labels[self.present(labels)])
+        return self._baseline_output(labels[self.present(labels)])
 
     @abstractmethod
-    def _constant(self, labels: Labels) -> Outputs: ...
+    def _baseline_output(self, labels: Labels) -> Outputs: ...
 
     @abstractmethod
     def values(self, outputs: Outputs) -> npt.NDArray[np.float64] | Labels:

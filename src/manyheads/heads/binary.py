@@ -46,10 +46,6 @@ class Binary(Categorical):
     def _targets(self, labels: Labels) -> npt.NDArray[np.float32]:
         return labels.astype(np.float32)[:, None]
 
-    def taught(self, outputs: Outputs, function: str, statistics: LabelStatistics) -> npt.NDArray[np.float32]:
-        del function, statistics
-        return outputs
-
     def term(self, name: str, function: str, statistics: LabelStatistics) -> Term:
         import keras
 
@@ -66,7 +62,7 @@ class Binary(Categorical):
 
         return [keras.metrics.BinaryAccuracy(name=f"{name}_accuracy")]
 
-    def _constant(self, labels: Labels) -> Outputs:
+    def _baseline_output(self, labels: Labels) -> Outputs:
         return np.array([[float(np.mean(labels) > 0.5)]], dtype=np.float32)
 
     def probabilities(self, outputs: Outputs) -> npt.NDArray[np.float64]:

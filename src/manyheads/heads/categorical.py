@@ -110,12 +110,6 @@ class Categorical(Head):
     def _targets(self, labels: Labels) -> npt.NDArray[np.float32]:
         return np.eye(len(self.classes), dtype=np.float32)[labels]
 
-    def taught(self, outputs: Outputs, function: str, statistics: LabelStatistics) -> npt.NDArray[np.float32]:
-        if function != "logit_adjusted":
-            return outputs
-        weighted = outputs * np.power(_shares(statistics), PRIOR_STRENGTH)
-        return np.asarray(weighted / weighted.sum(axis=1, keepdims=True), dtype=np.float32)
-
     def term(self, name: str, function: str, statistics: LabelStatistics) -> Term:
         import keras
 
@@ -139,7 +133,7 @@ class Categorical(Head):
 
         return [keras.metrics.CategoricalAccuracy(name=f"{name}_accuracy")]
 
-    def _constant(self, labels: Labels) -> Outputs:
+    def _baseline_output(self, labels: Labels) -> Outputs:
         counts = np.bincount(labels, minlength=len(self.classes))
         return np.eye(len(self.classes), dtype=np.float32)[[counts.argmax()]]
 
@@ -264,5 +258,5 @@ def _identifier(name: str) -> str:
 
 
 def _shares(statistics: LabelStatistics) -> npt.NDArray[np.float32]:
-    # The logarithm of a class that the training part lacks would be minus infinity.
+    # The logarithm of a class that the training subset lacks would be minus infinity.
     return np.maximum(np.asarray(statistics.shares, dtype=np.float32), 1e-6)

@@ -165,10 +165,6 @@ class Regression(Head):
     def _targets(self, labels: Labels) -> npt.NDArray[np.float32]:
         return labels.astype(np.float32)[:, None]
 
-    def taught(self, outputs: Outputs, function: str, statistics: LabelStatistics) -> npt.NDArray[np.float32]:
-        del function, statistics
-        return outputs[:, :1]
-
     def term(self, name: str, function: str, statistics: LabelStatistics) -> Term:
         """Return the loss on standardised labels, while targets and outputs keep the label's unit."""
         import keras
@@ -214,7 +210,7 @@ class Regression(Head):
 
         return [keras.metrics.MeanAbsoluteError(name=f"{name}_mae")]
 
-    def _constant(self, labels: Labels) -> Outputs:
+    def _baseline_output(self, labels: Labels) -> Outputs:
         return np.array([[np.median(labels)]], dtype=np.float32)
 
     def values(self, outputs: Outputs) -> npt.NDArray[np.float64]:

@@ -9,7 +9,9 @@ import numpy as np
 from manyheads.heads.base import Head, Labels
 
 
-def skill_scores(heads: Mapping[str, Head], metrics: Mapping[str, float], baselines: Mapping[str, float]) -> dict[str, float]:
+def skill_scores(
+    heads: Mapping[str, Head], metrics: Mapping[str, float], baselines: Mapping[str, float]
+) -> dict[str, float]:
     """Return each head's gain over the trivial baseline: 0 is a constant answer, 1 is perfection.
 
     Args:
@@ -35,6 +37,6 @@ def baseline_metrics(
     """Return each head's figures for the best constant answer to the labels ``fitted_on``, judged on others."""
     figures = {}
     for name, head in heads.items():
-        constant = np.repeat(head.constant(fitted_on[name]), len(judged_on[name]), axis=0)
+        constant = np.repeat(head.baseline_output(fitted_on[name]), len(judged_on[name]), axis=0)
         figures[name] = head.measure(judged_on[name], constant)
     return figures

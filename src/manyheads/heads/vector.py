@@ -130,10 +130,6 @@ class Vector(Head):
     def _targets(self, labels: Labels) -> npt.NDArray[np.float32]:
         return np.asarray(labels, dtype=np.float32)
 
-    def taught(self, outputs: Outputs, function: str, statistics: LabelStatistics) -> npt.NDArray[np.float32]:
-        del function, statistics
-        return outputs
-
     def term(self, name: str, function: str, statistics: LabelStatistics) -> Term:
         """Return the loss on standardised labels, while targets and outputs keep the label's unit."""
         import keras
@@ -156,7 +152,7 @@ class Vector(Head):
 
         return [keras.metrics.MeanAbsoluteError(name=f"{name}_mae")]
 
-    def _constant(self, labels: Labels) -> Outputs:
+    def _baseline_output(self, labels: Labels) -> Outputs:
         return np.median(labels, axis=0, keepdims=True).astype(np.float32)
 
     def values(self, outputs: Outputs) -> npt.NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """Kinds of inputs: images, texts, numbers; one file for each. Nothing else knows how an input is read or packed.
 
-An input's fields are its configuration, ``pack.<name>`` in ``conf/pack/*.yaml``. Keras is imported only by the methods
+An input's fields are its configuration, ``pack.<name>`` in ``conf/inputs/*.yaml``. Keras is imported only by the methods
 that build.
 """
 

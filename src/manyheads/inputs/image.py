@@ -19,17 +19,17 @@ class ImageInput(Input):
     """A JPEG image, decoded to a square of RGB pixels.
 
     Attributes:
-        side: Height and width in pixels.
+        image_size: Height and width in pixels.
         duplicate_correlation: Two images are the same photograph from this correlation of 16 x 16 greyscale on.
     """
 
     kind: Literal["image"] = "image"
-    side: int = Field(ge=16, le=1024)
+    image_size: int = Field(ge=16, le=1024)
     duplicate_correlation: float = Field(gt=0, le=1)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (self.side, self.side, 3)
+        return (self.image_size, self.image_size, 3)
 
     @property
     def dtype(self) -> str:
@@ -38,12 +38,12 @@ class ImageInput(Input):
     @property
     def words(self) -> str:
         return (
-            f"images of {self.side} x {self.side} pixels, uint8; two are the same photograph from a correlation of "
+            f"images of {self.image_size} x {self.image_size} pixels, uint8; two are the same photograph from a correlation of "
             f"{self.duplicate_correlation:g} of 16 x 16 greyscale on, also mirrored"
         )
 
     def encode(self, data: bytes) -> Encoded:
-        return Encoded(*jpeg.decode(data, self.side))
+        return Encoded(*jpeg.decode(data, self.image_size))
 
     def fingerprint(self, values: Array) -> npt.NDArray[np.uint8]:
         return jpeg.fingerprint(values)

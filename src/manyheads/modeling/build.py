@@ -4,6 +4,7 @@ Targets, losses, weights and metrics all go by the heads' names, and so do outpu
 one. Outputs are in the label's own unit, images are plain uint8 and texts token ids, so that whoever loads a saved
 model needs little beside it.
 """
+
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
@@ -100,7 +101,7 @@ def compile_heads(
     statistics: Mapping[str, LabelStatistics],
     optimizer: keras.optimizers.Optimizer,
     weighting: Literal["fixed", "learned"] = "fixed",
-    averaging: float = 0.0,
+    ema_decay: float = 0.0,
     incomplete: Collection[str] = (),
     form: str = "training_step",
 ) -> MultiHeadModel:
@@ -114,7 +115,7 @@ def compile_heads(
         statistics: LabelStatistics of each head's labels.
         optimizer: Changes the weights of the layers, and the learned weights of the losses.
         weighting: See ``MultiHead``.
-        averaging: See ``MultiHead``.
+        ema_decay: See ``MultiHead``.
         incomplete: See ``MultiHead``.
         form: How the objective reaches Keras, one of ``objective.FORMS``; it is the same in all of them.
 
@@ -132,7 +133,7 @@ def compile_heads(
         weights,
         {name: head.training_metrics(name) for name, head in heads.items()},
         learned=weighting == "learned",
-        averaging=averaging,
+        ema_decay=ema_decay,
         incomplete=incomplete,
     )
     compiled.compile(optimizer=optimizer)

@@ -1,4 +1,5 @@
 """TODO manyheads.modeling.inference."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -13,7 +14,6 @@ from manyheads.runtime.hardware import Precision, fastest_precision
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
-
 
 
 PREDICTION_BATCH = 64

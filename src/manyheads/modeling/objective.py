@@ -30,8 +30,8 @@ class MultiHeadModel(keras.Model):  # type: ignore[misc]
 
     Its metrics are ``loss`` (the objective), ``<head>_loss`` (the term, not weighted) and those that follow each head.
 
-    With ``averaging`` it also keeps an exponential moving average of its weights, normalisation's statistics among
-    them (Polyak and Juditsky, 1992). Its share of the past grows from 1/10 to ``averaging`` as training goes on.
+    With ``ema_decay`` it also keeps an exponential moving average of its weights, normalisation's statistics among
+    them (Polyak and Juditsky, 1992). Its share of the past grows from 1/10 to ``ema_decay`` as training goes on.
 
     Attributes:
         log_variances: The trained scalar of each head, float32; empty if the weights are fixed.
@@ -46,7 +46,7 @@ class MultiHeadModel(keras.Model):  # type: ignore[misc]
         followed: Mapping[str, list[keras.metrics.Metric]],
         *,
         learned: bool,
-        averaging: float,
+        ema_decay: float,
         incomplete: Collection[str] = (),
     ) -> None:
         """Put an objective on a network, whose layers are shared.
@@ -57,7 +57,7 @@ class MultiHeadModel(keras.Model):  # type: ignore[misc]
             weights: Weight of each term, or its start; greater than 0 if they are learned.
             followed: Metrics of each head's targets and outputs, with names of their own.
             learned: Whether the weights are learned.
-            averaging: How much of the average each step keeps, from 0 (no averaging) to below 1.
+            ema_decay: How much of the average each step keeps, from 0 (no averaging) to below 1.
             incomplete: Heads some of whose labels are missing: their terms are means over the others.
         """
         super().__init__(inputs=network.inputs, outputs=network.output, name=network.name)
@@ -76,16 +76,16 @@ class MultiHeadModel(keras.Model):  # type: ignore[misc]
         }
         self.loss_trackers = {name: keras.metrics.Mean(name=f"{name}_loss") for name in terms}
         self.followed = dict(followed)
-        self.averaging = averaging
+        self.ema_decay = ema_decay
         # Not Keras's variables: they are no part of the model, and are neither trained nor counted.
-        self.averages = [tf.Variable(weight) for weight in self.weights] if averaging else []
+        self.averages = [tf.Variable(weight) for weight in self.weights] if ema_decay else []
 
     def train_step(self, data: Any) -> Any:
         """Take a step, and the averages along; see ``keras.Model.train_step``."""
         logs = super().train_step(data)
         if self.averages:
             step = tf.cast(self.optimizer.iterations.value, tf.float32)
-            kept = tf.minimum(self.averaging, (1 + step) / (10 + step))
+            kept = tf.minimum(self.ema_decay, (1 + step) / (10 + step))
             for average, weight in zip(self.averages, self.weights, strict=True):
                 average.assign_add((1 - kept) * (tf.cast(weight.value, average.dtype) - average))
         return logs

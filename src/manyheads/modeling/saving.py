@@ -1,4 +1,5 @@
 """TODO manyheads.modeling.saving."""
+
 from __future__ import annotations
 
 import hashlib
@@ -20,7 +21,6 @@ from manyheads.runtime.hardware import Precision
 
 if TYPE_CHECKING:
     import keras
-
 
 
 class ModelCard(BaseModel):

@@ -1,4 +1,5 @@
 """TODO manyheads.preprocessing.splitting."""
+
 from __future__ import annotations
 
 import csv
@@ -16,7 +17,7 @@ from manyheads.config.schema import SplitConfig
 from manyheads.errors import DataError, IntegrityError
 from manyheads.heads import Head
 
-PARTS = ("train", "validation", "test")
+SUBSETS = ("train", "validation", "test")
 
 
 EXCLUDED = "excluded"
@@ -38,9 +39,9 @@ Heads = Mapping[str, Head]
 
 
 class Assignment(NamedTuple):
-    """The part of each sample, shape (n,), and the rule that left it out, ``""`` for samples in a part."""
+    """The subset of each sample, shape (n,), and the rule that left it out, ``""`` for samples in a subset."""
 
-    part: Names
+    subset: Names
     rule: Names
 
 
@@ -53,28 +54,28 @@ def clean(samples: pd.DataFrame, heads: Heads, split: SplitConfig, seed: int) ->
     Args:
         samples: Samples with ``path``, ``group`` and a label column for each head.
         heads: The heads, by name.
-        split: The shares of the parts.
+        split: The shares of the subsets.
         seed: Seed of the draw.
 
     Raises:
         DataError: There are too few groups for the shares.
     """
     conflicting = conflicts(samples, heads)
-    part = np.full(len(samples), EXCLUDED, dtype=object)
+    subset = np.full(len(samples), EXCLUDED, dtype=object)
     shares = {"train": split.train, "validation": split.validation, "test": split.test}
-    part[~conflicting] = assign_groups(samples[~conflicting], heads, shares, seed)
-    return Assignment(part.astype(str), np.where(conflicting, CONFLICTING_LABELS, ""))
+    subset[~conflicting] = assign_groups(samples[~conflicting], heads, shares, seed)
+    return Assignment(subset.astype(str), np.where(conflicting, CONFLICTING_LABELS, ""))
 
 
 def random(samples: pd.DataFrame, split: SplitConfig, seed: int) -> Assignment:
-    """Deal by image, as the random does: duplicates cross the parts and conflicting labels stay.
+    """Deal by image, as the random does: duplicates cross the subsets and conflicting labels stay.
 
     One permutation is cut twice, each cut rounded down: the first ``train + validation`` are the pool, its
-    first ``train / (train + validation)`` the training part. 0.49, 0.21 and 0.3 give the random's two 0.7.
+    first ``train / (train + validation)`` the training subset. 0.49, 0.21 and 0.3 give the random's two 0.7.
 
     Args:
         samples: Samples with ``path``.
-        split: The shares of the parts.
+        split: The shares of the subsets.
         seed: Seed of the permutation.
     """
     not_test = split.train + split.validation
@@ -82,46 +83,48 @@ def random(samples: pd.DataFrame, split: SplitConfig, seed: int) -> Assignment:
     train = int(pool * (split.train / not_test)) if not_test else 0
     by_path = samples["path"].to_numpy(dtype=str).argsort()
     order = by_path[np.random.default_rng(seed).permutation(len(samples))]
-    part = np.empty(len(samples), dtype=object)
-    part[order[:train]] = "train"
-    part[order[train:pool]] = "validation"
-    part[order[pool:]] = "test"
-    return Assignment(part.astype(str), np.full(len(samples), ""))
+    subset = np.empty(len(samples), dtype=object)
+    subset[order[:train]] = "train"
+    subset[order[train:pool]] = "validation"
+    subset[order[pool:]] = "test"
+    return Assignment(subset.astype(str), np.full(len(samples), ""))
 
 
-def from_lists(samples: pd.DataFrame, heads: Heads, lists: Mapping[str, set[str]], validation: float, seed: int) -> Assignment:
+def from_lists(
+    samples: pd.DataFrame, heads: Heads, lists: Mapping[str, set[str]], validation: float, seed: int
+) -> Assignment:
     """Deal as a published split says, by file name; what no list names is left out.
 
-    The lists are taken as they are: duplicates that they spread over parts or label differently stay. Without
+    The lists are taken as they are: duplicates that they spread over subsets or label differently stay. Without
     a validation list, a share of the train list is set aside by duplicate group, stratified over all heads.
 
     Args:
         samples: Samples with ``path``, ``group`` and a label column for each head.
         heads: The heads, by name.
-        lists: File names of each part.
+        lists: File names of each subset.
         validation: Share of the train list to set aside when there is no validation list.
         seed: Seed of that draw.
 
     Raises:
         DataError: No from_lists name is among the samples, or there are too few groups for the share.
     """
-    part_of = {name: part for part, names in lists.items() for name in names}
-    part = samples["path"].map(lambda path: part_of.get(_file_name(path), EXCLUDED)).to_numpy(dtype=object)
-    if (part == EXCLUDED).all():
+    part_of = {name: subset for subset, names in lists.items() for name in names}
+    subset = samples["path"].map(lambda path: part_of.get(_file_name(path), EXCLUDED)).to_numpy(dtype=object)
+    if (subset == EXCLUDED).all():
         raise DataError(
             f"split.files: none of the {len(part_of):,} from_lists names is in the data "
             f"(from_lists is {min(part_of)!r}, the data has {min(map(_file_name, samples['path']))!r}): "
             "give lists of this dataset's file names"
         )
-    pool = part == "train"
+    pool = subset == "train"
     if "validation" not in lists and pool.any():
         shares = {"train": 1 - validation, "validation": validation}
-        part[pool] = assign_groups(samples[pool], heads, shares, seed)
-    return Assignment(part.astype(str), np.where(part == EXCLUDED, NOT_LISTED, ""))
+        subset[pool] = assign_groups(samples[pool], heads, shares, seed)
+    return Assignment(subset.astype(str), np.where(subset == EXCLUDED, NOT_LISTED, ""))
 
 
 def without_reviewed(samples: pd.DataFrame, dealt: Assignment, reviewed: set[str]) -> Assignment:
-    """Leave out what a person has looked at and found to be wrong; the parts of all others stay.
+    """Leave out what a person has looked at and found to be wrong; the subsets of all others stay.
 
     Args:
         samples: Samples with ``path``.
@@ -129,7 +132,7 @@ def without_reviewed(samples: pd.DataFrame, dealt: Assignment, reviewed: set[str
         reviewed: File names.
     """
     out = samples["path"].map(_file_name).isin(reviewed).to_numpy()
-    return Assignment(np.where(out, EXCLUDED, dealt.part), np.where(out, REVIEWED, dealt.rule))
+    return Assignment(np.where(out, EXCLUDED, dealt.subset), np.where(out, REVIEWED, dealt.rule))
 
 
 def conflicts(samples: pd.DataFrame, heads: Heads) -> npt.NDArray[np.bool_]:
@@ -140,48 +143,48 @@ def conflicts(samples: pd.DataFrame, heads: Heads) -> npt.NDArray[np.bool_]:
 
 
 def assign_groups(samples: pd.DataFrame, heads: Heads, shares: Mapping[str, float], seed: int) -> Names:
-    """Deal whole duplicate groups to parts, stratified by their labels.
+    """Deal whole duplicate groups to subsets, stratified by their labels.
 
     Shares are of groups. A group whose labels conflict counts under those of its first path.
 
     Args:
         samples: Samples with ``path``, ``group`` and a label column for each head.
         heads: The heads, by name.
-        shares: Share of each part; they add up to 1.
+        shares: Share of each subset; they add up to 1.
         seed: Seed of the draw.
 
     Returns:
-        The part of each sample, shape (n,).
+        The subset of each sample, shape (n,).
 
     Raises:
-        DataError: A part would get no group.
+        DataError: A subset would get no group.
     """
     from sklearn.model_selection import train_test_split
 
     groups = samples.sort_values(["group", "path"]).drop_duplicates("group").set_index("group")
-    # The smallest part draws first, while rare strata are whole; the largest takes what is left.
-    *drawing, largest = sorted(shares, key=lambda part: shares[part])
-    sizes = {part: round(len(groups) * shares[part]) for part in drawing}
+    # The smallest subset draws first, while rare strata are whole; the largest takes what is left.
+    *drawing, largest = sorted(shares, key=lambda subset: shares[subset])
+    sizes = {subset: round(len(groups) * shares[subset]) for subset in drawing}
     sizes[largest] = len(groups) - sum(sizes.values())
-    for part, size in sizes.items():
+    for subset, size in sizes.items():
         if size < 1:
             raise DataError(
-                f"split.{part} gets none of {len(groups)} duplicate groups (share {shares[part]:g}): "
+                f"split.{subset} gets none of {len(groups)} duplicate groups (share {shares[subset]:g}): "
                 "raise its share or add samples"
             )
     stratum = strata(groups, heads, needed=math.ceil(1 / min(shares.values())))
     part_of = pd.Series(largest, index=groups.index)
     rest = groups.index.to_numpy()
-    for part in drawing:
-        rest, drawn = train_test_split(rest, test_size=sizes[part], stratify=stratum[rest], random_state=seed)
-        part_of[drawn] = part
+    for subset in drawing:
+        rest, drawn = train_test_split(rest, test_size=sizes[subset], stratify=stratum[rest], random_state=seed)
+        part_of[drawn] = subset
     return samples["group"].map(part_of).to_numpy(dtype=str)
 
 
 def strata(groups: pd.DataFrame, heads: Heads, needed: int) -> pd.Series[int]:
     """Return the stratum of each group: the combination of all heads' strata, made coarser where it is rare.
 
-    Combinations with fewer than ``needed`` groups cannot reach every part. Those are pooled over the bins of
+    Combinations with fewer than ``needed`` groups cannot reach every subset. Those are pooled over the bins of
     the regression heads, what is still rare over the classification with the fewest classes, and so on: where
     classes are many, and therefore rare, they are kept apart longest. What stays rare is one rest, or joins
     the largest stratum if the rest is itself too small.
@@ -211,40 +214,40 @@ def strata(groups: pd.DataFrame, heads: Heads, needed: int) -> pd.Series[int]:
 
 
 def read_lists(root: Path, paths: Mapping[Any, str]) -> dict[str, set[str]]:
-    """Read the file names of each part.
+    """Read the file names of each subset.
 
     Args:
         root: The folder that relative paths start from.
-        paths: A file of names for each part: ``split.files``.
+        paths: A file of names for each subset: ``split.files``.
 
     Raises:
-        DataError: A file is missing, unreadable or names nothing, or a name stands in two parts.
+        DataError: A file is missing, unreadable or names nothing, or a name stands in two subsets.
     """
-    lists = {part: read_list(root / path, part) for part, path in paths.items()}
+    lists = {subset: read_list(root / path, subset) for subset, path in paths.items()}
     part_of: dict[str, str] = {}
-    for part, names in lists.items():
+    for subset, names in lists.items():
         if twice := sorted(names & part_of.keys()):
             first, other = twice[0], part_of[twice[0]]
             raise DataError(
-                f"split.files: {len(twice)} names stand in two parts, the first is {first!r} in "
-                f"{paths[other]} ({other}) and {paths[part]} ({part}): keep each in one"
+                f"split.files: {len(twice)} names stand in two subsets, the first is {first!r} in "
+                f"{paths[other]} ({other}) and {paths[subset]} ({subset}): keep each in one"
             )
-        part_of |= dict.fromkeys(names, part)
+        part_of |= dict.fromkeys(names, subset)
     return lists
 
 
-def read_list(path: Path, part: str) -> set[str]:
-    """Read the file names that a list gives for one part.
+def read_list(path: Path, subset: str) -> set[str]:
+    """Read the file names that a list gives for one subset.
 
     Args:
-        path: A CSV with a column ``file`` or ``path``, of which only the rows of this part count if it has a
-            column ``part``; or a text file with a name a line. Folders in front of names are dropped.
-        part: The part whose names are wanted.
+        path: A CSV with a column ``file`` or ``path``, of which only the rows of this subset count if it has a
+            column ``subset``; or a text file with a name a line. Folders in front of names are dropped.
+        subset: The subset whose names are wanted.
 
     Raises:
-        DataError: The file is missing, unreadable or names nothing for this part.
+        DataError: The file is missing, unreadable or names nothing for this subset.
     """
-    key = f"split.files.{part}"
+    key = f"split.files.{subset}"
     try:
         text = path.read_text(encoding="utf-8-sig")
         reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
@@ -252,7 +255,7 @@ def read_list(path: Path, part: str) -> set[str]:
         reader.fieldnames = header
         column = next((name for name in ("file", "path") if name in header), None)
         if column:
-            names = [row[column] or "" for row in reader if row.get("part", part) == part]
+            names = [row[column] or "" for row in reader if row.get("subset", subset) == subset]
         elif header and path.suffix.lower() == ".csv":
             raise DataError(f"{key}: {path} has no column 'file' or 'path' ({', '.join(header)[:80]}): name one so")
         else:
@@ -263,14 +266,14 @@ def read_list(path: Path, part: str) -> set[str]:
         raise DataError(f"{key}: {path} cannot be read as UTF-8 text ({error}): give a CSV or a name a line") from None
     found = {_file_name(name.strip()) for name in names} - {""}
     if not found:
-        raise DataError(f"{key}: {path} names no {part} samples: give a CSV or a text file with a name a line")
+        raise DataError(f"{key}: {path} names no {subset} samples: give a CSV or a text file with a name a line")
     return found
 
 
 def missing_names(samples: pd.DataFrame, lists: Mapping[str, set[str]]) -> dict[str, list[str]]:
-    """Return for each part the from_lists file names that no sample has, sorted."""
+    """Return for each subset the from_lists file names that no sample has, sorted."""
     known = set(map(_file_name, samples["path"]))
-    return {part: sorted(names - known) for part, names in lists.items()}
+    return {subset: sorted(names - known) for subset, names in lists.items()}
 
 
 def _file_name(path: str) -> str:
@@ -278,44 +281,44 @@ def _file_name(path: str) -> str:
 
 
 def check_rows(samples: pd.DataFrame, splits: pd.DataFrame) -> None:
-    """Check that every sample has one part, or is left out by a named rule.
+    """Check that every sample has one subset, or is left out by a named rule.
 
     Raises:
         IntegrityError: Rows in are not rows out plus rows left out.
     """
-    in_a_part = splits["part"].isin(PARTS) & (splits["rule"] == "")
-    left_out = (splits["part"] == EXCLUDED) & (splits["rule"] != "")
-    n_in_parts, n_left_out = int(in_a_part.sum()), int(left_out.sum())
-    if list(samples["path"]) != list(splits["path"]) or n_in_parts + n_left_out != len(samples):
+    in_a_subset = splits["subset"].isin(SUBSETS) & (splits["rule"] == "")
+    left_out = (splits["subset"] == EXCLUDED) & (splits["rule"] != "")
+    n_in_subsets, n_left_out = int(in_a_subset.sum()), int(left_out.sum())
+    if list(samples["path"]) != list(splits["path"]) or n_in_subsets + n_left_out != len(samples):
         raise IntegrityError(
-            f"split: {len(samples)} samples in, but {n_in_parts} in parts and {n_left_out} left out by a rule"
+            f"split: {len(samples)} samples in, but {n_in_subsets} in subsets and {n_left_out} left out by a rule"
         )
 
 
 def check_duplicates(splits: pd.DataFrame) -> None:
-    """Check that no image content and no duplicate group stands in two parts.
+    """Check that no image content and no duplicate group stands in two subsets.
 
     Raises:
         IntegrityError: One does, so that the samples' groups do not hold their identical images together.
     """
-    in_parts = splits[splits["part"].isin(PARTS)]
+    in_subsets = splits[splits["subset"].isin(SUBSETS)]
     for column in ("sha256", "group"):
-        parts = in_parts.groupby(column)["part"].nunique()
-        if crossing := list(parts.index[parts > 1]):
+        subsets = in_subsets.groupby(column)["subset"].nunique()
+        if crossing := list(subsets.index[subsets > 1]):
             raise IntegrityError(
-                f"{len(crossing)} values of {column} stand in two parts, the first is {crossing[0]}: "
+                f"{len(crossing)} values of {column} stand in two subsets, the first is {crossing[0]}: "
                 "make the samples anew with `python -m manyheads pack` or `dvc repro pack`"
             )
 
 
-def check_parts(samples: pd.DataFrame, heads: Heads, part: Names) -> list[str]:
-    """Check that each part has samples, and see whether each has all classes.
+def check_subsets(samples: pd.DataFrame, heads: Heads, subset: Names) -> list[str]:
+    """Check that each subset has samples, and see whether each has all classes.
 
     Returns:
-        A message for each class of a head that a part lacks.
+        A message for each class of a head that a subset lacks.
 
     Raises:
-        DataError: A part is empty.
+        DataError: A subset is empty.
     """
     classes = [
         (head_name, label, class_name)
@@ -323,18 +326,18 @@ def check_parts(samples: pd.DataFrame, heads: Heads, part: Names) -> list[str]:
         for label, class_name in enumerate(head.class_names)
     ]
     messages = []
-    for name in PARTS:
-        if not (part == name).any():
+    for name in SUBSETS:
+        if not (subset == name).any():
             raise DataError(
-                f"split: the {name} part is empty: raise split.{name}, add samples, or mend its list of names"
+                f"split: the {name} subset is empty: raise split.{name}, add samples, or mend its list of names"
             )
         for head_name, label, class_name in classes:
             labelled = heads[head_name].labels_of(head_name, samples) == label
-            if not (labelled & (part == name)).any():
-                dealt = (labelled & (part != EXCLUDED)).sum()
+            if not (labelled & (subset == name)).any():
+                dealt = (labelled & (subset != EXCLUDED)).sum()
                 messages.append(
-                    f"data.heads.{head_name}: class {class_name!r} has 0 samples in the {name} part and "
-                    f"{dealt} in all parts: add samples of it, raise split.{name}, choose another seed, or "
+                    f"data.heads.{head_name}: class {class_name!r} has 0 samples in the {name} subset and "
+                    f"{dealt} in all subsets: add samples of it, raise split.{name}, choose another seed, or "
                     "drop the class"
                 )
     return messages

@@ -1,4 +1,5 @@
 """A comparison as people read it: a page that needs no network, a CSV, and a table on the terminal."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

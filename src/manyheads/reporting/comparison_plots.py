@@ -1,4 +1,5 @@
 """TODO manyheads.reporting.comparison_plots."""
+
 from __future__ import annotations
 
 import html

@@ -1,4 +1,5 @@
 """TODO manyheads.reporting.comparison_words."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,4 +1,5 @@
 """TODO manyheads.reporting.contents."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,5 @@
 """TODO manyheads.reporting.examples."""
+
 from __future__ import annotations
 
 import base64

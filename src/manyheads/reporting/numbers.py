@@ -1,4 +1,5 @@
 """TODO manyheads.reporting.numbers."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

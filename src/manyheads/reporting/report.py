@@ -3,6 +3,7 @@
 All figures come from ``reports/evaluation.json`` and the tables that the stages wrote, so the page, MLflow and DVC
 cannot disagree.
 """
+
 from __future__ import annotations
 
 import itertools

@@ -1,4 +1,5 @@
 """TODO manyheads.reporting.report_plots."""
+
 from __future__ import annotations
 
 import itertools
@@ -264,7 +265,7 @@ def _reliability(name: str, calibration: Mapping[str, Any]) -> Plot:
     drawn = _plot(
         figure,
         f"{name}: what a confidence is worth, in 15 bins of equal mass. Expected calibration error {eces['before']}, "
-        f"with the temperature that fits the validation part best, {calibration['temperature']:.2f}, {eces['after']}.",
+        f"with the temperature that fits the validation subset best, {calibration['temperature']:.2f}, {eces['after']}.",
         f"Reliability of {name}: calibration error {eces['before']} before and {eces['after']} after scaling",
     )
     return drawn._replace(plot=_with_legend(figure))

@@ -1,4 +1,5 @@
 """TODO manyheads.runtime.tensorflow."""
+
 from __future__ import annotations
 
 import os
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING
 from manyheads.errors import MachineError
 
 if TYPE_CHECKING:
-
     pass
 
 

@@ -1,10 +1,11 @@
 """Audit: which labels look wrong? Every training sample is judged by a model that has not seen it.
 
-Reads the packed images and the split's train and validation parts, never the test part. Writes
+Reads the packed images and the split's train and validation subsets, never the test subset. Writes
 ``reports/label_issues.csv``: for each head, the samples whose label a model that was trained without them contradicts
 most. Nothing is removed by it. Who has looked at the pictures and is sure puts paths into a list and names it as
 ``split.files.reviewed``.
 """
+
 from __future__ import annotations
 
 import logging
@@ -36,7 +37,7 @@ LISTED = 200
 """Samples that are listed for each head."""
 
 
-COLUMNS = ["head", "rank", "path", "part", "label", "predicted", "disagreement"]
+COLUMNS = ["head", "rank", "path", "subset", "label", "predicted", "disagreement"]
 
 
 def run(config: Config, inputs: Paths, outputs: Paths) -> None:
@@ -64,9 +65,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
         of_validation.append(predictor(validation.inputs, validation.rows))
     order = np.concatenate([np.flatnonzero(held_out) for held_out in fold_masks(folds)])
     tables = [
-        ranked(
-            config, take(train, order), {name: np.concatenate(parts) for name, parts in collected.items()}, "train"
-        ),
+        ranked(config, take(train, order), {name: np.concatenate(parts) for name, parts in collected.items()}, "train"),
         ranked(
             config,
             validation,

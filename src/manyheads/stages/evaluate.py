@@ -1,7 +1,7 @@
-"""Evaluate: the only reader of the test part, every sample of it.
+"""Evaluate: the only reader of the test subset, every sample of it.
 
-Reads ``models/``, the packed images, the test part, the validation part (temperatures are fitted on it) and the train
-part's labels (for the trivial baselines). Writes ``reports/metrics.json``, ``reports/evaluation.json`` with intervals
+Reads ``models/``, the packed images, the test subset, the validation subset (temperatures are fitted on it) and the train
+subset's labels (for the trivial baselines). Writes ``reports/metrics.json``, ``reports/evaluation.json`` with intervals
 and groups, ``reports/predictions.csv``, a report for each head as text and JSON, and figures; all of it also goes into
 the MLflow run of the training.
 """
@@ -33,11 +33,11 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: Config, inputs: Paths, outputs: Paths) -> None:
-    """Judge the trained model on the test part."""
+    """Judge the trained model on the test subset."""
     tensorflow.require_tensorflow()
     saved = saving.load(inputs.model, config.extensions)
     heads = config.data.heads
-    if saved.card.heads != heads or saved.card.inputs != config.pack:
+    if saved.card.heads != heads or saved.card.inputs != config.inputs:
         raise IntegrityError(f"{inputs.model} was trained with other heads or inputs: run `dvc repro train`")
     test, validation = load_subset(config, inputs, "test"), load_subset(config, inputs, "validation")
     predictor = saved.predictor()
@@ -83,11 +83,11 @@ def _refuse_what_is_not_finite(predicted: Mapping[str, Outputs], inputs: Paths) 
         raise IntegrityError(f"{inputs.model} gives values that are not finite: train it anew")
 
 
-def prediction_table(heads: Mapping[str, Head], part: Subset, outputs: Mapping[str, Outputs]) -> pd.DataFrame:
+def prediction_table(heads: Mapping[str, Head], subset: Subset, outputs: Mapping[str, Outputs]) -> pd.DataFrame:
     """Return one row a sample: ``path``, ``group``, and each head's label (``<head>_label``) and prediction columns."""
-    columns: dict[str, Any] = {"path": part.paths, "group": part.groups}
+    columns: dict[str, Any] = {"path": subset.paths, "group": subset.groups}
     for name, head in heads.items():
-        columns |= head.written(name, part.labels[name]) | head.columns(name, outputs[name])
+        columns |= head.written(name, subset.labels[name]) | head.columns(name, outputs[name])
     return pd.DataFrame(columns)
 
 

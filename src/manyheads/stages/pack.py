@@ -50,7 +50,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
         began = time.monotonic()
         by_input: dict[str, list[decoding.Packed]] = {}
         refusals: dict[int, decoding.Refused] = {}
-        for name, kind in config.pack.items():
+        for name, kind in config.inputs.items():
             members = (
                 (path, data if isinstance(data, OSError) else data[name])
                 for path, data in dataset.contents(source, [name])
@@ -63,7 +63,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
         refused = [refusals[row] for row in sorted(refusals)]
         check_share(paths, refused, config.data.max_reject_fraction)
         accepted = together(by_input, refusals)
-        duplicates = group_duplicates([sample.sha256 for sample in accepted], *_photographs(config.pack, accepted))
+        duplicates = group_duplicates([sample.sha256 for sample in accepted], *_photographs(config.inputs, accepted))
         samples = sample_table(manifest, accepted, duplicates)
         if len(samples) + len(refused) != len(manifest):
             raise IntegrityError(
@@ -79,7 +79,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     logger.info(
         "packed %d samples, %s (%.0f a second), converted: %s; rejected: %s",
         len(samples),
-        ", ".join(f"{name} {' x '.join(map(str, kind.shape))}" for name, kind in config.pack.items()),
+        ", ".join(f"{name} {' x '.join(map(str, kind.shape))}" for name, kind in config.inputs.items()),
         len(manifest) / seconds,
         _listed(converted),
         _listed(Counter(row.code for row in refused)),

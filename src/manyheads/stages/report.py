@@ -64,7 +64,7 @@ def gather(config: Config, inputs: Paths) -> Contents:
     """Return everything that the page shows.
 
     Raises:
-        IntegrityError: A file is missing or damaged, or the predictions are not those of the test part.
+        IntegrityError: A file is missing or damaged, or the predictions are not those of the test subset.
     """
     heads = config.data.heads
     samples, splits = read_samples(inputs.samples, heads), read_splits(inputs.splits)
@@ -107,7 +107,7 @@ def _pictures(
     config: Config, inputs: Paths, samples: pd.DataFrame
 ) -> Callable[[Sequence[str]], npt.NDArray[np.uint8]] | None:
     """Return what looks up samples' images by their paths, or None if no input is an image."""
-    pictured = [(name, kind) for name, kind in config.pack.items() if isinstance(kind, ImageInput)]
+    pictured = [(name, kind) for name, kind in config.inputs.items() if isinstance(kind, ImageInput)]
     if not pictured:
         return None
     images = open_packed(inputs.packed(pictured[0][0]), pictured[0][1])
@@ -117,12 +117,12 @@ def _pictures(
 
 def _predictions(inputs: Paths, splits: pd.DataFrame, heads: Mapping[str, Head]) -> pd.DataFrame:
     table = read_predictions(inputs.predictions, heads)
-    expected, found = set(splits.loc[splits["part"] == "test", "path"]), Counter(table["path"])
+    expected, found = set(splits.loc[splits["subset"] == "test", "path"]), Counter(table["path"])
     missing, added = expected - set(found), set(found) - expected
     twice = [path for path, times in found.items() if times > 1]
     if missing or added or twice:
         raise IntegrityError(
-            f"{inputs.predictions} is not of the test part of {inputs.splits}: {len(missing)} samples are missing, "
+            f"{inputs.predictions} is not of the test subset of {inputs.splits}: {len(missing)} samples are missing, "
             f"{len(added)} are not of it, {len(twice)} stand there twice: run `dvc repro evaluate`"
         )
     return table
@@ -149,7 +149,7 @@ def _json(inputs: Paths, name: str) -> Any:
 
 def _counts(samples: pd.DataFrame, rejected: pd.DataFrame, split: Mapping[str, Any]) -> dict[str, str]:
     sizes = samples.groupby("group").size()
-    parts = ", ".join(f"{part} {split['samples'][part]:,}" for part in ("train", "validation", "test"))
+    subsets = ", ".join(f"{subset} {split['samples'][subset]:,}" for subset in ("train", "validation", "test"))
     rules = ", ".join(f"{rule} {n:,}" for rule, n in split["excluded"].items()) or "none"
     return {
         "accepted": f"{len(samples):,}",
@@ -159,7 +159,7 @@ def _counts(samples: pd.DataFrame, rejected: pd.DataFrame, split: Mapping[str, A
         "of them with labels that contradict each other": f"{split['conflicting']['groups']:,} "
         f"({split['conflicting']['samples']:,} samples)",
         "left out of the split, by rule": rules,
-        "parts": parts,
+        "subsets": subsets,
         "duplicates of test samples in train or validation": f"{split['leaked']['group']:,}",
     }
 

@@ -2,10 +2,11 @@
 
 Reads the packed samples and, with ``split.method: from_lists``, files of names. Writes ``data/splits.csv``, a row
 for each sample, and ``reports/split.json``, the counts. The table is fit to be published: paths, hashes and
-parts, no images. What a model is selected on and tested on is thereby fixed in a file that people can check.
+subsets, no images. What a model is selected on and tested on is thereby fixed in a file that people can check.
 
-The parts depend on the samples, the shares and the seed alone: whatever is drawn is drawn from a sorted list.
+The subsets depend on the samples, the shares and the seed alone: whatever is drawn is drawn from a sorted list.
 """
+
 from __future__ import annotations
 
 import json
@@ -21,12 +22,12 @@ from manyheads.errors import DataError
 from manyheads.paths import Paths
 from manyheads.preprocessing.splitting import (
     EXCLUDED,
-    PARTS,
     REVIEWED,
+    SUBSETS,
     Heads,
     check_duplicates,
-    check_parts,
     check_rows,
+    check_subsets,
     clean,
     conflicts,
     from_lists,
@@ -42,11 +43,11 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: Config, inputs: Paths, outputs: Paths) -> None:
-    """Deal the samples and write the parts and their counts.
+    """Deal the samples and write the subsets and their counts.
 
     Raises:
-        DataError: A part or a class in it is empty, or a file of names cannot be used.
-        IntegrityError: The samples are damaged, or a duplicate stands in two parts of a clean split.
+        DataError: A subset or a class in it is empty, or a file of names cannot be used.
+        IntegrityError: The samples are damaged, or a duplicate stands in two subsets of a clean split.
     """
     heads = config.data.heads
     samples = tables.read_samples(inputs.samples, heads).sort_values("path", ignore_index=True)
@@ -56,19 +57,21 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     elif config.split.method == "random":
         dealt = random(samples, config.split, config.split.seed)
     else:
-        lists = read_lists(inputs.root, {part: path for part, path in config.split.files.items() if part != REVIEWED})
+        lists = read_lists(
+            inputs.root, {subset: path for subset, path in config.split.files.items() if subset != REVIEWED}
+        )
         missing = missing_names(samples, lists)
         dealt = from_lists(samples, heads, lists, config.split.validation, config.split.seed)
     if REVIEWED in config.split.files:
         reviewed = read_list(inputs.root / config.split.files[REVIEWED], REVIEWED)
         missing |= missing_names(samples, {REVIEWED: reviewed})
         dealt = without_reviewed(samples, dealt, reviewed)
-    splits = samples[["path", "sha256", "group"]].assign(part=dealt.part, rule=dealt.rule)
+    splits = samples[["path", "sha256", "group"]].assign(subset=dealt.subset, rule=dealt.rule)
 
     check_rows(samples, splits)
     if config.split.method == "clean":
         check_duplicates(splits)
-    empty_classes = check_parts(samples, heads, dealt.part)
+    empty_classes = check_subsets(samples, heads, dealt.subset)
     if empty_classes and config.split.method != "listed":
         raise DataError(empty_classes[0])
     for message in empty_classes:
@@ -84,36 +87,36 @@ def count(
     samples: pd.DataFrame, heads: Heads, splits: pd.DataFrame, missing: Mapping[str, list[str]]
 ) -> dict[str, Any]:
     """Return the counts that the report shows, as plain numbers in nested dictionaries."""
-    parts = {name: samples[splits["part"] == name] for name in (*PARTS, EXCLUDED)}
-    seen = pd.concat([parts["train"], parts["validation"]])
+    subsets = {name: samples[splits["subset"] == name] for name in (*SUBSETS, EXCLUDED)}
+    seen = pd.concat([subsets["train"], subsets["validation"]])
     conflicting = samples[conflicts(samples, heads)]
     return {
-        "samples": {"all": len(samples), **{name: len(rows) for name, rows in parts.items()}},
+        "samples": {"all": len(samples), **{name: len(rows) for name, rows in subsets.items()}},
         "excluded": {rule: int((splits["rule"] == rule).sum()) for rule in sorted(set(splits["rule"]) - {""})},
         "groups": {
             "all": samples["group"].nunique(),
-            **{name: rows["group"].nunique() for name, rows in parts.items()},
+            **{name: rows["group"].nunique() for name, rows in subsets.items()},
         },
         "conflicting": {"groups": conflicting["group"].nunique(), "samples": len(conflicting)},
-        "leaked": {column: int(parts["test"][column].isin(seen[column]).sum()) for column in ("sha256", "group")},
+        "leaked": {column: int(subsets["test"][column].isin(seen[column]).sum()) for column in ("sha256", "group")},
         "missing": {name: len(names) for name, names in missing.items()},
         "labels": {
             name: {
-                head_name: head.describe(head.labels_of(head_name, parts[name])) for head_name, head in heads.items()
+                head_name: head.describe(head.labels_of(head_name, subsets[name])) for head_name, head in heads.items()
             }
-            for name in PARTS
+            for name in SUBSETS
         },
     }
 
 
 def _log(counts: dict[str, Any], missing: Mapping[str, list[str]]) -> None:
-    for part in PARTS:
-        logger.info("%s: %d samples in %d groups", part, counts["samples"][part], counts["groups"][part])
+    for subset in SUBSETS:
+        logger.info("%s: %d samples in %d groups", subset, counts["samples"][subset], counts["groups"][subset])
     for rule, excluded in counts["excluded"].items():
         logger.info("excluded: %d samples by rule %s", excluded, rule)
-    for part, names in missing.items():
+    for subset, names in missing.items():
         if names:
-            logger.warning("%d names of the %s list are not in the data: %s", len(names), part, ", ".join(names[:3]))
+            logger.warning("%d names of the %s list are not in the data: %s", len(names), subset, ", ".join(names[:3]))
     if counts["leaked"]["group"]:
         logger.warning(
             "%d test samples have a duplicate in train or validation, %d of them byte for byte",

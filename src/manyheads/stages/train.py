@@ -1,6 +1,6 @@
-"""Train: fit the model to the training part and keep its best epoch.
+"""Train: fit the model to the training subset and keep its best epoch.
 
-Reads the packed images and the split's train and validation parts, never the test part. Writes ``models/`` (the model
+Reads the packed images and the split's train and validation subsets, never the test subset. Writes ``models/`` (the model
 for inference, its card and the id of its MLflow run) and ``reports/history.csv``. One MLflow run for each training
 that is executed; evaluate writes into the same one.
 """

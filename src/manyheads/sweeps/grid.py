@@ -104,14 +104,14 @@ def run(context: Any, settings: Any, overrides: Sequence[str], typed: Sequence[s
         require_settings_as_locked(point.config, root)
     with ExitStack() as at_the_end, sweep_lock(root), _recorded(points, root, typed) as group:
         identities = {group.plan(point.config, point.name, point.overrides): point for point in points}
-        group.bury()
+        group.mark_dead_trials_killed()
         _say_what_is_known(group, identities)
         try:
             _train(context, settings, group, identities)
         finally:
-            group.bury()
+            group.mark_dead_trials_killed()
             for digest, point in identities.items():
-                group.record_again(point.config, digest)
+                group.record_in_mlflow_again(point.config, digest)
             at_the_end.callback(group.show, group.answer(identities, command_of(typed)))
         _refuse_unfinished([group.read(digest) for digest in identities])
 
@@ -150,13 +150,13 @@ def _train(context: Any, settings: Any, group: TrialStore, identities: Mapping[s
                 launch = Launch(group, tuple(identities), len(batch), time.time(), os.getpid(), environment)
                 launcher = Plugins.instance().instantiate_launcher(
                     hydra_context=context,
-                    task_function=functools.partial(train_point, launch=launch),
+                    task_function=functools.partial(train_trial, launch=launch),
                     config=settings,
                 )
                 launcher.launch([list(unfinished[key].overrides) for key in batch], initial_job_idx=0)
         except Exception as error:
             # A launcher gives up when a process of its dies, also on points that had nothing to do with it.
-            group.bury()
+            group.mark_dead_trials_killed()
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             if not any(group.read(key).attempts for key in unfinished):
                 raise MachineError(f"the launcher started no point ({reason}): see hydra/launcher") from error
@@ -184,7 +184,7 @@ def _is_to_be_tried_again(group: TrialStore, identity: str) -> bool:
     return record.status in ("PLANNED", "KILLED", "RUNNING")
 
 
-def train_point(values: Any, launch: Launch) -> None:
+def train_trial(values: Any, launch: Launch) -> None:
     """Train one point, wherever a launcher runs it. Nothing is raised: how it ended is in its folder."""
     signals.raise_if_interrupted()
     for name, value in launch.environment.items():
@@ -276,7 +276,7 @@ def _refuse_unfinished(records: Sequence[TrialState]) -> None:
         )
 
 
-def cores_per_point(launcher: Mapping[str, Any], points: int, cores: int) -> int | None:
+def cores_per_trial(launcher: Mapping[str, Any], points: int, cores: int) -> int | None:
     """Return how many cores each point gets, or None where it has the machine to itself.
 
     Args:
@@ -303,7 +303,7 @@ def _threads(launcher: Mapping[str, Any], points: int) -> Iterator[dict[str, str
     Yields:
         What such a process is to have in its environment.
     """
-    cores = cores_per_point(launcher, points, available_cores())
+    cores = cores_per_trial(launcher, points, available_cores())
     ours = [name for name in THREADS if cores and name not in os.environ]
     os.environ.update({name: str(cores) for name in ours})
     try:

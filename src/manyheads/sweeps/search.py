@@ -3,6 +3,7 @@
 Any number of processes work on a search: what they decide together they decide under one lock, from what is on disk.
 So the same command goes on where a search was stopped, and in a second terminal it takes a share of the work.
 """
+
 from __future__ import annotations
 
 import functools
@@ -18,10 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from manyheads.config.composition import compose, composition_error
-from manyheads.config.loading import did_you_mean, known_keys, load
+from manyheads.config.loading import did_you_mean, known_keys
 from manyheads.config.schema import Config
 from manyheads.errors import ConfigError, ManyheadsError, TrainingStopped
 from manyheads.evaluation.comparison import short_names
@@ -189,7 +189,7 @@ def _distribution(override: Override) -> Distribution:
 
 def composed(root: Path, overrides: Sequence[str]) -> Config:
     """Return the configuration of overrides, which must fit the packed data."""
-    config = load(yaml.safe_load(compose(root, overrides)), "conf/")
+    config = compose(root, overrides)
     require_settings_as_locked(config, root)
     return config
 
@@ -238,7 +238,7 @@ def start(root: Path, space: Space, examples: Sequence[Config], trials: int, com
         )  # fmt: skip
         group = TrialStore(root, folder, "search", parent)
         search = Search(group, space, study, lock, trials, command, heads, examples[0].seed)
-        search.bury()
+        search.mark_dead_trials_killed()
         search.try_again(search.failed())
         spent = len(search.spent())
     logger.info("search %s: %d trials, %d of them known from before (%s)", folder.name, trials, spent, folder)
@@ -283,7 +283,7 @@ class Search:
         signals.raise_if_interrupted()
         with ExitStack() as alive:
             with self.lock:
-                self.bury()
+                self.mark_dead_trials_killed()
                 spent = len(self.spent())
                 if spent >= self.total:
                     return False
@@ -361,12 +361,12 @@ class Search:
 
         return [trial for trial in self.spent() if trial.state == TrialState.FAIL]
 
-    def bury(self) -> None:
+    def mark_dead_trials_killed(self) -> None:
         """Find trials whose process died, or was stopped, and let their parameters come first. The lock is held."""
         import filelock
         from optuna.trial import TrialState
 
-        self.group.bury()
+        self.group.mark_dead_trials_killed()
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             try:
                 with self._sign_of_life(trial.number, timeout=0):
@@ -394,13 +394,13 @@ class Search:
         from optuna.trial import TrialState
 
         with self.lock:
-            self.bury()
+            self.mark_dead_trials_killed()
             trials = self.study.get_trials(deepcopy=False)
             points = {trial.user_attrs["point"]: None for trial in trials if "point" in trial.user_attrs}
             for identity in points:
                 record = self.group.read(identity)
                 if record.status == "FINISHED" and not record.recorded:
-                    self.group.record_again(composed(self.group.root, record.overrides), identity)
+                    self.group.record_in_mlflow_again(composed(self.group.root, record.overrides), identity)
             compared = self.group.answer(points, self.command)
             spent = self.spent()
             if not any(trial.state == TrialState.RUNNING for trial in spent):

@@ -29,7 +29,7 @@ from manyheads.runtime.hardware import available_cores
 from manyheads.tracking import git, runs
 from manyheads.training import fingerprint
 from manyheads.training.checkpoint import Row
-from manyheads.training.run import Trained, main_metrics, record_again, train
+from manyheads.training.run import Trained, main_metrics, record_in_mlflow_again, train
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class TrialState(BaseModel):
         """Whether it is neither waiting nor running."""
         return self.status not in ("PLANNED", "RUNNING")
 
-    def as_point(self) -> Trial:
+    def as_trial(self) -> Trial:
         """Return what a comparison needs to know of it."""
         return Trial(
             name=self.name,
@@ -186,7 +186,7 @@ class TrialStore:
     def _tags(self, identity: str, record: TrialState) -> dict[str, str]:
         return {self.kind: self.folder.name, "point": identity, "overrides": runs.as_json_list(record.overrides)}
 
-    def bury(self) -> None:
+    def mark_dead_trials_killed(self) -> None:
         """Mark points whose process died as killed, here and in MLflow, where they would run for ever."""
         import filelock
 
@@ -203,13 +203,13 @@ class TrialStore:
             except filelock.Timeout:
                 continue
 
-    def record_again(self, config: Config, identity: str) -> None:
+    def record_in_mlflow_again(self, config: Config, identity: str) -> None:
         """Give MLflow a finished point that it did not take when it was trained."""
         record = self.read(identity)
         if record.status == "FINISHED" and not record.recorded:
             place = runs.RunSpec(record.name, self._tags(identity, record), self.parent, record.run_id)
             trained = Trained("", record.figures)
-            run_id = record_again(config, Paths(self.root), self.place(identity), place, trained)
+            run_id = record_in_mlflow_again(config, Paths(self.root), self.place(identity), place, trained)
             record.run_id, record.recorded = run_id or record.run_id, bool(run_id)
             self.write(identity, record)
 
@@ -220,7 +220,7 @@ class TrialStore:
             identities: The points, in the order in which they are listed.
             command: What was typed.
         """
-        compared = compare([self.read(identity).as_point() for identity in identities])
+        compared = compare([self.read(identity).as_trial() for identity in identities])
         comparison.write(self.folder, compared, self._about(command))
         files = [self.folder / comparison.PAGE, self.folder / comparison.TABLE]
         runs.attach(self.root, self.parent, files, "comparison")

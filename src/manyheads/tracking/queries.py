@@ -1,4 +1,5 @@
 """TODO manyheads.tracking.queries."""
+
 from __future__ import annotations
 
 import os
@@ -12,7 +13,6 @@ from manyheads.runtime.credentials import masked
 from manyheads.tracking.store import MANNERS, quiet_mlflow, reason_of, tracking_uri
 
 if TYPE_CHECKING:
-
     pass
 
 
@@ -173,6 +173,6 @@ def test_predictions(config: TrackingConfig, root: Path, run_id: str) -> Path | 
     except Exception as error:  # whatever a store, a driver or a server raises
         reason = reason_of(error)
         raise DataError(
-            f"run {run_id} has no predictions of the test part ({reason}): promote it with `dvc exp run`"
+            f"run {run_id} has no predictions of the test subset ({reason}): promote it with `dvc exp run`"
         ) from error
     return Path(path)

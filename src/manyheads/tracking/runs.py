@@ -3,6 +3,7 @@
 A store that cannot be reached costs the record, never the training: the first failure is one warning, and from then
 on nothing more is sent. Every figure is on disk before it is logged.
 """
+
 from __future__ import annotations
 
 import json

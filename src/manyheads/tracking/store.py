@@ -1,4 +1,5 @@
 """TODO manyheads.tracking.store."""
+
 from __future__ import annotations
 
 import logging
@@ -12,7 +13,6 @@ from manyheads.paths import main_project
 from manyheads.runtime.credentials import masked
 
 if TYPE_CHECKING:
-
     pass
 logger = logging.getLogger(__name__)
 

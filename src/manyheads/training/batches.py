@@ -1,4 +1,5 @@
 """TODO manyheads.training.batches."""
+
 from __future__ import annotations
 
 import math
@@ -17,22 +18,21 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-
 class Feed:
-    """Batches of one part as a ``tf.data.Dataset``, gathered from the memory map as they are needed."""
+    """Batches of one subset as a ``tf.data.Dataset``, gathered from the memory map as they are needed."""
 
     def __init__(
-        self, part: Subset, heads: Mapping[str, Head], batch_size: int, seed: int, *, training: bool, augment: float
+        self, subset: Subset, heads: Mapping[str, Head], batch_size: int, seed: int, *, training: bool, augment: float
     ):
-        self.part = part
-        self.targets = {name: head.targets(part.labels[name]) for name, head in heads.items()}
+        self.subset = subset
+        self.targets = {name: head.targets(subset.labels[name]) for name, head in heads.items()}
         self.batch_size = batch_size
         self.seed = seed
         self.training = training
         self.augment = augment
         # A last batch of a few images would make batch normalisation's statistics poor; each epoch drops others.
-        self.steps = max(1, len(part) // batch_size) if training else math.ceil(len(part) / batch_size)
-        self.order = np.arange(len(part))
+        self.steps = max(1, len(subset) // batch_size) if training else math.ceil(len(subset) / batch_size)
+        self.order = np.arange(len(subset))
         self.draws = draws(seed, 0, 0)
 
     def epoch(self, number: int) -> tf.data.Dataset:
@@ -41,15 +41,15 @@ class Feed:
         Order and augmentation depend on seed, epoch and sample training_lock.
         """
         if self.training:
-            self.order = np.random.default_rng([self.seed, number]).permutation(len(self.part))
+            self.order = np.random.default_rng([self.seed, number]).permutation(len(self.subset))
         if self.augment:
-            self.draws = draws(self.seed, number, len(self.part))
+            self.draws = draws(self.seed, number, len(self.subset))
         return self._dataset()
 
     def _load(self, step: int) -> list[npt.NDArray[Any]]:
         chosen = self.order[step * self.batch_size : (step + 1) * self.batch_size]
-        rows = self.part.rows[chosen]
-        inputs = [values[rows] for values in self.part.inputs.values()]
+        rows = self.subset.rows[chosen]
+        inputs = [values[rows] for values in self.subset.inputs.values()]
         if self.augment:
             inputs = [
                 augment(values, self.draws[chosen], self.augment) if values.ndim == IMAGES else values
@@ -60,9 +60,9 @@ class Feed:
     def _dataset(self) -> tf.data.Dataset:
         import tensorflow as tf
 
-        arrays = [*self.part.inputs.values(), *self.targets.values()]
-        names = [*self.part.inputs, *self.targets]
-        n_inputs = len(self.part.inputs)
+        arrays = [*self.subset.inputs.values(), *self.targets.values()]
+        names = [*self.subset.inputs, *self.targets]
+        n_inputs = len(self.subset.inputs)
 
         def load(step: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
             loaded = tf.numpy_function(self._load, [step], [array.dtype for array in arrays])

@@ -1,4 +1,5 @@
 """TODO manyheads.training.checkpoint."""
+
 from __future__ import annotations
 
 import json
@@ -35,20 +36,14 @@ class Progress:
         best_epoch: Epoch of the highest score, counted from 1; 0 before the first.
         best_weights: The model's variables at that epoch.
         run_id: The MLflow run that the training is recorded in, or an empty text.
-        shaped_by: All that shapes the training, by name.
-        generation: Which of ``TrainConfig.generations`` is being trained, counted from 1.
-        targets: What each head is trained towards, shape (n, units), if it is not the labels training_lock.
-        earlier: Figures of the generations before.
+        fingerprint: All that shapes the training, by name.
     """
 
     history: list[Row] = field(default_factory=list)
     best_epoch: int = 0
     best_weights: list[npt.NDArray[Any]] = field(default_factory=list)
     run_id: str = ""
-    shaped_by: Mapping[str, str] = field(default_factory=dict)
-    generation: int = 1
-    targets: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    earlier: dict[str, float] = field(default_factory=dict)
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
 
 
 def _variables(model: MultiHeadModel) -> list[keras.Variable | tf.Variable]:
@@ -61,13 +56,10 @@ def save_checkpoint(path: Path, model: MultiHeadModel, progress: Progress) -> No
         "history": progress.history,
         "best_epoch": progress.best_epoch,
         "run_id": progress.run_id,
-        "shaped_by": progress.shaped_by,
-        "generation": progress.generation,
-        "earlier": progress.earlier,
+        "fingerprint": progress.fingerprint,
     }
     arrays = {f"current_{i:05d}": variable.numpy() for i, variable in enumerate(_variables(model))}
     arrays |= {f"best_{i:05d}": value for i, value in enumerate(progress.best_weights)}
-    arrays |= {f"target_{name}": values for name, values in progress.targets.items()}
     with atomic_write(path) as aside, aside.open("wb") as file:
         np.savez(file, about=np.frombuffer(json.dumps(about).encode(), dtype=np.uint8), **arrays)
 
@@ -84,52 +76,42 @@ def recorded_run(path: Path) -> str:
         return str(_about(arrays)["run_id"])
 
 
-def resume(path: Path, model: MultiHeadModel, shaped_by: Mapping[str, str]) -> Progress:
+def resume(path: Path, model: MultiHeadModel, fingerprint: Mapping[str, str]) -> Progress:
     """Load the state of an unfinished training into a compiled model, or return a fresh start if there is none.
 
     Args:
         path: The state.
         model: Compiled as for the training that was stopped.
-        shaped_by: All that shapes the training, by name.
+        fingerprint: All that shapes the training, by name.
 
     Raises:
         IntegrityError: The state file is damaged, or is that of another training.
     """
     if not path.exists():
-        return Progress(shaped_by=shaped_by)
-    if differing := differences(path, shaped_by):
+        return Progress(fingerprint=fingerprint)
+    if differing := differences(path, fingerprint):
         raise IntegrityError(f"{path} is of another training: {differing}. Delete it to train from the start")
     with _state(path) as arrays:
         about = _about(arrays)
         for i, variable in enumerate(_variables(model)):
             variable.assign(arrays[f"current_{i:05d}"])
         best = [arrays[f"best_{i:05d}"] for i in range(len(model.variables))] if about["best_epoch"] else []
-        targets = {name.removeprefix("target_"): arrays[name] for name in arrays if name.startswith("target_")}
-    return Progress(
-        about["history"],
-        about["best_epoch"],
-        best,
-        about["run_id"],
-        shaped_by,
-        about["generation"],
-        targets,
-        about["earlier"],
-    )
+    return Progress(about["history"], about["best_epoch"], best, about["run_id"], fingerprint)
 
 
-def differences(path: Path, shaped_by: Mapping[str, str]) -> str:
-    """Return in words how a state's training differs from one that is shaped by ``shaped_by``; nothing if it does not.
+def differences(path: Path, fingerprint: Mapping[str, str]) -> str:
+    """Return in words how a state's training differs from one that is shaped by ``fingerprint``; nothing if it does not.
 
     Raises:
         IntegrityError: The state file is damaged.
     """
     with _state(path) as arrays:
-        theirs = _about(arrays)["shaped_by"]
-    names = [name for name in {**theirs, **shaped_by} if theirs.get(name) != shaped_by.get(name)]
+        theirs = _about(arrays)["fingerprint"]
+    names = [name for name in {**theirs, **fingerprint} if theirs.get(name) != fingerprint.get(name)]
     # Nobody reads digests.
     told = [
-        f"{name} is {theirs.get(name, 'not set')} there, {shaped_by.get(name, 'not set')} here"
-        if max(len(theirs.get(name, "")), len(shaped_by.get(name, ""))) < 64
+        f"{name} is {theirs.get(name, 'not set')} there, {fingerprint.get(name, 'not set')} here"
+        if max(len(theirs.get(name, "")), len(fingerprint.get(name, ""))) < 64
         else f"{name} differs"
         for name in names
     ]

@@ -1,4 +1,5 @@
 """TODO manyheads.training.display."""
+
 from __future__ import annotations
 
 import logging

@@ -1,4 +1,5 @@
 """TODO manyheads.training.fingerprint."""
+
 from __future__ import annotations
 
 import functools
@@ -19,7 +20,6 @@ from manyheads.tracking.dvc import code_of
 from manyheads.training import checkpoint
 
 if TYPE_CHECKING:
-
     pass
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def fingerprint(config: Config, inputs: Paths) -> dict[str, str]:
     The samples table holds the hash of every sample's bytes, so the array itself need not be read. The code is what
     ``dvc.yaml`` lists for the stage.
     """
-    settings = config.model_dump(mode="json", include={"seed", "model", "loss", "train", "pack"})
+    settings = config.model_dump(mode="json", include={"seed", "model", "loss", "train", "inputs"})
     settings["train"]["precision"] = precision_of(config.train)
     settings["data"] = {"heads": config.model_dump(mode="json")["data"]["heads"]}
     return {

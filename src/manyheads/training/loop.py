@@ -4,6 +4,7 @@ After each epoch the whole state (weights, optimiser, random seeds, history, the
 and renamed, in one file whose name is a digest of everything that shapes the result. The order of the samples and
 their augmentation depend on seed and epoch training_lock. So the same command goes on where it was stopped.
 """
+
 from __future__ import annotations
 
 import math
@@ -11,9 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
 
 from manyheads.config.schema import TrainConfig
 from manyheads.data.subsets import Subset
@@ -29,10 +27,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from manyheads.modeling.objective import MultiHeadModel
-
-
-TRUST = 0.5
-"""How much of a target is the prediction of the generation before; the rest is the label."""
 
 
 def fit(
@@ -69,7 +63,6 @@ def fit(
         MachineError: The state cannot be written.
     """
     feed = Feed(train, heads, config.batch_size, seed, training=True, augment=config.augment)
-    feed.targets |= progress.targets
     judge = Feed(validation, heads, max(config.batch_size, 128), seed, training=False, augment=0.0)
     baselines = {
         name: figures[heads[name].main_metric]
@@ -110,37 +103,6 @@ def fit(
     return progress
 
 
-def next_generation(
-    progress: Progress, labels: Mapping[str, npt.NDArray[np.float32]], taught: Mapping[str, npt.NDArray[np.float32]]
-) -> Progress:
-    """Return the start of the generation after a finished one: born-again networks (Furlanello et al., ICML 2018).
-
-    A network's predictions say which samples are like which classes, and disagree with labels that are wrong.
-
-    Args:
-        progress: The finished generation's.
-        labels: Targets of the training part as labelled, shape (n, units) for each head.
-        taught: Targets as the finished generation sees them, of the same shapes.
-    """
-    # Where a label is missing, the network before knows more.
-    targets = {
-        name: np.where(np.isfinite(labels[name]), TRUST * taught[name] + (1 - TRUST) * labels[name], taught[name])
-        for name in labels
-    }
-    finished = f"generation_{progress.generation}"
-    earlier = {
-        f"{finished}/best/val/score": progress.history[progress.best_epoch - 1]["val/score"],
-        f"{finished}/wall_seconds": sum(row["train/seconds"] for row in progress.history),
-    }
-    return Progress(
-        run_id=progress.run_id,
-        shaped_by=progress.shaped_by,
-        generation=progress.generation + 1,
-        targets=targets,
-        earlier=progress.earlier | earlier,
-    )
-
-
 def _named(logs: Mapping[str, float], model: MultiHeadModel) -> Row:
     """Rename Keras's ``age_mae`` to ``train/age/mae``; the losses of single heads are not weighted."""
     row = {"train/loss": float(logs["loss"])}
@@ -151,15 +113,15 @@ def _named(logs: Mapping[str, float], model: MultiHeadModel) -> Row:
     return row
 
 
-def _validated(model: MultiHeadModel, heads: Mapping[str, Head], part: Subset, batches: tf.data.Dataset) -> Row:
-    """Return the losses and every figure that evaluate will give, on the validation part."""
+def _validated(model: MultiHeadModel, heads: Mapping[str, Head], subset: Subset, batches: tf.data.Dataset) -> Row:
+    """Return the losses and every figure that evaluate will give, on the validation subset."""
     outputs = model.predict(batches, verbose=0)
-    targets = {name: head.targets(part.labels[name]) for name, head in heads.items()}
+    targets = {name: head.targets(subset.labels[name]) for name, head in heads.items()}
     losses = model.losses_of(targets, outputs)
     row = {"val/loss": losses["loss"]}
     for name, head in heads.items():
         row[f"val/{name}/loss"] = losses[name]
-        measured = head.measure(part.labels[name], outputs_of_head(head, name, outputs))
+        measured = head.measure(subset.labels[name], outputs_of_head(head, name, outputs))
         row |= {f"val/{name}/{figure}": value for figure, value in measured.items()}
     return row
 

@@ -1,4 +1,5 @@
 """TODO manyheads.training.optimizers."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -7,7 +8,6 @@ from manyheads.config.schema import TrainConfig
 
 if TYPE_CHECKING:
     import keras
-
 
 
 def optimizer_for(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:

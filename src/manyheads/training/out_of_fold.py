@@ -1,4 +1,5 @@
 """TODO manyheads.training.out_of_fold."""
+
 from __future__ import annotations
 
 import hashlib
@@ -37,18 +38,18 @@ def fold_masks(folds: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.bool_]]:
         yield folds == number
 
 
-def ranked(config: Config, part: Subset, outputs: Mapping[str, Outputs], name: str) -> pd.DataFrame:
-    """Return every sample of a part with how much the outputs disagree with its label, one row a head and sample."""
+def ranked(config: Config, subset: Subset, outputs: Mapping[str, Outputs], name: str) -> pd.DataFrame:
+    """Return every sample of a subset with how much the outputs disagree with its label, one row a head and sample."""
     tables = []
     for head_name, head in config.data.heads.items():
-        known = np.flatnonzero(head.present(part.labels[head_name]))
-        labels, values = part.labels[head_name][known], outputs[head_name][known]
+        known = np.flatnonzero(head.present(subset.labels[head_name]))
+        labels, values = subset.labels[head_name][known], outputs[head_name][known]
         tables.append(
             pd.DataFrame(
                 {
                     "head": head_name,
-                    "path": [part.paths[row] for row in known],
-                    "part": name,
+                    "path": [subset.paths[row] for row in known],
+                    "subset": name,
                     "label": head.names(labels),
                     "predicted": head.names(head.values(values)),
                     "disagreement": np.round(head.disagreement(labels, values), 4),
@@ -58,21 +59,21 @@ def ranked(config: Config, part: Subset, outputs: Mapping[str, Outputs], name: s
     return pd.concat(tables)
 
 
-def take(part: Subset, chosen: npt.NDArray[Any]) -> Subset:
+def take(subset: Subset, chosen: npt.NDArray[Any]) -> Subset:
     rows = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen
     return replace(
-        part,
-        rows=part.rows[rows],
-        paths=[part.paths[row] for row in rows],
-        labels={name: labels[rows] for name, labels in part.labels.items()},
-        groups=[part.groups[row] for row in rows],
+        subset,
+        rows=subset.rows[rows],
+        paths=[subset.paths[row] for row in rows],
+        labels={name: labels[rows] for name, labels in subset.labels.items()},
+        groups=[subset.groups[row] for row in rows],
     )
 
 
 def trained_without(
     config: Config, inputs: Paths, train: Subset, held_out: npt.NDArray[np.bool_], validation: Subset, number: int
 ) -> inference.Predictor:
-    """Return a model that was trained on the training part without a fold; it goes on where it was stopped."""
+    """Return a model that was trained on the training subset without a fold; it goes on where it was stopped."""
     import keras
 
     heads = config.data.heads
@@ -84,7 +85,7 @@ def trained_without(
     state = checkpoint_of(inputs, shaped)
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
-    network = build_network(config.model, heads, losses, statistics, config.pack, str(settings.precision))
+    network = build_network(config.model, heads, losses, statistics, config.inputs, str(settings.precision))
     compiled = build.compile_heads(
         network,
         heads,
@@ -92,7 +93,7 @@ def trained_without(
         dict.fromkeys(heads, 1.0),
         statistics,
         optimizers.optimizer_for(settings, max(1, len(rest) // settings.batch_size)),
-        averaging=settings.averaging,
+        ema_decay=settings.ema_decay,
     )
     with checkpoint.training_lock(state):
         progress = checkpoint.resume(state, compiled, shaped)
@@ -114,10 +115,9 @@ def _settings(config: Config) -> TrainConfig:
         schedule="cosine",
         warmup_epochs=1.0,
         weight_decay=0.03,
-        averaging=0.99,
-        generations=1,
+        ema_decay=0.99,
         augment=0.5 if _changeable(config) else 0.0,
-        mirrored=False,
+        flip_tta=False,
         precision=fastest_precision(),
         deterministic=True,
     )
@@ -125,13 +125,13 @@ def _settings(config: Config) -> TrainConfig:
 
 def _changeable(config: Config) -> bool:
     """Return whether images may be changed at random: there are some, and no label is a place in them."""
-    pictured = any(isinstance(kind, ImageInput) for kind in config.pack.values())
+    pictured = any(isinstance(kind, ImageInput) for kind in config.inputs.values())
     return pictured and not any(head.moves_with_the_image for head in config.data.heads.values())
 
 
 def fold_fingerprint(config: Config, inputs: Paths, fold: int) -> dict[str, str]:
     """Return all that shapes the training without a fold, by name."""
-    settings = config.model_dump(mode="json", include={"seed", "model", "audit", "pack"})
+    settings = config.model_dump(mode="json", include={"seed", "model", "audit", "inputs"})
     return {
         "settings": json.dumps(settings, sort_keys=True),
         "heads": json.dumps(config.model_dump(mode="json")["data"]["heads"], sort_keys=True),

@@ -3,6 +3,7 @@
 The stage ``train`` does one, a sweep and a search do many. The same configuration on the same data with the same code
 goes on where it was stopped.
 """
+
 from __future__ import annotations
 
 import json
@@ -12,8 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from manyheads.config.schema import Config
@@ -68,13 +67,13 @@ def train(
         on_start: Called with the id of the MLflow run once it is open.
     """
     tensorflow.require_tensorflow()
-    part, validation = load_subset(config, inputs, "train"), load_subset(config, inputs, "validation")
+    subset, validation = load_subset(config, inputs, "train"), load_subset(config, inputs, "validation")
     state = checkpoint_folder(inputs) / f"{digest(config, inputs)}.npz"
     with checkpoint.training_lock(state):
         place = _described(place, config, inputs)._replace(run_id=checkpoint.recorded_run(state) or place.run_id)
         with runs.run(config.tracking, inputs.root, place) as record:
             on_start(record.run_id)
-            figures = _train(config, inputs, outputs, part, validation, state, record, on_epoch)
+            figures = _train(config, inputs, outputs, subset, validation, state, record, on_epoch)
             run_id = record.run_id
         state.unlink(missing_ok=True)
     return Trained(run_id, figures)
@@ -98,7 +97,7 @@ def main_metrics(config: Config) -> dict[str, Metric]:
     return {name: head.metric(head.main_metric) for name, head in config.data.heads.items()}
 
 
-def record_again(config: Config, inputs: Paths, outputs: Paths, place: runs.RunSpec, trained: Trained) -> str:
+def record_in_mlflow_again(config: Config, inputs: Paths, outputs: Paths, place: runs.RunSpec, trained: Trained) -> str:
     """Give MLflow a finished training that it did not take at the time, from its files.
 
     Returns:
@@ -141,7 +140,7 @@ def _train(
     network = compiled_model(config, train)
     progress = checkpoint.resume(state, network, fingerprint(config, inputs))
     if state.exists():
-        logger.info("going on after epoch %d of generation %d (%s)", len(progress.history), progress.generation, state)
+        logger.info("going on after epoch %d (%s)", len(progress.history), state)
     logger.info(
         "training %s parameters on %d samples, judged on %d, in %d epochs, %s",
         f"{network.count_params():,}", len(train), len(validation), settings.epochs, precision_of(settings),
@@ -157,16 +156,7 @@ def _train(
         record.metrics(row, step=epoch)
         on_epoch(epoch, row)
 
-    while progress.generation < settings.generations:
-        logger.info("generation %d of %d teaches the next", progress.generation, settings.generations)
-        seed = _seed(config, progress.generation)
-        loop.fit(network, heads, train, validation, settings, seed, state, progress)
-        labels = {name: head.targets(train.labels[name]) for name, head in heads.items()}
-        progress = loop.next_generation(progress, labels, _taught(config, train, network))
-        network = compiled_model(config, train, progress.generation)
-        checkpoint.save_checkpoint(state, network, progress)
-    seed = _seed(config, progress.generation)
-    loop.fit(network, heads, train, validation, settings, seed, state, progress, after_epoch)
+    loop.fit(network, heads, train, validation, settings, config.seed, state, progress, after_epoch)
     figures = summary(progress)
     folded = _for_inference(config, train, network)
     _write(outputs, config, folded, progress)
@@ -188,17 +178,17 @@ def summary(progress: checkpoint.Progress) -> dict[str, float]:
         figures |= {f"{which}/{name}": value for name, value in row.items() if name.startswith("val/")}
     figures["best/epoch"] = progress.best_epoch
     figures["wall_seconds"] = sum(row["train/seconds"] for row in progress.history)
-    return figures | progress.earlier
+    return figures
 
 
-def compiled_model(config: Config, train: Subset, generation: int = 1) -> MultiHeadModel:
-    """Return the configured model with the initial weights of a generation, ready to be fitted to the training part."""
+def compiled_model(config: Config, train: Subset) -> MultiHeadModel:
+    """Return the configured model with its initial weights, ready to be fitted to the training subset."""
     import keras
 
-    keras.utils.set_random_seed(_seed(config, generation))
+    keras.utils.set_random_seed(config.seed)
     heads, loss, settings = config.data.heads, config.loss, config.train
     statistics = _label_statistics(config, train)
-    network = build_network(config.model, heads, loss.functions, statistics, config.pack, precision_of(settings))
+    network = build_network(config.model, heads, loss.functions, statistics, config.inputs, precision_of(settings))
     optimizer = optimizers.optimizer_for(settings, max(1, len(train) // settings.batch_size))
     return build.compile_heads(
         network,
@@ -208,19 +198,15 @@ def compiled_model(config: Config, train: Subset, generation: int = 1) -> MultiH
         statistics,
         optimizer,
         loss.weighting,
-        averaging=settings.averaging,
+        ema_decay=settings.ema_decay,
         incomplete=incomplete(heads, train),
         form=loss.form,
     )
 
 
-def incomplete(heads: Mapping[str, Head], part: Subset) -> list[str]:
-    """Return the heads that miss labels in a part."""
-    return [name for name, head in heads.items() if not head.present(part.labels[name]).all()]
-
-
-def _seed(config: Config, generation: int) -> int:
-    return config.seed + generation - 1
+def incomplete(heads: Mapping[str, Head], subset: Subset) -> list[str]:
+    """Return the heads that miss labels in a subset."""
+    return [name for name, head in heads.items() if not head.present(subset.labels[name]).all()]
 
 
 def _for_inference(config: Config, train: Subset, trained: keras.Model) -> keras.Model:
@@ -229,21 +215,11 @@ def _for_inference(config: Config, train: Subset, trained: keras.Model) -> keras
         config.data.heads,
         config.loss.functions,
         _label_statistics(config, train),
-        config.pack,
+        config.inputs,
         folded=True,
     )
     inference.fold(trained, folded)
-    return build.averaged_over_flip(folded) if config.train.mirrored else folded
-
-
-def _taught(config: Config, train: Subset, trained: keras.Model) -> dict[str, npt.NDArray[np.float32]]:
-    """Return what a finished generation makes of the training part, as targets of the next."""
-    heads, statistics = config.data.heads, _label_statistics(config, train)
-    teacher = inference.Predictor(_for_inference(config, train, trained), heads)
-    outputs = teacher(train.inputs, train.rows)
-    return {
-        name: head.taught(outputs[name], config.loss.functions[name], statistics[name]) for name, head in heads.items()
-    }
+    return build.averaged_over_flip(folded) if config.train.flip_tta else folded
 
 
 def _label_statistics(config: Config, train: Subset) -> dict[str, LabelStatistics]:
@@ -257,7 +233,7 @@ def _write(outputs: Paths, config: Config, model: keras.Model, progress: checkpo
     write_table(outputs.history, history.drop(columns="train/seconds"))
     card = saving.ModelCard(
         data=config.data.name,
-        inputs=config.pack,
+        inputs=config.inputs,
         heads=config.data.heads,
         precision=precision_of(config.train),
     )
