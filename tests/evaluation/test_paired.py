@@ -110,12 +110,12 @@ def everything(seed=0, n=40):
 def test_a_head_names_every_column_that_it_writes():
     heads, table = everything()
     for name, head in heads.items():
-        labels = head.label_columns(name)
-        named = {*labels, *head.further_columns(name), *(f"{label}_label" for label in labels)}
+        labels = head.label_columns
+        named = {*labels, *head.extra_columns, *(f"{label}_label" for label in labels)}
         assert named & set(table) >= {*labels, *(f"{label}_label" for label in labels)}
         value, *further = head.output_units.values()
         for units in (value, *(value + more for more in further)):
-            written = head.columns(name, np.full((3, units), 0.2, dtype=np.float32))
+            written = head.prediction_columns(np.full((3, units), 0.2, dtype=np.float32))
             assert set(written) <= named, name
 
 

@@ -138,7 +138,7 @@ def test_the_mean_of_a_distribution_is_not_trained(loss):
 
 def test_adjusted_logits_hold_scarce_classes_against_frequent_ones():
     losses, shares = LOSSES | {"race": "logit_adjusted"}, (0.9, 0.1, 0.0)
-    term = HEADS["race"].term("race", "logit_adjusted", LabelStatistics(shares=shares))
+    term = HEADS["race"].loss("logit_adjusted", LabelStatistics(shares=shares))
     probabilities = np.array([[0.5, 0.3, 0.2]], dtype=np.float32)
     for label in range(3):
         targets = {"race": np.eye(3, dtype=np.float32)[[label]]}

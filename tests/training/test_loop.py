@@ -105,7 +105,7 @@ def test_the_model_keeps_the_weights_of_its_best_epoch(train_config, tmp_path):
     outputs = inference.Predictor(built, HEADS)(VALIDATION.inputs)
     best = progress.history[progress.best_epoch - 1]
     for name, head in HEADS.items():
-        for figure, value in head.measure(VALIDATION.labels[name], outputs[name]).items():
+        for figure, value in head.evaluate(VALIDATION.labels[name], outputs[name]).items():
             assert value == pytest.approx(best[f"val/{name}/{figure}"], rel=1e-4)
 
 

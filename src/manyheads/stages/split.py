@@ -102,7 +102,7 @@ def count(
         "missing": {name: len(names) for name, names in missing.items()},
         "labels": {
             name: {
-                head_name: head.describe(head.labels_of(head_name, subsets[name])) for head_name, head in heads.items()
+                head_name: head.describe(head.labels_of(subsets[name])) for head_name, head in heads.items()
             }
             for name in SUBSETS
         },

@@ -10,7 +10,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,8 +28,8 @@ from manyheads.runtime.files import write_text
 from manyheads.runtime.hardware import available_cores
 from manyheads.tracking import git, runs
 from manyheads.training import fingerprint
-from manyheads.training.checkpoint import Row
-from manyheads.training.run import Trained, main_metrics, record_in_mlflow_again, train
+from manyheads.training.callbacks import Training, TrainingCallback
+from manyheads.training.tracked import main_metrics, record_again, train_and_record
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class TrialStore:
         self,
         identity: str,
         config: Config,
-        on_epoch: Callable[[int, Row], None] = lambda epoch, row: None,  # noqa: ARG005
+        callbacks: Sequence[TrainingCallback] = (),
     ) -> TrialState:
         """Train a point unless it is finished; what goes wrong is in the record that is returned.
 
@@ -163,13 +163,14 @@ class TrialStore:
             self.write(identity, record)
             start = time.monotonic()
 
-            def note_run(run_id: str) -> None:
-                record.run_id = run_id
-                self.write(identity, record)
+            class RememberRun(TrainingCallback):
+                def on_start(_, training: Training) -> None:  # noqa: N805
+                    record.run_id = training.progress.run_id
+                    self.write(identity, record)
 
             place = runs.RunSpec(record.name, self._tags(identity, record), self.parent, record.run_id)
             try:
-                trained = train(config, Paths(self.root), outputs, place, on_epoch, note_run)
+                trained = train_and_record(config, Paths(self.root), outputs, place, [RememberRun(), *callbacks])
             except (KeyboardInterrupt, TrainingStopped) as reason:
                 record.status, record.error = "KILLED", str(reason)
                 raise
@@ -177,7 +178,7 @@ class TrialStore:
                 record.status, record.error = "FAILED", masked(" ".join(str(error).split())) or type(error).__name__
                 logger.error("%s", record.error, exc_info=None if isinstance(error, ManyheadsError) else error)
             else:
-                record.status, record.figures, record.recorded = "FINISHED", trained.figures, bool(trained.run_id)
+                record.status, record.figures, record.recorded = "FINISHED", trained.metrics, bool(trained.run_id)
             finally:
                 record.seconds = round(time.monotonic() - start, 1)
                 self.write(identity, record)
@@ -208,8 +209,7 @@ class TrialStore:
         record = self.read(identity)
         if record.status == "FINISHED" and not record.recorded:
             place = runs.RunSpec(record.name, self._tags(identity, record), self.parent, record.run_id)
-            trained = Trained("", record.figures)
-            run_id = record_in_mlflow_again(config, Paths(self.root), self.place(identity), place, trained)
+            run_id = record_again(config, Paths(self.root), self.place(identity), place, record.figures)
             record.run_id, record.recorded = run_id or record.run_id, bool(run_id)
             self.write(identity, record)
 

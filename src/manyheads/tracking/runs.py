@@ -154,7 +154,7 @@ class Run:
         from mlflow.models import ModelSignature
         from mlflow.types import Schema, TensorSpec
 
-        names = [output for name, head in heads.items() for output in head.output_names(name, model.output)]
+        names = [output for name, head in heads.items() for output in head.output_names(model.output)]
 
         def action() -> None:
             signature = ModelSignature(

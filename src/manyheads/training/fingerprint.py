@@ -1,4 +1,4 @@
-"""TODO manyheads.training.fingerprint."""
+"""The fingerprint of a training: all that shapes it, by name."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import functools
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from manyheads.config.schema import Config, TrainConfig
 from manyheads.paths import Paths, main_project
@@ -19,13 +19,11 @@ from manyheads.tracking import runs
 from manyheads.tracking.dvc import code_of
 from manyheads.training import checkpoint
 
-if TYPE_CHECKING:
-    pass
 logger = logging.getLogger(__name__)
 
 
 def split_digest(inputs: Paths) -> str:
-    """Return a digest of the split: figures of runs compare where it is the same."""
+    """Return a digest of the split: metrics of runs compare where it is the same."""
     return sha256_of(inputs.splits)[:16]
 
 
@@ -48,8 +46,18 @@ def fingerprint(config: Config, inputs: Paths) -> dict[str, str]:
 
 
 def digest(config: Config, inputs: Paths) -> str:
-    """Return a digest of all that shapes a training."""
-    return hashlib.sha256(json.dumps(fingerprint(config, inputs), sort_keys=True).encode()).hexdigest()[:24]
+    """Return the digest of a training's fingerprint."""
+    return short_digest(fingerprint(config, inputs))
+
+
+def short_digest(values: Mapping[str, str]) -> str:
+    """Return the first 24 hexadecimal digits of the SHA-256 of a mapping, whatever its order."""
+    return hashlib.sha256(json.dumps(dict(values), sort_keys=True).encode()).hexdigest()[:24]
+
+
+def checkpoint_of(config: Config, inputs: Paths) -> Path:
+    """Return the file that holds the state of a training between epochs."""
+    return checkpoint_folder(inputs) / f"{digest(config, inputs)}.npz"
 
 
 def log_unfinished_training(config: Config, inputs: Paths) -> None:
@@ -62,6 +70,7 @@ def log_unfinished_training(config: Config, inputs: Paths) -> None:
 
 
 def checkpoint_folder(inputs: Paths) -> Path:
+    """Return the folder of checkpoints, which the temporary copies of a project share with it."""
     return Paths(main_project(inputs.root)).resume
 
 
