@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 
+from builders import objective_for
 from manyheads.encoders import ArticleEncoder, CompactEncoder
 from manyheads.heads import Categorical, LabelStatistics, Regression
 from manyheads.inputs import ImageInput
@@ -19,9 +20,9 @@ from manyheads.modeling.build import build_network
 from manyheads.runtime import tensorflow
 
 HEADS = {
-    "age": Regression(unit="years", minimum=0, maximum=116),
-    "race": Categorical(classes=("white", "black", "asian", "indian", "others")),
-    "gender": Categorical(classes=("male", "female")),
+    "age": Regression(name="age", unit="years", minimum=0, maximum=116),
+    "race": Categorical(name="race", classes=("white", "black", "asian", "indian", "others")),
+    "gender": Categorical(name="gender", classes=("male", "female")),
 }
 LOSSES = {"age": "mae", "race": "categorical_crossentropy", "gender": "categorical_crossentropy"}
 STATISTICS = {
@@ -36,7 +37,7 @@ def images_per_second(encoder, size, precision, batch_size, steps):
     import keras
 
     inputs = {"image": ImageInput(image_size=size, duplicate_correlation=1)}
-    network = build_network(encoder, HEADS, LOSSES, STATISTICS, inputs, precision)
+    network = build_network(encoder, objective_for(HEADS, LOSSES, STATISTICS), inputs, precision)
     weights = dict.fromkeys(HEADS, 1.0)
     network = build.compile_heads(network, HEADS, LOSSES, weights, STATISTICS, keras.optimizers.AdamW(1e-3))
     generator = np.random.default_rng(0)

@@ -19,7 +19,8 @@ from manyheads.config.schema import Config
 from manyheads.data.tables import write_table
 from manyheads.paths import Paths
 from manyheads.runtime.files import write_text
-from manyheads.stages import audit, split
+from manyheads.evaluation import label_issues
+from manyheads.stages import split
 from manyheads.tracking import dvc
 
 ROOT = Path(__file__).parents[1]
@@ -127,7 +128,7 @@ def make_tiny_project(folder: Path, store: Path) -> Paths:
     write_table(layout.splits, splits)
     counts = split.count(samples, compose().data.heads, splits, {})
     write_text(layout.split_counts, json.dumps(counts))
-    write_table(layout.label_issues, pd.DataFrame(columns=audit.COLUMNS))
+    write_table(layout.label_issues, pd.DataFrame(columns=label_issues.COLUMNS))
     none = pd.DataFrame(columns=["path", "stage", "code", "reason"])
     for rejected in (layout.rejected, layout.undecodable):
         write_table(rejected, none)

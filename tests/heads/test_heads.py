@@ -4,8 +4,8 @@ from pydantic import ValidationError
 
 from manyheads.heads import Categorical, LabelStatistics, Regression, baseline_metrics, total_score
 
-AGE = Regression(unit="years", minimum=0, maximum=116, bins=(3, 10, 20))
-RACE = Categorical(classes=("white", "black", "asian"))
+AGE = Regression(name="age", unit="years", minimum=0, maximum=116, bins=(3, 10, 20))
+RACE = Categorical(name="race", classes=("white", "black", "asian"))
 
 
 def test_label_space():
@@ -162,11 +162,11 @@ def test_baselines_are_fitted_on_one_part_and_judged_on_another():
 
 
 def test_figures_that_the_labels_say_nothing_of_are_left_out():
-    head = Categorical(classes=("a", "b"))
+    head = Categorical(name="head", classes=("a", "b"))
     assert set(head.evaluate(np.zeros(9, np.int64), np.tile(np.float32([[1, 0]]), (9, 1)))) == {
         "accuracy", "macro_f1", "balanced_accuracy", "f1_a",
     }  # fmt: skip
-    age = Regression(unit="years", minimum=0, maximum=99)
+    age = Regression(name="age", unit="years", minimum=0, maximum=99)
     constant = np.full((9, 1), 40, np.float32)
-    assert "r2" not in age.measure(np.full(9, 30), constant)
+    assert "r2" not in age.evaluate(np.full(9, 30), constant)
     assert "no R²: all labels are alike" in age.report(np.full(9, 30), constant).text

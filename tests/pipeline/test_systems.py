@@ -18,7 +18,7 @@ from manyheads.modeling.build import build_network
 from manyheads.paths import Paths
 from manyheads.runtime import tensorflow
 from manyheads.stages import audit, evaluate, pack, parse, report, source, split, train
-from manyheads.training.run import main_metrics
+from manyheads.training.tracked import main_metrics
 
 ROOT = Path(__file__).parents[2]
 STAGES = (source, parse, pack, split, audit, train, evaluate, report)

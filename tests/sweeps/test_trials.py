@@ -10,7 +10,7 @@ from manyheads.sweeps import trials
 from manyheads.sweeps.trials import TrialStore
 from manyheads.tracking import runs
 from manyheads.training import run
-from manyheads.training.run import Trained
+from manyheads.training.tracked import Trained
 
 FIGURES = {"best/val/score": 1.5}
 

@@ -1,19 +1,24 @@
 import numpy as np
 import pytest
 
+from builders import objective_for
 from manyheads.data.subsets import Subset
 from manyheads.errors import IntegrityError, MachineError, ManyheadsError
 from manyheads.heads import Categorical, LabelStatistics, Regression
 from manyheads.inputs import ImageInput
-from manyheads.modeling import build, inference
-from manyheads.modeling.build import build_network
+from manyheads.modeling import inference
+from manyheads.modeling.build import build_network, compile_model
 from manyheads.runtime import tensorflow
 from manyheads.training import checkpoint, loop, optimizers
 from manyheads.training.batches import Feed
 
-HEADS = {"age": Regression(unit="years", minimum=0, maximum=116), "race": Categorical(classes=("a", "b", "c"))}
+HEADS = {
+    "age": Regression(name="age", unit="years", minimum=0, maximum=116),
+    "race": Categorical(name="race", classes=("a", "b", "c")),
+}
 LOSSES = {"age": "mae", "race": "categorical_crossentropy"}
 STATISTICS = {"age": LabelStatistics(50.0, 30.0), "race": LabelStatistics(0.0, 1.0)}
+OBJECTIVE = objective_for(HEADS, LOSSES, STATISTICS, {"age": 1.0, "race": 2.0})
 SIZE = 16
 
 
@@ -44,13 +49,9 @@ def network(config, weighting="fixed", size=SIZE):
     keras.utils.set_random_seed(3)
     tf.config.experimental.enable_op_determinism()
     encoder = CompactEncoder(stem=(8,), widths=(8, 16), blocks=(1, 1), dropout=0.3)
-    built = build_network(
-        encoder, HEADS, LOSSES, STATISTICS, {"image": ImageInput(image_size=size, duplicate_correlation=1)}
-    )
+    built = build_network(encoder, OBJECTIVE, {"image": ImageInput(image_size=size, duplicate_correlation=1)})
     optimizer = optimizers.optimizer_for(config, len(TRAIN) // config.batch_size)
-    return build.compile_heads(
-        built, HEADS, LOSSES, {"age": 1.0, "race": 2.0}, STATISTICS, optimizer, weighting, config.averaging
-    )
+    return compile_model(built, OBJECTIVE, optimizer, weighting=weighting, ema_decay=config.ema_decay)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,7 +61,7 @@ def _keras():
 
 def fit(built, config, state, on_epoch=lambda epoch, row: None, train=TRAIN):
     progress = checkpoint.resume(state, built, {"train.epochs": str(config.epochs)})
-    return loop.fit(built, HEADS, train, VALIDATION, config, 5, state, progress, on_epoch)
+    return loop.fit(built, train, VALIDATION, config, 5, state, progress, on_epoch)
 
 
 def test_what_can_be_told_apart_is_learned(train_config, tmp_path):
@@ -78,9 +79,9 @@ def test_what_can_be_told_apart_is_learned(train_config, tmp_path):
     }
 
 
-@pytest.mark.parametrize(("weighting", "averaging"), [("fixed", 0.0), ("learned", 0.9)])
-def test_an_interrupted_training_goes_on_to_the_same_weights(weighting, averaging, train_config, tmp_path):
-    train_config = train_config.model_copy(update={"averaging": averaging})
+@pytest.mark.parametrize(("weighting", "ema_decay"), [("fixed", 0.0), ("learned", 0.9)])
+def test_an_interrupted_training_goes_on_to_the_same_weights(weighting, ema_decay, train_config, tmp_path):
+    train_config = train_config.model_copy(update={"ema_decay": ema_decay})
     whole = network(train_config, weighting)
     expected = fit(whole, train_config, tmp_path / "whole.npz")
 

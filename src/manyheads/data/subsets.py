@@ -88,6 +88,6 @@ def label_table(heads: Mapping[str, Head], subset: Subset) -> pd.DataFrame:
     """Return a subset's labels as a table with the heads' ``label_columns``."""
     columns: dict[str, Labels] = {}
     for name, head in heads.items():
-        labels = subset.labels[name].reshape(len(subset), -1)
+        labels = np.atleast_2d(subset.labels[name].T).T
         columns |= {column: labels[:, i] for i, column in enumerate(head.label_columns)}
     return pd.DataFrame(columns)

@@ -218,7 +218,7 @@ class Head(BaseModel, ABC):
         return targets
 
     def _targets(self, labels: Labels) -> npt.NDArray[np.float32]:
-        return labels.astype(np.float32).reshape(len(labels), -1)
+        return np.atleast_2d(labels.T).T.astype(np.float32)  # one number a sample is a column
 
     def texts(self, labels: Labels) -> npt.NDArray[Any]:
         """Return how known labels are written for people, shape (n,)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from manyheads.errors import ConfigError
 from manyheads.heads import Head, HeadLoss, Labels, LabelStatistics, Scale
 
 if TYPE_CHECKING:
@@ -61,7 +62,13 @@ def objective_of(
         weights: Weight of each head's loss.
         scale: What regression labels are divided by; see ``LossConfig.scale``.
         labels: The training labels of each head, shape (n,) or (n, width).
+
+    Raises:
+        ConfigError: Losses or weights are those of other heads.
     """
+    for what, mapping in (("losses", functions), ("weights", weights)):
+        if set(mapping) != set(heads):
+            raise ConfigError(f"{what} are for {', '.join(sorted(mapping))}; the heads are {', '.join(sorted(heads))}")
     return tuple(
         HeadObjective(
             head=head,
