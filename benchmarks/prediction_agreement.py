@@ -12,7 +12,7 @@ import numpy as np
 import results
 
 from manyheads.data.arrays import open_packed
-from manyheads.modeling import build, inference, saving
+from manyheads.modeling import inference, saving
 from manyheads.paths import Paths, project_root
 from manyheads.runtime import tensorflow
 
@@ -37,10 +37,10 @@ def main():
     ((name, kind),) = saved.card.inputs.items()
     images = np.asarray(open_packed(layout.packed(name), kind)[:IMAGES])
     in_keras = network.predict(images, verbose=0)
-    in_keras = {each: inference.outputs_of_head(head, each, in_keras) for each, head in heads.items()}
+    in_keras = {each: inference.outputs_of_head(head, in_keras) for each, head in heads.items()}
     rows = []
     for precision in ("float32", "mixed_bfloat16"):
-        build.fastest_precision = lambda precision=precision: precision
+        inference.fastest_precision = lambda precision=precision: precision
         predictor = inference.Predictor(network, heads, precision)
         together = predictor({name: images})
         single = [predictor({name: images[i : i + 1]}) for i in range(IMAGES)]
