@@ -17,9 +17,9 @@ from PIL import Image
 from manyheads.config import composition, schema
 from manyheads.config.schema import Config
 from manyheads.data.tables import write_table
+from manyheads.evaluation import label_issues
 from manyheads.paths import Paths
 from manyheads.runtime.files import write_text
-from manyheads.evaluation import label_issues
 from manyheads.stages import split
 from manyheads.tracking import dvc
 

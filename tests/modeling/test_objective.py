@@ -166,27 +166,6 @@ def test_losses_of_whole_parts_are_those_that_keras_follows(weighting):
     assert losses == pytest.approx({"age": logs["age_loss"], "race": logs["race_loss"], "loss": logs["loss"]}, rel=1e-5)
 
 
-def test_averages_follow_the_weights_and_can_be_looked_at():
-    import keras
-
-    trained = build.compile_model(
-        network(), objective_for(HEADS, LOSSES, STATISTICS, WEIGHTS), keras.optimizers.SGD(0.1), ema_decay=0.9
-    )
-    features, _, targets = samples()
-    expected = [weight.numpy() for weight in trained.weights]
-    for step in range(1, 4):
-        trained.fit(features, targets, batch_size=10, verbose=0)
-        kept = min(0.9, (1 + step) / (10 + step))
-        expected = [kept * a + (1 - kept) * w.numpy() for a, w in zip(expected, trained.weights, strict=True)]
-    last = [weight.numpy() for weight in trained.weights]
-    with trained.averaged():
-        for weight, average in zip(trained.weights, expected, strict=True):
-            np.testing.assert_allclose(weight.numpy(), average, rtol=1e-4, atol=1e-6)
-    for weight, value in zip(trained.weights, last, strict=True):
-        np.testing.assert_array_equal(weight.numpy(), value)
-    assert len(trained.variables) == len(network().variables)
-
-
 @pytest.mark.parametrize("weighting", ["fixed", "learned"])
 def test_the_network_inside_is_a_plain_model(weighting):
     import keras

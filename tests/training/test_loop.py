@@ -51,7 +51,7 @@ def network(config, weighting="fixed", size=SIZE):
     encoder = CompactEncoder(stem=(8,), widths=(8, 16), blocks=(1, 1), dropout=0.3)
     built = build_network(encoder, OBJECTIVE, {"image": ImageInput(image_size=size, duplicate_correlation=1)})
     optimizer = optimizers.optimizer_for(config, len(TRAIN) // config.batch_size)
-    return compile_model(built, OBJECTIVE, optimizer, weighting=weighting, ema_decay=config.ema_decay)
+    return compile_model(built, OBJECTIVE, optimizer, weighting=weighting)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,9 +79,8 @@ def test_what_can_be_told_apart_is_learned(train_config, tmp_path):
     }
 
 
-@pytest.mark.parametrize(("weighting", "ema_decay"), [("fixed", 0.0), ("learned", 0.9)])
-def test_an_interrupted_training_goes_on_to_the_same_weights(weighting, ema_decay, train_config, tmp_path):
-    train_config = train_config.model_copy(update={"ema_decay": ema_decay})
+@pytest.mark.parametrize("weighting", ["fixed", "learned"])
+def test_an_interrupted_training_goes_on_to_the_same_weights(weighting, train_config, tmp_path):
     whole = network(train_config, weighting)
     expected = fit(whole, train_config, tmp_path / "whole.npz")
 
@@ -169,17 +168,6 @@ def test_what_a_sample_looks_like_depends_on_seed_and_epoch_alone():
 def test_the_feed_is_not_autotuned():
     """tf.data's tuner sleeps twice as long each time, and the end of an epoch waited until it woke."""
     assert feed(TRAIN).epoch(1).options().autotune.enabled is False
-
-
-def test_averaged_weights_are_judged_and_kept(tiny_config, tmp_path):
-    config = tiny_config("train.epochs=2", "train.ema_decay=0.5").train
-    built = network(config)
-    last = []
-    progress = fit(built, config, tmp_path / "state.npz", lambda *_: last.append([w.numpy() for w in built.weights]))
-    for weight, average, trained in zip(built.weights, built.averages, last[-1], strict=True):
-        if progress.best_epoch == 2:
-            np.testing.assert_array_equal(weight.numpy(), average.numpy())
-        assert not weight.trainable or np.any(average.numpy() != trained)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_head(train_config, tmp_path):

@@ -151,8 +151,6 @@ class TrainConfig(Section):
             1 + step * learning_rate / epochs) or ``constant``.
         warmup_epochs: Epochs of the linear warm-up (``cosine``).
         weight_decay: Decoupled weight decay (``adamw``).
-        ema_decay: How much of the weights' moving average each step keeps, such as 0.998; 0 for no averaging. The
-            averaged weights are judged and saved.
         augment: How strongly training images are changed at random, 0 for not at all; see ``augment.augment``.
         flip_tta: Whether the saved model's predictions are means over an image and its mirror image.
         precision: Dtype policy of the hidden layers; ``auto`` takes bfloat16 where the machine computes in it.
@@ -166,7 +164,6 @@ class TrainConfig(Section):
     schedule: Literal["cosine", "inverse_time", "constant"]
     warmup_epochs: NonNegative
     weight_decay: NonNegative
-    ema_decay: Annotated[float, Field(ge=0, lt=1)]
     augment: Fraction
     flip_tta: bool
     precision: Literal["auto", "float32", "mixed_bfloat16"]

@@ -175,6 +175,8 @@ def _standardised(
     covered = float(shares[counted].sum())
     weighted = np.full_like(raw, np.nan)
     if counted:
-        errors = [head.compute_metrics(bootstrap.sums(contributions, rows & (bins == i)))[head.main_metric] for i in counted]
+        errors = [
+            head.compute_metrics(bootstrap.sums(contributions, rows & (bins == i)))[head.main_metric] for i in counted
+        ]
         weighted = np.asarray(np.stack(errors, axis=1) @ shares[counted] / covered)
     return Standardised(attribute, group, name, estimate(raw), estimate(weighted), covered)

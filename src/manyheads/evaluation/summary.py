@@ -73,7 +73,9 @@ def _head(head: Head, name: str, test: Predicted, validation: Predicted, bootstr
         labels, outputs = labels[known], outputs[known]
         bootstrap = Bootstrap([group for group, here in zip(test.groups, known, strict=True) if here])
     contributions = head.contributions(labels, outputs)
-    figures = {figure: estimate(values) for figure, values in head.compute_metrics(bootstrap.sums(contributions)).items()}
+    figures = {
+        figure: estimate(values) for figure, values in head.compute_metrics(bootstrap.sums(contributions)).items()
+    }
     found: dict[str, Any] = {"main_metric": head.main_metric, "figures": _plain(figures)}
     if (confidence := head.confidence(outputs)) is not None:
         found["selective"] = _plain(selective(head, labels, outputs, confidence, bootstrap))

@@ -96,7 +96,6 @@ def compile_model(
     optimizer: keras.optimizers.Optimizer,
     *,
     weighting: Literal["fixed", "learned"] = "fixed",
-    ema_decay: float = 0.0,
     form: str = "training_step",
 ) -> MultiHeadModel:
     """Return a network with its objective, compiled for training.
@@ -106,12 +105,11 @@ def compile_model(
         objective: The same objective.
         optimizer: Changes the weights of the layers, and the learned weights of the losses.
         weighting: See ``MultiHeadModel``.
-        ema_decay: See ``MultiHeadModel``.
         form: How the objective reaches Keras, one of ``FORMS``; the results are the same.
     """
     from manyheads.modeling.objective_forms import FORMS
 
-    model = FORMS[form](network, objective, learned=weighting == "learned", ema_decay=ema_decay)
+    model = FORMS[form](network, objective, learned=weighting == "learned")
     model.compile(optimizer=optimizer)
     # TensorFlow traces a step that makes variables twice, and tracing takes seconds.
     optimizer.build(model.trainable_variables)

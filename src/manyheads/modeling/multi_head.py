@@ -6,8 +6,7 @@ Training only: a saved model is the plain network inside. The module is imported
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -23,31 +22,24 @@ class MultiHeadModel(keras.Model):  # type: ignore[misc]
 
     With fixed weights the objective is ``sum_i w_i L_i`` over the heads' losses. With learned weights it is
     ``sum_i exp(-s_i) L_i + s_i / 2``: each head has one trained scalar, the log variance ``s_i`` of its labels'
-    noise, which starts at ``-log w_i`` (homoscedastic uncertainty: Kendall, Gal and Cipolla, CVPR 2018). The paper halves
-    the squared error of a Gaussian likelihood. That factor shifts ``s_i`` by a constant log 2 and is left out, so that
+    noise, which starts at ``-log w_i`` (homoscedastic uncertainty: Kendall, Gal and Cipolla, CVPR 2018). The paper
+    halves the squared error of a Gaussian likelihood. That factor shifts ``s_i`` by a constant log 2 and is left out, so that
     all losses are alike. The weight ``exp(-s_i)`` comes to rest at ``1 / (2 L_i)``.
 
     Its metrics are ``loss`` (the objective), ``<head>_loss`` (not weighted) and those of ``Head.training_metrics``.
 
-    With ``ema_decay`` it also keeps an exponential moving average of its weights, normalization's statistics among
-    them (Polyak and Juditsky, 1992). The decay grows from 1/10 to ``ema_decay`` as training goes on.
-
     Attributes:
         objective: One entry a head.
         log_variances: The trained scalar of each head, float32; empty if the weights are fixed.
-        averages: The average of each of ``weights``, in their order; empty without ``ema_decay``.
     """
 
-    def __init__(
-        self, network: keras.Model, objective: Objective, *, learned: bool = False, ema_decay: float = 0.0
-    ) -> None:
+    def __init__(self, network: keras.Model, objective: Objective, *, learned: bool = False) -> None:
         """Put an objective on a network, whose layers are shared.
 
         Args:
             network: A functional model; its outputs go by name.
             objective: One entry a head; weights are greater than 0 if they are learned.
             learned: Whether the weights are learned.
-            ema_decay: How much of the average each step keeps, from 0 (no average) to below 1.
         """
         super().__init__(inputs=network.inputs, outputs=network.output, name=network.name)
         self.objective = objective
@@ -66,36 +58,11 @@ class MultiHeadModel(keras.Model):  # type: ignore[misc]
         }
         self.loss_trackers = {each.name: keras.metrics.Mean(name=f"{each.name}_loss") for each in objective}
         self.training_metrics = {each.name: each.head.training_metrics() for each in objective}
-        self.ema_decay = ema_decay
-        # Not Keras's variables: they are no part of the model, and are neither trained nor counted.
-        self.averages = [tf.Variable(weight) for weight in self.weights] if ema_decay else []
 
     @property
     def heads(self) -> dict[str, Head]:
         """The heads by name."""
         return {each.name: each.head for each in self.objective}
-
-    def train_step(self, data: Any) -> Any:
-        """Take a step, and the averages along; see ``keras.Model.train_step``."""
-        logs = super().train_step(data)
-        if self.averages:
-            step = tf.cast(self.optimizer.iterations.value, tf.float32)
-            kept = tf.minimum(self.ema_decay, (1 + step) / (10 + step))
-            for average, weight in zip(self.averages, self.weights, strict=True):
-                average.assign_add((1 - kept) * (tf.cast(weight.value, average.dtype) - average))
-        return logs
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Have the averaged weights in the body, and those of the last step again after it."""
-        last = [weight.numpy() for weight in self.weights] if self.averages else []
-        for weight, average in zip(self.weights, self.averages, strict=False):
-            weight.assign(average)
-        try:
-            yield
-        finally:
-            for weight, value in zip(self.weights, last, strict=False):
-                weight.assign(value)
 
     def losses_of(self, targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, float]:
         """Return each head's loss and the objective, as ``loss``, for arrays of whole subsets."""

@@ -19,7 +19,6 @@ from manyheads.runtime.locks import exclusive_lock
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
 
     from manyheads.modeling.multi_head import MultiHeadModel
 
@@ -52,8 +51,8 @@ class Progress:
         return self.history[self.best_epoch - 1]
 
 
-def _variables(model: MultiHeadModel) -> list[keras.Variable | tf.Variable]:
-    return [*model.variables, *model.averages, *model.optimizer.variables]
+def _variables(model: MultiHeadModel) -> list[keras.Variable]:
+    return [*model.variables, *model.optimizer.variables]
 
 
 def save_checkpoint(path: Path, model: MultiHeadModel, progress: Progress) -> None:

@@ -73,12 +73,11 @@ def fit(
             fitted = model.fit(feed.epoch(epoch), epochs=1, verbose=0, shuffle=False, callbacks=[display.callback()])
             row = _training_metrics({name: float(values[-1]) for name, values in fitted.history.items()}, model)
             _raise_if_diverged(row, epoch)
-            with model.averaged():
-                row |= _validation_metrics(model, validation, evaluated.epoch(epoch), baselines)
-                best = not progress.best_epoch or row["val/score"] > progress.best_row["val/score"]
-                if best:
-                    progress.best_epoch = epoch
-                    progress.best_weights = [variable.numpy() for variable in model.variables]
+            row |= _validation_metrics(model, validation, evaluated.epoch(epoch), baselines)
+            best = not progress.best_epoch or row["val/score"] > progress.best_row["val/score"]
+            if best:
+                progress.best_epoch = epoch
+                progress.best_weights = [variable.numpy() for variable in model.variables]
             row |= _learned_weights(model)
             row["train/learning_rate"] = float(model.optimizer.learning_rate)
             row["train/seconds"] = round(time.monotonic() - start, 3)

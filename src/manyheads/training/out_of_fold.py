@@ -79,7 +79,6 @@ def _settings(config: Config) -> TrainConfig:
         schedule="cosine",
         warmup_epochs=1.0,
         weight_decay=0.03,
-        ema_decay=0.99,
         augment=0.5 if _can_augment(config) else 0.0,
         flip_tta=False,
         precision=fastest_precision(),

@@ -106,7 +106,6 @@ def compiled_model(config: Config, objective: Objective, settings: TrainConfig, 
         objective,
         optimizer_for(settings, max(1, samples // settings.batch_size)),
         weighting=config.loss.weighting,
-        ema_decay=settings.ema_decay,
         form=config.loss.form,
     )
 
