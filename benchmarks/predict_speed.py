@@ -23,7 +23,7 @@ from manyheads.paths import project_root
 from manyheads.runtime import tensorflow
 from manyheads.training import fingerprint
 
-RECIPES = ("minutes", "hour", "best")
+RECIPES = ("minutes", "hour")
 
 
 def save(folder, recipe):

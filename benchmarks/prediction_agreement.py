@@ -12,7 +12,7 @@ import numpy as np
 import results
 
 from manyheads.data.arrays import open_packed
-from manyheads.modeling import build, inference, saving
+from manyheads.modeling import inference, saving
 from manyheads.paths import Paths, project_root
 from manyheads.runtime import tensorflow
 
@@ -40,7 +40,7 @@ def main():
     in_keras = {each: inference.outputs_of_head(head, each, in_keras) for each, head in heads.items()}
     rows = []
     for precision in ("float32", "mixed_bfloat16"):
-        build.fastest_precision = lambda precision=precision: precision
+        inference.fastest_precision = lambda precision=precision: precision
         predictor = inference.Predictor(network, heads, precision)
         together = predictor({name: images})
         single = [predictor({name: images[i : i + 1]}) for i in range(IMAGES)]

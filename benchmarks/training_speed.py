@@ -34,7 +34,7 @@ from manyheads.runtime import tensorflow
 from manyheads.training import run
 from manyheads.training.batches import Feed
 
-RECIPES = ("minutes", "hour", "best")
+RECIPES = ("minutes", "hour")
 
 
 def photographs(archive, count):
