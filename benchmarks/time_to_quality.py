@@ -4,8 +4,8 @@
     python benchmarks/time_to_quality.py
 
 Trains what `params.yaml` says and takes the seconds until an epoch is at least as good as the article after its 100
-epochs, for every head, on the validation subset: race .80, gender .90, R² .58, as it reports. The article's time is that
-of its own generator and network, measured in the same run before and after, for 100 epochs of its 11,614 training
+epochs, for every head, on the validation subset: race .80, gender .90, R² .58, as it reports. The article's time is
+that of its own generator and network, measured in the same run before and after, for 100 epochs of its 11,614 training
 images.
 """
 

@@ -14,7 +14,7 @@ from conftest import make_tiny_project
 from manyheads.data.tables import read_predictions
 from manyheads.datasets import archives
 from manyheads.errors import IntegrityError, MachineError
-from manyheads.modeling import build, inference, saving
+from manyheads.modeling import inference, saving
 from manyheads.paths import Paths
 from manyheads.stages import evaluate, train
 from manyheads.training import checkpoint, fingerprint, loop
@@ -71,12 +71,12 @@ def test_the_run_has_every_epoch_and_the_best(trained):
 
 def test_a_fresh_process_elsewhere_predicts_all_heads_from_the_logged_model(trained, tmp_path):
     layout, _, run = trained
-    (build,) = mlflow.search_logged_models(["1"], output_format="list")
-    assert build.source_run_id == run.info.run_id
+    (logged,) = mlflow.search_logged_models(["1"], output_format="list")
+    assert logged.source_run_id == run.info.run_id
     code = (
         "import sys, mlflow, numpy as np\n"
         f"images = np.load({str(layout.packed('image'))!r})[:7]\n"
-        f"outputs = mlflow.pyfunc.load_model({build.model_uri!r}).predict(images)\n"
+        f"outputs = mlflow.pyfunc.load_model({logged.model_uri!r}).predict(images)\n"
         "print({name: values.shape for name, values in sorted(outputs.items())}, 'manyheads' in sys.modules)\n"
     )
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{layout.root}/mlflow.db"}
@@ -165,7 +165,7 @@ def test_an_interrupted_stage_goes_on_in_the_same_run(tiny_project, tiny_config,
     save = checkpoint.save_checkpoint
 
     def save_and_interrupt(path, model, progress):
-        save(path, build, progress)
+        save(path, model, progress)
         if len(progress.history) == 2:
             raise KeyboardInterrupt
 
@@ -227,7 +227,7 @@ def test_only_evaluate_reads_the_test_part():
                 assert isinstance(node.args[2], ast.Constant), f"{path}: the subset must be written out"
                 readers.add((path.stem, node.args[2].value))
     assert {name for name, subset in readers if subset == "test"} == {"evaluate"}
-    assert ("training", "train") in readers
+    assert ("run", "train") in readers
 
 
 def test_training_does_not_depend_on_test_samples(tiny_project, tiny_config):

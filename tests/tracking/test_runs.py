@@ -129,8 +129,8 @@ def test_provenance_names_commit_and_experiment(tmp_path, monkeypatch):
 def test_processes_that_open_a_fresh_store_at_once_do_not_break_it(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
-        "from manyheads import tracking; from manyheads.config import TrackingConfig\n"
-        "with tracking.run(TrackingConfig(experiment='faces'), Path.cwd(), tracking.Place(sys.argv[1])) as record:\n"
+        "from manyheads.tracking import runs; from manyheads.config.schema import TrackingConfig\n"
+        "with runs.run(TrackingConfig(experiment='faces'), Path.cwd(), runs.RunSpec(sys.argv[1])) as record:\n"
         "    record.metrics({'a': 1.0})\n"
         "sys.exit(not record.run_id)"
     )
