@@ -15,12 +15,12 @@ def runs(layout):
 
 
 def test_it_returns_the_figures_that_the_run_has(tiny_project, tiny_config):
-    place = RunSpec("age=4", {"point": "0123"})
+    place = RunSpec("age=4", {"trial": "0123"})
     trained = train(tiny_config(), tiny_project, tiny_project, place)
     (run,) = runs(tiny_project)
     assert run.info.run_id == trained.run_id
     assert run.info.run_name == "age=4"
-    assert run.data.tags["point"] == "0123"
+    assert run.data.tags["trial"] == "0123"
     for name, value in trained.figures.items():
         assert run.data.metrics[name] == pytest.approx(value)
     gains = [trained.figures[f"best/val/{head}/gain"] for head in ("age", "race", "gender")]

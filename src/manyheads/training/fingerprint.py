@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import logging
 from importlib.metadata import version
 from pathlib import Path
@@ -13,10 +11,10 @@ from typing import TYPE_CHECKING
 from manyheads.config.schema import Config, TrainConfig
 from manyheads.paths import Paths, main_project
 from manyheads.runtime import tensorflow
-from manyheads.runtime.files import sha256_of
+from manyheads.runtime.files import json_digest, sha256_of
 from manyheads.runtime.hardware import Precision, fastest_precision
 from manyheads.tracking import runs
-from manyheads.tracking.dvc import code_of
+from manyheads.tracking.dvc import code_digests
 from manyheads.training import checkpoint
 
 if TYPE_CHECKING:
@@ -42,14 +40,14 @@ def fingerprint(config: Config, inputs: Paths) -> dict[str, str]:
         **{name: str(value) for name, value in runs.flattened(settings).items()},
         "the packed samples": sha256_of(inputs.samples),
         "the split": sha256_of(inputs.splits),
-        **code_of("train", inputs.root),
+        **code_digests("train", inputs.root),
         **_versions(),
     }
 
 
 def digest(config: Config, inputs: Paths) -> str:
     """Return a digest of all that shapes a training."""
-    return hashlib.sha256(json.dumps(fingerprint(config, inputs), sort_keys=True).encode()).hexdigest()[:24]
+    return json_digest(fingerprint(config, inputs), 24)
 
 
 def log_unfinished_training(config: Config, inputs: Paths) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -20,9 +19,9 @@ from manyheads.inputs import ImageInput
 from manyheads.modeling import build, inference
 from manyheads.modeling.build import build_network
 from manyheads.paths import Paths, main_project
-from manyheads.runtime.files import sha256_of
+from manyheads.runtime.files import json_digest, sha256_of
 from manyheads.runtime.hardware import fastest_precision
-from manyheads.tracking.dvc import code_of
+from manyheads.tracking.dvc import code_digests
 from manyheads.training import checkpoint, loop, optimizers
 
 
@@ -102,8 +101,7 @@ def trained_without(
 
 
 def checkpoint_of(inputs: Paths, shaped: Mapping[str, str]) -> Path:
-    digest = hashlib.sha256(json.dumps(shaped, sort_keys=True).encode()).hexdigest()[:24]
-    return Paths(main_project(inputs.root)).resume / f"audit-{digest}.npz"
+    return Paths(main_project(inputs.root)).resume / f"audit-{json_digest(shaped, 24)}.npz"
 
 
 def _settings(config: Config) -> TrainConfig:
@@ -138,5 +136,5 @@ def fold_fingerprint(config: Config, inputs: Paths, fold: int) -> dict[str, str]
         "fold": str(fold),
         "the packed samples": sha256_of(inputs.samples),
         "the split": sha256_of(inputs.splits),
-        **code_of("audit", Path(inputs.root)),
+        **code_digests("audit", Path(inputs.root)),
     }

@@ -71,7 +71,7 @@ def train(
     state = checkpoint_folder(inputs) / f"{digest(config, inputs)}.npz"
     with checkpoint.training_lock(state):
         place = _described(place, config, inputs)._replace(run_id=checkpoint.recorded_run(state) or place.run_id)
-        with runs.run(config.tracking, inputs.root, place) as record:
+        with runs.run(config.tracking.experiment, inputs.root, place) as record:
             on_start(record.run_id)
             figures = _train(config, inputs, outputs, subset, validation, state, record, on_epoch)
             run_id = record.run_id
@@ -105,7 +105,7 @@ def record_in_mlflow_again(config: Config, inputs: Paths, outputs: Paths, place:
     """
     history = pd.read_csv(outputs.history).drop(columns="epoch")
     rows = [dict(zip(history.columns.astype(str), values, strict=True)) for values in history.to_numpy().tolist()]
-    with runs.run(config.tracking, inputs.root, _described(place, config, inputs)) as record:
+    with runs.run(config.tracking.experiment, inputs.root, _described(place, config, inputs)) as record:
         record.params(config.model_dump())
         record.missing_epochs(rows)
         _record_results(record, inputs, outputs, trained.figures)
