@@ -143,7 +143,7 @@ def write_lock(layout: Paths, config: Config) -> None:
     stages = {
         stage: {
             "params": {"params.yaml": {key: values[key] for key in keys[stage]}},
-            "outs": [{"path": path, "md5": dvc.md5_of(layout.root / path)}],
+            "outs": [{"path": path, "md5": dvc.dvc_digest(layout.root / path)}],
         }
         for stage, path in outputs.items()
     }

@@ -90,7 +90,7 @@ def test_a_kind_with_metrics_of_its_own_goes_all_the_way(tiny_project, tiny_conf
     better = pair(heads, shifted(table, "age", 60), table).differences
     assert next(row.better for row in better if row.head == "age") is True
 
-    runs = queries.recorded_trials(config.tracking, layout.root, query="metrics.`best/val/score` > -9").runs
+    runs = queries.recorded_trials(config.tracking.experiment, layout.root, query="metrics.`best/val/score` > -9").runs
     compared = compare(as_trial(run) for run in runs)
     assert compared.main_metrics["age"] == heads["age"].metrics[0]
     assert "age missed 0." in comparison_words.answer(compared)

@@ -16,12 +16,12 @@ def runs(layout):
 
 
 def test_it_returns_the_metrics_that_the_run_has(tiny_project, tiny_config):
-    spec = RunSpec("age=4", {"point": "0123"})
+    spec = RunSpec("age=4", {"trial": "0123"})
     trained = train_and_record(tiny_config(), tiny_project, tiny_project, spec)
     (run,) = runs(tiny_project)
     assert run.info.run_id == trained.run_id
     assert run.info.run_name == "age=4"
-    assert run.data.tags["point"] == "0123"
+    assert run.data.tags["trial"] == "0123"
     for name, value in trained.metrics.items():
         assert run.data.metrics[name] == pytest.approx(value)
     skills = [trained.metrics[f"best/val/{head}/skill"] for head in ("age", "race", "gender")]

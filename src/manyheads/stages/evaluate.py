@@ -143,7 +143,7 @@ def _record(
         f"test_baseline/{name}/{key}": value for name, row in metrics["baseline"].items() for key, value in row.items()
     }
     place = runs.RunSpec("evaluate", git.provenance(inputs.root), model=saving.model_tag(inputs.model))
-    with runs.run(config.tracking, inputs.root, place) as record:
+    with runs.run(config.tracking.experiment, inputs.root, place) as record:
         record.metrics(flat | {"test/score": metrics["score"], "test/n": metrics["n"]} | group_metrics(evaluation))
         record.dataset(label_table(config.data.heads, test), f"{config.data.name}-test", config.data.path, "test")
         record.files(outputs.metrics)

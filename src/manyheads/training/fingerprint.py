@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import logging
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 from manyheads.config.schema import Config, TrainConfig
 from manyheads.paths import Paths, main_project
 from manyheads.runtime import tensorflow
-from manyheads.runtime.files import sha256_of
+from manyheads.runtime.files import json_digest, sha256_of
 from manyheads.runtime.hardware import Precision, fastest_precision
 from manyheads.tracking import runs
-from manyheads.tracking.dvc import code_of
+from manyheads.tracking.dvc import code_digests
 from manyheads.training import checkpoint
 
 logger = logging.getLogger(__name__)
@@ -40,19 +37,14 @@ def fingerprint(config: Config, inputs: Paths) -> dict[str, str]:
         **{name: str(value) for name, value in runs.flattened(settings).items()},
         "the packed samples": sha256_of(inputs.samples),
         "the split": sha256_of(inputs.splits),
-        **code_of("train", inputs.root),
+        **code_digests("train", inputs.root),
         **_versions(),
     }
 
 
 def digest(config: Config, inputs: Paths) -> str:
     """Return the digest of a training's fingerprint."""
-    return short_digest(fingerprint(config, inputs))
-
-
-def short_digest(values: Mapping[str, str]) -> str:
-    """Return the first 24 hexadecimal digits of the SHA-256 of a mapping, whatever its order."""
-    return hashlib.sha256(json.dumps(dict(values), sort_keys=True).encode()).hexdigest()[:24]
+    return json_digest(fingerprint(config, inputs), 24)
 
 
 def checkpoint_of(config: Config, inputs: Paths) -> Path:

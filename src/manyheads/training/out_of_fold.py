@@ -17,11 +17,11 @@ from manyheads.modeling.inference import Predictor
 from manyheads.modeling.objective import objective_of
 from manyheads.paths import Paths
 from manyheads.runtime import tensorflow
-from manyheads.runtime.files import sha256_of
+from manyheads.runtime.files import json_digest, sha256_of
 from manyheads.runtime.hardware import fastest_precision
-from manyheads.tracking.dvc import code_of
+from manyheads.tracking.dvc import code_digests
 from manyheads.training.checkpoint import resume, training_lock
-from manyheads.training.fingerprint import checkpoint_folder, short_digest
+from manyheads.training.fingerprint import checkpoint_folder
 from manyheads.training.loop import fit
 from manyheads.training.run import compiled_model
 
@@ -93,7 +93,7 @@ def _can_augment(config: Config) -> bool:
 
 def fold_checkpoint(config: Config, project: Paths, fold: int) -> Path:
     """Return the file that holds the state of the training without a fold."""
-    return checkpoint_folder(project) / f"audit-{short_digest(fold_fingerprint(config, project, fold))}.npz"
+    return checkpoint_folder(project) / f"audit-{json_digest(fold_fingerprint(config, project, fold), 24)}.npz"
 
 
 def fold_fingerprint(config: Config, project: Paths, fold: int) -> dict[str, str]:
@@ -105,5 +105,5 @@ def fold_fingerprint(config: Config, project: Paths, fold: int) -> dict[str, str
         "fold": str(fold),
         "the packed samples": sha256_of(project.samples),
         "the split": sha256_of(project.splits),
-        **code_of("audit", project.root),
+        **code_digests("audit", project.root),
     }

@@ -62,7 +62,7 @@ def train_and_record(
     checkpoint = checkpoint_of(config, project)
     with training_lock(checkpoint):
         spec = run_spec(spec, config, project)._replace(run_id=recorded_run(checkpoint) or spec.run_id)
-        with runs.run(config.tracking, project.root, spec) as run:
+        with runs.run(config.tracking.experiment, project.root, spec) as run:
             metrics = train(config, project, outputs, checkpoint, [RunLogger(run, project, outputs), *callbacks])
             run_id = run.run_id
         checkpoint.unlink(missing_ok=True)
@@ -129,7 +129,7 @@ def record_again(
     """
     history = pd.read_csv(outputs.history).drop(columns="epoch")
     rows = [dict(zip(history.columns.astype(str), values, strict=True)) for values in history.to_numpy().tolist()]
-    with runs.run(config.tracking, project.root, run_spec(spec, config, project)) as run:
+    with runs.run(config.tracking.experiment, project.root, run_spec(spec, config, project)) as run:
         run.params(config.model_dump())
         run.missing_epochs(rows)
         _record_results(run, project, outputs, metrics)
