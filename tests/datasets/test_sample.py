@@ -199,7 +199,7 @@ def test_groups_are_as_planned(
 ) -> None:
     digests = [hashlib.sha256(members[name]).hexdigest() for name in accepted]
     fingerprints = np.stack([jpeg.fingerprint(outcome.pixels) for outcome in accepted.values()])
-    found = group_duplicates(digests, fingerprints, make_config().pack["image"].duplicate_correlation)
+    found = group_duplicates(digests, fingerprints, make_config().inputs["image"].duplicate_correlation)
     assert found.identical_groups == sample.COPIES["identical"] + sample.CONFLICTING_COPIES["identical"]
     assert found.photograph_pairs == COPIES - found.identical_groups
     groups = defaultdict(list)
