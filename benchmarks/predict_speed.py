@@ -33,7 +33,7 @@ def save(folder, recipe):
     statistics = dict.fromkeys(heads, LabelStatistics(30.0, 20.0))
     network = build_network(settings.model, heads, settings.loss.functions, statistics, settings.inputs, folded=True)
     if settings.train.flip_tta:
-        network = build.averaged_over_flip(network)
+        network = build.averaged_over_flip(network, settings.inputs)
     card = saving.ModelCard(
         data="utkface",
         inputs=settings.inputs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from manyheads.data.arrays import open_packed
 from manyheads.data.tables import read_samples, read_splits
 from manyheads.errors import IntegrityError
 from manyheads.heads import Labels
+from manyheads.inputs import Input
 from manyheads.paths import Paths
 
 
@@ -27,6 +29,7 @@ class Subset:
         paths: Path of each sample in the raw data.
         labels: Each head's labels, shape (n,) or (n, width).
         groups: Duplicate group of each sample.
+        kinds: What the inputs are, by name.
     """
 
     inputs: dict[str, npt.NDArray[Any]]
@@ -34,6 +37,7 @@ class Subset:
     paths: list[str]
     labels: dict[str, Labels]
     groups: list[str]
+    kinds: Mapping[str, Input]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,7 +66,7 @@ def load_subset(config: Config, layout: Paths, name: Literal["train", "validatio
         raise IntegrityError(f"{layout.splits} has no sample in subset {name!r}: run `dvc repro split`")
     labels = {name: head.labels_of(name, chosen) for name, head in config.data.heads.items()}
     rows = chosen["row"].to_numpy(np.int64, copy=True)
-    return Subset(inputs, rows, chosen["path"].tolist(), labels, chosen["group"].astype(str).tolist())
+    return Subset(inputs, rows, chosen["path"].tolist(), labels, chosen["group"].astype(str).tolist(), config.inputs)
 
 
 def label_table(subset: Subset) -> pd.DataFrame:

@@ -16,7 +16,6 @@ import pandas as pd
 from manyheads.config.schema import Config, TrainConfig
 from manyheads.data.subsets import Subset
 from manyheads.heads import Outputs
-from manyheads.inputs import ImageInput
 from manyheads.modeling import build, inference
 from manyheads.modeling.build import build_network
 from manyheads.paths import Paths, main_project
@@ -124,9 +123,9 @@ def _settings(config: Config) -> TrainConfig:
 
 
 def _changeable(config: Config) -> bool:
-    """Return whether images may be changed at random: there are some, and no label is a place in them."""
-    pictured = any(isinstance(kind, ImageInput) for kind in config.inputs.values())
-    return pictured and not any(head.moves_with_the_image for head in config.data.heads.values())
+    """Return whether inputs may be changed at random: some can be, and no label is a place in them."""
+    augmented = any(kind.AUGMENTATION_DRAWS for kind in config.inputs.values())
+    return augmented and not any(head.moves_with_the_image for head in config.data.heads.values())
 
 
 def fold_fingerprint(config: Config, inputs: Paths, fold: int) -> dict[str, str]:

@@ -219,7 +219,7 @@ def _for_inference(config: Config, train: Subset, trained: keras.Model) -> keras
         folded=True,
     )
     inference.fold(trained, folded)
-    return build.averaged_over_flip(folded) if config.train.flip_tta else folded
+    return build.averaged_over_flip(folded, config.inputs) if config.train.flip_tta else folded
 
 
 def _label_statistics(config: Config, train: Subset) -> dict[str, LabelStatistics]:
