@@ -49,7 +49,9 @@ class TextConvolutionEncoder(Encoder):
         if len(inputs) != 1 or not texts:
             return f"takes one text, inputs has {described(inputs)}"
         if texts[0].length < self.shortest:
-            return f"needs texts of {self.shortest} tokens, inputs has length {texts[0].length}: raise it or drop stacks"
+            return (
+                f"needs texts of {self.shortest} tokens, inputs has length {texts[0].length}: raise it or drop stacks"
+            )
         return None
 
     def features(
