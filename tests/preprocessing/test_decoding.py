@@ -100,7 +100,7 @@ KILLED = f"""
 import sys
 from pathlib import Path
 import mortal
-from manyheads import decoding
+from manyheads.preprocessing import decoding
 
 if __name__ == "__main__":
     raw = [decoding.Raw(0, {SLEEPER!r})]
@@ -113,7 +113,10 @@ def test_workers_do_not_outlive_a_killed_process(tmp_path: Path, mortal: ImageIn
     (tmp_path / "script.py").write_text(KILLED)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     run = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, env=environment)
-    time.sleep(2)
+    deadline = time.monotonic() + 60
+    while not (workers := psutil.Process(run.pid).children()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2)  # until the work has begun
     workers = psutil.Process(run.pid).children()
     run.kill()
     run.wait()

@@ -1,4 +1,4 @@
-"""Drawn pictures with one object or none, in a zip archive with a COCO file."""
+"""Synthetic images with one object or none, in a zip archive with a COCO file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EMPTY_SHARE = 0.15
 SIDES = (50, 120)
 
 
-def draw(target: Path) -> None:
+def generate(target: Path) -> None:
     """Write the archive.
 
     Args:
@@ -81,5 +81,5 @@ DATASET = Coco(
         "to try heads that say what an object is and where",
         "`class` is the shape that was drawn, or `nothing`; `box` is where, as shares of the picture.",
     ),
-    draw,
+    generate,
 )
