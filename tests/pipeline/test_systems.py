@@ -102,22 +102,13 @@ def test_a_model_takes_its_inputs_by_name_and_in_their_order(make_config):
 def test_the_example_of_the_documentation_runs(tmp_path, migrated_store, monkeypatch):
     text = (ROOT / "docs/datasets.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(# extensions/flowers\.py.*?)```", text, re.DOTALL)
-    (data,) = re.findall(r"```yaml\n(# conf/data/flowers\.yaml.*?)```", text, re.DOTALL)
+    (experiment,) = re.findall(r"```yaml\n# conf/experiment/flowers\.yaml\n(.*?)```", text, re.DOTALL)
     assert len(code.splitlines()) < 60
     (tmp_path / "extensions").mkdir()
     (tmp_path / "extensions/flowers.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    (tmp_path / "conf/data/flowers.yaml").write_text(data)
-    (tmp_path / "conf/inputs/flowers.yaml").write_text(
-        "image: {kind: image, image_size: 16, duplicate_correlation: 1}\n"
-    )
-    (tmp_path / "conf/model/flowers.yaml").write_text('encoder: "extensions.flowers:Pooled"\nwidth: 8\n')
-    (tmp_path / "conf/loss/flowers.yaml").write_text(
-        "name: flowers\nscale: standard\nfunctions: {kind: categorical_crossentropy, petals: mae}\nweighting: fixed\n"
-        "weights: {kind: 1, petals: 1}\n"
-    )
-    shutil.copy(tmp_path / "conf/train/sample.yaml", tmp_path / "conf/train/flowers.yaml")
+    (tmp_path / "conf/experiment/flowers.yaml").write_text(experiment)
     shutil.copy(migrated_store, tmp_path / "mlflow.db")
     flowers = tmp_path / "data/raw/flowers"
     flowers.mkdir(parents=True)
@@ -127,8 +118,7 @@ def test_the_example_of_the_documentation_runs(tmp_path, migrated_store, monkeyp
         pixels = np.full((20, 20, 3), [40 + 5 * petals, 200 * kind, 90]) + random.normal(0, 8, (20, 20, 3))
         image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
         image.save(flowers / f"{('daisy', 'tulip')[kind]}_{petals}_{number}.jpg")
-    overrides = ["data=flowers", "audit=none", "train.epochs=12", "train.learning_rate=0.02", "train.precision=float32"]
-    settings = composition.compose(tmp_path, overrides)
+    settings = composition.compose(tmp_path, ["experiment=flowers", "train.precision=float32"])
     metrics = run(Paths(tmp_path), settings)
     shown = main_metrics(settings)["petals"]  # what a sweep shows of it
     assert (shown.name, shown.greater_is_better) == ("within_1", True)

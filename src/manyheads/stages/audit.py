@@ -1,8 +1,8 @@
 """Audit: which labels look wrong? Every training sample is judged by a model that has not seen it.
 
-Reads the packed images and the split's train and validation subsets, never the test subset. Writes
+Reads the packed samples and the split's train and validation subsets, never the test subset. Writes
 ``reports/label_issues.csv``: for each head, the samples whose label a model that was trained without them contradicts
-most. Nothing is removed by it. Who has looked at the pictures and is sure puts paths into a list and names it as
+most. Nothing is removed by it. To leave samples out after a look at them, put their paths into a list and name it as
 ``split.files.reviewed``.
 """
 
@@ -32,10 +32,8 @@ from manyheads.training.out_of_fold import (
 
 logger = logging.getLogger(__name__)
 
-
 LISTED = 200
 """Samples that are listed for each head."""
-
 
 COLUMNS = ["head", "rank", "path", "subset", "label", "predicted", "disagreement"]
 
@@ -49,7 +47,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     tensorflow.require_tensorflow()
     import tensorflow as tf
 
-    # The list of labels is handed on, and looked at by people: the same data gives the same one.
+    # People look through this list: the same data must give the same list.
     tf.config.experimental.enable_op_determinism()
     train, validation = load_subset(config, inputs, "train"), load_subset(config, inputs, "validation")
     unseen = dict.fromkeys(config.data.heads)

@@ -1,7 +1,7 @@
 """Train: fit the model to the training subset and keep its best epoch.
 
-Reads the packed images and the split's train and validation subsets, never the test subset. Writes ``models/`` (the model
-for inference, its card and the id of its MLflow run) and ``reports/history.csv``. One MLflow run for each training
+Reads the packed samples and the split's train and validation subsets, never the test subset. Writes ``models/`` (the
+model for inference and its card) and ``reports/history.csv``. One MLflow run for each training
 that is executed; evaluate writes into the same one.
 """
 
