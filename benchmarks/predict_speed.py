@@ -17,8 +17,9 @@ import results
 
 from manyheads.config import composition
 from manyheads.heads import LabelStatistics
-from manyheads.modeling import build, saving
-from manyheads.modeling.build import build_network
+from manyheads.modeling import saving
+from manyheads.modeling.build import averaged_over_flip, build_network
+from manyheads.modeling.objective import HeadObjective
 from manyheads.paths import project_root
 from manyheads.runtime import tensorflow
 from manyheads.training import fingerprint
@@ -27,13 +28,15 @@ RECIPES = ("minutes", "hour")
 
 
 def save(folder, recipe):
-
     settings = composition.compose(project_root(), [f"experiment={recipe}"])
     heads, size = settings.data.heads, settings.inputs["image"].image_size
-    statistics = dict.fromkeys(heads, LabelStatistics(30.0, 20.0))
-    network = build_network(settings.model, heads, settings.loss.functions, statistics, settings.inputs, folded=True)
+    objective = tuple(
+        HeadObjective(head, settings.loss.functions[name], 1.0, LabelStatistics(30.0, 20.0))
+        for name, head in heads.items()
+    )
+    network = build_network(settings.model, objective, settings.inputs, folded=True)
     if settings.train.flip_tta:
-        network = build.averaged_over_flip(network)
+        network = averaged_over_flip(network)
     card = saving.ModelCard(
         data="utkface",
         inputs=settings.inputs,
@@ -41,7 +44,7 @@ def save(folder, recipe):
         precision=fingerprint.precision_of(settings.train),
     )
     saving.save(folder, network, card)
-    return f"{size} px" + (", mirrored" if settings.train.flip_tta else "")
+    return f"{size} px" + (", flip_tta" if settings.train.flip_tta else "")
 
 
 def main():

@@ -37,7 +37,7 @@ def main():
     ((name, kind),) = saved.card.inputs.items()
     images = np.asarray(open_packed(layout.packed(name), kind)[:IMAGES])
     in_keras = network.predict(images, verbose=0)
-    in_keras = {each: inference.outputs_of_head(head, each, in_keras) for each, head in heads.items()}
+    in_keras = {each: inference.outputs_of_head(head, in_keras) for each, head in heads.items()}
     rows = []
     for precision in ("float32", "mixed_bfloat16"):
         inference.fastest_precision = lambda precision=precision: precision

@@ -1,12 +1,12 @@
-"""What a point of a sweep costs beyond its training: bare trainings and points of the same settings, in turns.
+"""What a trial of a sweep costs beyond its training: bare trainings and trials of the same settings, in turns.
 
     python benchmarks/sweep_overhead.py
     python benchmarks/sweep_overhead.py experiment=quick train.epochs=1
 
 Needs the packed data (`dvc repro split`). Everything else happens in a temporary project that shares it, with an MLflow
 store of its own, in one process that has loaded TensorFlow before. Each turn is a bare training and a sweep of one
-point, each with a seed of its own: what the sweep takes longer is its plan, its parent run and its comparison as well,
-so a point of a longer sweep costs less than this.
+trial, each with a seed of its own: what the sweep takes longer is its plan, its parent run and its comparison as well,
+so a trial of a longer sweep costs less than this.
 """
 
 import argparse
@@ -49,15 +49,15 @@ def main():
         os.chdir(folder)
         logging.disable(logging.INFO)
         seconds(["train", *options.overrides, "seed=1000"])
-        bare, point = [], []
+        bare, trial = [], []
         for turn in range(options.turns):
             bare.append(seconds(["train", *options.overrides, f"seed={2000 + turn}"]))
             with contextlib.redirect_stdout(io.StringIO()):  # the comparison's table
-                point.append(seconds(["train", "-m", *options.overrides, f"seed={3000 + turn}"]))
+                trial.append(seconds(["train", "-m", *options.overrides, f"seed={3000 + turn}"]))
         os.chdir(root)
-    extra = [ours - theirs for ours, theirs in zip(point, bare, strict=True)]
+    extra = [ours - theirs for ours, theirs in zip(trial, bare, strict=True)]
     print("bare training, s:     ", "  ".join(f"{value:6.2f}" for value in bare))
-    print("sweep of one point, s:", "  ".join(f"{value:6.2f}" for value in point))
+    print("sweep of one trial, s:", "  ".join(f"{value:6.2f}" for value in trial))
     median = statistics.median(extra)
     print(f"median difference: {median:+.2f} s, {median / statistics.median(bare):+.1%}")
 

@@ -3,7 +3,7 @@
     python benchmarks/train_step.py --size 96
 
 The compact encoder is also built with Keras's own batch normalisation, to show what the fused kernel is for. Images
-and labels are random numbers: forward pass, backward pass and optimiser are timed, not the reading of data.
+and labels are random numbers: forward pass, backward pass and optimizer are timed, not the reading of data.
 """
 
 import argparse
@@ -14,14 +14,14 @@ import numpy as np
 from manyheads.encoders import ArticleEncoder, CompactEncoder
 from manyheads.heads import Categorical, LabelStatistics, Regression
 from manyheads.inputs import ImageInput
-from manyheads.modeling import build
-from manyheads.modeling.build import build_network
+from manyheads.modeling.build import build_network, compile_model
+from manyheads.modeling.objective import HeadObjective
 from manyheads.runtime import tensorflow
 
 HEADS = {
-    "age": Regression(unit="years", minimum=0, maximum=116),
-    "race": Categorical(classes=("white", "black", "asian", "indian", "others")),
-    "gender": Categorical(classes=("male", "female")),
+    "age": Regression(name="age", unit="years", minimum=0, maximum=116),
+    "race": Categorical(name="race", classes=("white", "black", "asian", "indian", "others")),
+    "gender": Categorical(name="gender", classes=("male", "female")),
 }
 LOSSES = {"age": "mae", "race": "categorical_crossentropy", "gender": "categorical_crossentropy"}
 STATISTICS = {
@@ -29,6 +29,7 @@ STATISTICS = {
     "race": LabelStatistics(0.0, 1.0),
     "gender": LabelStatistics(0.0, 1.0),
 }
+OBJECTIVE = tuple(HeadObjective(head, LOSSES[name], 1.0, STATISTICS[name]) for name, head in HEADS.items())
 COMPACT = CompactEncoder(stem=(32, 64), widths=(64, 128, 256), blocks=(1, 1, 1), dropout=0.2)
 
 
@@ -36,9 +37,8 @@ def images_per_second(encoder, size, precision, batch_size, steps):
     import keras
 
     inputs = {"image": ImageInput(image_size=size, duplicate_correlation=1)}
-    network = build_network(encoder, HEADS, LOSSES, STATISTICS, inputs, precision)
-    weights = dict.fromkeys(HEADS, 1.0)
-    network = build.compile_heads(network, HEADS, LOSSES, weights, STATISTICS, keras.optimizers.AdamW(1e-3))
+    network = build_network(encoder, OBJECTIVE, inputs, precision)
+    network = compile_model(network, OBJECTIVE, keras.optimizers.AdamW(1e-3))
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (batch_size * steps, size, size, 3), dtype=np.uint8)
     labels = {"age": (0, 117), "race": (0, 5), "gender": (0, 2)}

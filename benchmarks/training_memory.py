@@ -24,7 +24,7 @@ from manyheads.config import composition
 from manyheads.data.tables import write_table
 from manyheads.paths import Paths, project_root
 from manyheads.runtime import tensorflow
-from manyheads.training.run import train
+from manyheads.training.tracked import train_and_record
 
 STATUS = Path("/proc/self/status")
 
@@ -67,7 +67,6 @@ def write_project(folder, settings, n):
 
 
 def measure(recipe, n):
-
     overrides = [f"experiment={recipe}", "train.epochs=1"]
     settings = composition.compose(project_root(), overrides)
     with tempfile.TemporaryDirectory() as temporary:
@@ -76,8 +75,8 @@ def measure(recipe, n):
         tensorflow.require_tensorflow()
         peak = Peak()
         peak.start()
-        trained = train(settings, Paths(folder), Paths(folder))
-        return {"seconds": trained.figures["wall_seconds"], "resident": peak.resident, "own": peak.own}
+        trained = train_and_record(settings, Paths(folder), Paths(folder))
+        return {"seconds": trained.metrics["wall_seconds"], "resident": peak.resident, "own": peak.own}
 
 
 def main():
@@ -100,7 +99,7 @@ def main():
         f"python benchmarks/training_memory.py --recipe {options.recipe}",
         ["samples", "seconds an epoch", "resident, MiB", "of it not of files, MiB"],
         rows,
-        "One subset in ten is judged on, the rest trained on.",
+        "One sample in ten is validated on, the rest trained on.",
     )
 
 

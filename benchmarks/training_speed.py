@@ -5,7 +5,7 @@
 Everything is timed in one process after another, each on all cores, in turns, so that a machine that slows down slows
 all of them. For each recipe:
 
-- training: feed, augmentation, forward and backward pass, optimiser, as `fit` runs them;
+- training: feed, augmentation, forward and backward pass, optimizer, as `fit` runs them;
 - input alone: the same feed with nothing to feed;
 - convolutions: the time of the step's own convolutions, forward and both backward passes, each alone in bfloat16 on
   this machine, as a share of the step. What is missing to 100 % is everything else in the step.
@@ -42,7 +42,7 @@ def photographs(archive, count):
     return [data for data, _ in zip(found, range(count), strict=False)]
 
 
-def part(heads, images):
+def subset_of(heads, images):
     generator = np.random.default_rng(0)
     ends = {name: len(head.class_names) or head.maximum for name, head in heads.items()}
     labels = {name: generator.integers(0, end, len(images)) for name, end in ends.items()}
@@ -50,18 +50,17 @@ def part(heads, images):
     return Subset({"image": images}, np.arange(len(images)), names, labels, names)
 
 
-def composed(*overrides):
-
-    return composition.compose(project_root(), overrides)
+def compiled(settings, fed):
+    return run.compiled_model(settings, run.training_objective(settings, fed), settings.train, len(fed))
 
 
 def article(archive, steps):
     """Return images a second of the article's generator and network together."""
-    settings = composed("experiment=article")
+    settings = composition.compose(project_root(), ["experiment=article"])
     files = photographs(archive, 32 * steps)
     size = settings.inputs["image"].image_size
-    fed = part(settings.data.heads, np.zeros((len(files), 1, 1, 3), np.uint8))
-    network = run.compiled_model(settings, fed)
+    fed = subset_of(settings.data.heads, np.zeros((len(files), 1, 1, 3), np.uint8))
+    network = compiled(settings, fed)
     targets = {name: head.targets(fed.labels[name]) for name, head in settings.data.heads.items()}
 
     def batches():
@@ -81,13 +80,13 @@ def recipe(name, archive, steps):
     """Return the recipe's images a second, in training and of the feed alone, and the convolutions' share of a step."""
     from manyheads.inputs.jpeg import decode
 
-    settings = composed(f"experiment={name}")
+    settings = composition.compose(project_root(), [f"experiment={name}"])
     batch = settings.train.batch_size
     files = photographs(archive, batch * steps)
-    fed = part(
+    fed = subset_of(
         settings.data.heads, np.stack([decode(data, settings.inputs["image"].image_size).pixels for data in files])
     )
-    network = run.compiled_model(settings, fed)
+    network = compiled(settings, fed)
     feed = Feed(fed, settings.data.heads, batch, 1, training=True, augment=settings.train.augment)
     network.fit(feed.epoch(1).take(2), verbose=0)
     began = time.perf_counter()

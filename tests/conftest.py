@@ -17,9 +17,10 @@ from PIL import Image
 from manyheads.config import composition
 from manyheads.config.schema import Config
 from manyheads.data.tables import write_table
+from manyheads.evaluation import label_issues
 from manyheads.paths import Paths
 from manyheads.runtime.files import write_text
-from manyheads.stages import audit, split
+from manyheads.stages import split
 from manyheads.tracking import dvc
 
 ROOT = Path(__file__).parents[1]
@@ -127,7 +128,7 @@ def make_tiny_project(folder: Path, store: Path) -> Paths:
     write_table(layout.splits, splits)
     counts = split.count(samples, compose().data.heads, splits, {})
     write_text(layout.split_counts, json.dumps(counts))
-    write_table(layout.label_issues, pd.DataFrame(columns=audit.COLUMNS))
+    write_table(layout.label_issues, pd.DataFrame(columns=label_issues.COLUMNS))
     none = pd.DataFrame(columns=["path", "stage", "code", "reason"])
     for rejected in (layout.rejected, layout.undecodable):
         write_table(rejected, none)
@@ -150,7 +151,7 @@ def write_lock(layout: Paths, config: Config) -> None:
     stages = {
         stage: {
             "params": {"params.yaml": {key: values[key] for key in keys[stage]}},
-            "outs": [{"path": path, "md5": dvc.md5_of(layout.root / path)}],
+            "outs": [{"path": path, "md5": dvc.dvc_digest(layout.root / path)}],
         }
         for stage, path in outputs.items()
     }

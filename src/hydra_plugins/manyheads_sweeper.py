@@ -10,10 +10,10 @@ from hydra.core.config_store import ConfigStore
 
 
 class TrialSweeper(BasicSweeper):
-    """Hydra's basic sweeper with a memory and an answer; see ``manyheads.sweep``."""
+    """Hydra's basic sweeper that leaves out finished trials and compares them all; see ``manyheads.sweeps.grid``."""
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
-        """Keep what Hydra gives; the launcher is made when the points are known."""
+        """Keep what Hydra gives; the launcher is made when the trials are known."""
         del task_function
         self.hydra_context, self.config = hydra_context, config
 
@@ -27,7 +27,7 @@ class TrialSweeper(BasicSweeper):
 
 ConfigStore.instance().store(
     group="hydra/sweeper",
-    name="points",
+    name="trials",
     node={"_target_": f"{__name__}.{TrialSweeper.__name__}", "max_batch_size": None, "params": None},
     provider="manyheads",
 )

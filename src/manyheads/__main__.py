@@ -189,11 +189,11 @@ def _stage_help(name: str) -> str:
     lines += [(module.__doc__ or "").strip(), "", "examples:", f"  python -m manyheads {command.example}"]
     if name == "train":
         lines += [
-            "  python -m manyheads train -m loss=balanced,age_heavy loss.weights.age=0.5,1,2    six points of a sweep",
+            "  python -m manyheads train -m loss=balanced,age_heavy loss.weights.age=0.5,1,2    six trials of a sweep",
             "  python -m manyheads train -m +sweep=loss_weights hydra/launcher=joblib           named, in parallel",
             "",
             "A sweep trains on the data as `dvc repro split` left it, writes to reports/sweeps/, and ends with a",
-            "comparison of its points; the same command goes on where it was stopped.",
+            "comparison of its trials; the same command goes on where it was stopped.",
         ]
     lines += ["", "groups and their options (conf/):"]
     from manyheads.paths import project_root

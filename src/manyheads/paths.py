@@ -112,7 +112,7 @@ class Paths:
 
     @property
     def sweeps(self) -> Path:
-        """Folder of sweeps, each with its points and their comparison."""
+        """Folder of sweeps, each with its trials and their comparison."""
         return self.root / "reports/sweeps"
 
     @property

@@ -28,21 +28,21 @@ def root(tmp_path, migrated_store, monkeypatch):
     return tmp_path
 
 
-def config(root):
-    return read_params(root / "params.yaml").tracking
+def experiment(root):
+    return read_params(root / "params.yaml").tracking.experiment
 
 
 def sweep(root, weights, failing=()):
     """Record a sweep over the weight of the age; return its run's id and those of its points."""
     points = []
-    with runs.run(config(root), root, RunSpec("a sweep", {"sweep": "s"})) as parent:
+    with runs.run(experiment(root), root, RunSpec("a sweep", {"sweep": "s"})) as parent:
         for weight in (*weights, *failing):
             for seed in (1, 2):
                 overrides = ["experiment=hour", f"loss.weights.age={weight}", f"seed={seed}"]
-                tags = {"split": "abc", "overrides": json.dumps(overrides), "sweep": "s", "point": f"{weight}-{seed}"}
+                tags = {"split": "abc", "overrides": json.dumps(overrides), "sweep": "s", "trial": f"{weight}-{seed}"}
                 place = RunSpec(f"age={weight} seed={seed}", tags, parent.run_id)
                 try:
-                    with runs.run(config(root), root, place) as run:
+                    with runs.run(experiment(root), root, place) as run:
                         points.append(run.run_id)
                         run.params({"seed": seed, "loss": {"name": "balanced", "weights": {"age": weight}}})
                         if weight in failing:
@@ -122,7 +122,7 @@ def test_what_cannot_be_compared_is_named_in_one_line(root, monkeypatch):
 
 
 def test_a_sweep_without_points_is_no_training(root):
-    with runs.run(config(root), root, RunSpec("a sweep", {"sweep": "s"})) as parent:
+    with runs.run(experiment(root), root, RunSpec("a sweep", {"sweep": "s"})) as parent:
         pass
     with pytest.raises(DataError, match="has no training among"):
         compare.main([parent.run_id])
@@ -144,7 +144,7 @@ def predictions(seed, error, share_right, n=400):
 
 
 def evaluated(root, table):
-    with runs.run(config(root), root, RunSpec("train", {})) as run:
+    with runs.run(experiment(root), root, RunSpec("train", {})) as run:
         file = root / "predictions.csv"
         table.to_csv(file, index=False)
         run.files(file)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from builders import objective_for
 from manyheads.commands import predict
 from manyheads.encoders import CompactEncoder
 from manyheads.errors import DataError
@@ -20,7 +21,10 @@ from manyheads.runtime import tensorflow
 
 STATISTICS = {"age": LabelStatistics(30.0, 10.0), "race": LabelStatistics(30.0, 10.0)}
 IMAGES = {"image": ImageInput(image_size=16, duplicate_correlation=1)}
-HEADS = {"age": Regression(unit="years", minimum=0, maximum=116), "race": Categorical(classes=("a", "b", "c"))}
+HEADS = {
+    "age": Regression(name="age", unit="years", minimum=0, maximum=116),
+    "race": Categorical(name="race", classes=("a", "b", "c")),
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     encoder = CompactEncoder(stem=(8,), widths=(8,), blocks=(1,), dropout=0)
     losses = {"age": "mae", "race": "categorical_crossentropy"}
-    network = build_network(encoder, HEADS, losses, STATISTICS, IMAGES, folded=True)
+    network = build_network(encoder, objective_for(HEADS, losses, STATISTICS), IMAGES, folded=True)
     saving.save(folder, network, saving.ModelCard(data="sample", inputs=IMAGES, heads=HEADS))
     return folder
 
@@ -91,7 +95,7 @@ def test_a_model_with_a_variance_gives_the_ends_of_an_interval(tmp_path):
         CompactEncoder(stem=(8,), widths=(8,), blocks=(1,), dropout=0),
         {"age": "gaussian", "race": "categorical_crossentropy"},
     )
-    network = build_network(encoder, HEADS, losses, STATISTICS, IMAGES, folded=True)
+    network = build_network(encoder, objective_for(HEADS, losses, STATISTICS), IMAGES, folded=True)
     saving.save(tmp_path, network, saving.ModelCard(data="sample", inputs=IMAGES, heads=HEADS))
     members = [("one.jpg", {"image": jpeg(1)}), ("broken.jpg", {"image": b"<html>"})]
     table = predict.predict_all(saving.load(tmp_path), members)
@@ -137,7 +141,9 @@ def test_a_photograph_gets_the_same_figures_alone_and_in_a_folder(precision, clo
     monkeypatch.setattr(inference, "fastest_precision", lambda: precision)
     encoder = CompactEncoder(stem=(8,), widths=(8, 16), blocks=(1, 1), dropout=0)
     losses = {"age": "soft_label", "race": "categorical_crossentropy"}
-    network = build.averaged_over_flip(build_network(encoder, HEADS, losses, STATISTICS, IMAGES, folded=True))
+    network = build.averaged_over_flip(
+        build_network(encoder, objective_for(HEADS, losses, STATISTICS), IMAGES, folded=True)
+    )
     saving.save(tmp_path, network, saving.ModelCard(data="sample", inputs=IMAGES, heads=HEADS, precision=precision))
     predictor = saving.load(tmp_path).predictor()
     sizes, outputs = set(), predictor._outputs

@@ -49,13 +49,13 @@ def test_every_option_opens_with_what_it_is(option):
 
 
 @pytest.mark.parametrize("option", [path for path in GROUPS if path.parent.name == "sweep"], ids=lambda path: path.stem)
-def test_a_sweep_names_its_command_points_and_nothing_but_what_is_swept(option):
-    """Settings of its own would be missing in the command that promotes a point."""
+def test_a_sweep_names_its_command_trials_and_nothing_but_what_is_swept(option):
+    """Settings of its own would be missing in the command that promotes a trial."""
     text = option.read_text(encoding="utf-8")
     values = OmegaConf.to_container(OmegaConf.load(option))
     lists = values["hydra"]["sweeper"]["params"].values()
     assert values == {"hydra": {"mode": "MULTIRUN", "sweeper": {"params": values["hydra"]["sweeper"]["params"]}}}
-    assert f": {math.prod(len(str(each).split(',')) for each in lists)} points" in text
+    assert f": {math.prod(len(str(each).split(',')) for each in lists)} trials" in text
     assert re.search(r"^#   (make sweep|python -m manyheads train -m)", text, re.MULTILINE)
     assert "minutes" in text
 

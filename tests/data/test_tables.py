@@ -5,7 +5,7 @@ from manyheads.data.tables import read_manifest, read_samples, read_splits, writ
 from manyheads.errors import IntegrityError
 from manyheads.heads import Regression
 
-HEADS = {"age": Regression(unit="years", minimum=0, maximum=116)}
+HEADS = {"age": Regression(name="age", unit="years", minimum=0, maximum=116)}
 
 SPLITS = pd.DataFrame(
     {"path": ["b.jpg", "a.jpg"], "sha256": ["2", "1"], "group": ["2", "1"], "subset": "train", "rule": ""}

@@ -251,12 +251,12 @@ def test_a_head_whose_main_metric_not_all_runs_know_is_read_by_its_gain():
 
 def test_the_direction_of_every_main_metric_is_that_of_its_gain():
     kinds = [
-        heads.Regression(unit="years", minimum=0, maximum=9),
-        heads.Categorical(classes=("a", "b")),
-        heads.Binary(classes=("a", "b")),
-        heads.Vector(unit="m", width=2, minimum=0, maximum=9),
-        heads.Box(of="a"),
+        heads.Regression(name="one", unit="years", minimum=0, maximum=9),
+        heads.Categorical(name="one", classes=("a", "b")),
+        heads.Binary(name="one", classes=("a", "b")),
+        heads.Vector(name="one", unit="m", width=2, minimum=0, maximum=9),
+        heads.Box(name="one", of="a"),
     ]
     for kind in kinds:
-        assert (kind.gain(0.6, 0.5) > 0) == kind.metric(kind.main_metric).greater_is_better
+        assert (kind.skill(0.6, 0.5) > 0) == kind.metric(kind.main_metric).greater_is_better
     assert {type(kind) for kind in kinds} == set(heads.HEADS.values())

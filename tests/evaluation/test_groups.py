@@ -6,9 +6,9 @@ from manyheads.evaluation.groups import by_group, standardised
 from manyheads.heads import Categorical, Regression
 
 HEADS = {
-    "age": Regression(unit="years", minimum=0, maximum=99, bins=(30, 60)),
-    "race": Categorical(classes=("a", "b", "c")),
-    "gender": Categorical(classes=("male", "female")),
+    "age": Regression(name="age", unit="years", minimum=0, maximum=99, bins=(30, 60)),
+    "race": Categorical(name="race", classes=("a", "b", "c")),
+    "gender": Categorical(name="gender", classes=("male", "female")),
 }
 N = 3000
 

@@ -10,7 +10,10 @@ from manyheads.heads import HEADS as HEADS_BY_KIND
 from manyheads.heads import MISSING, Binary, Box, Categorical, Regression, Vector
 from manyheads.stages import evaluate
 
-HEADS = {"age": Regression(unit="years", minimum=0, maximum=99), "race": Categorical(classes=("a", "b"))}
+HEADS = {
+    "age": Regression(name="age", unit="years", minimum=0, maximum=99),
+    "race": Categorical(name="race", classes=("a", "b")),
+}
 N = 1200
 
 
@@ -76,12 +79,12 @@ def everything(seed=0, n=40):
     """Return heads of every kind, and a table of predictions as evaluate writes it; some labels are missing."""
     generator = np.random.default_rng(seed)
     heads = {
-        "age": Regression(unit="years", minimum=0, maximum=99),
-        "race": Categorical(classes=("None", "1", "True")),
-        "gender": Binary(classes=("f", "m")),
-        "place": Vector(unit="m", width=2, minimum=-9, maximum=9),
-        "height": Vector(unit="m", minimum=-9, maximum=9),
-        "box": Box(of="race"),
+        "age": Regression(name="age", unit="years", minimum=0, maximum=99),
+        "race": Categorical(name="race", classes=("None", "1", "True")),
+        "gender": Binary(name="gender", classes=("f", "m")),
+        "place": Vector(name="place", unit="m", width=2, minimum=-9, maximum=9),
+        "height": Vector(name="height", unit="m", minimum=-9, maximum=9),
+        "box": Box(name="box", of="race"),
     }
     labels = {
         "age": generator.integers(0, 99, n),
@@ -110,12 +113,12 @@ def everything(seed=0, n=40):
 def test_a_head_names_every_column_that_it_writes():
     heads, table = everything()
     for name, head in heads.items():
-        labels = head.label_columns(name)
-        named = {*labels, *head.further_columns(name), *(f"{label}_label" for label in labels)}
+        labels = head.label_columns
+        named = {*labels, *head.extra_columns, *(f"{label}_label" for label in labels)}
         assert named & set(table) >= {*labels, *(f"{label}_label" for label in labels)}
         value, *further = head.output_units.values()
         for units in (value, *(value + more for more in further)):
-            written = head.columns(name, np.full((3, units), 0.2, dtype=np.float32))
+            written = head.prediction_columns(np.full((3, units), 0.2, dtype=np.float32))
             assert set(written) <= named, name
 
 

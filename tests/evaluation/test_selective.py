@@ -4,7 +4,7 @@ from manyheads.evaluation.bootstrap import Bootstrap
 from manyheads.evaluation.selective import KEPT, selective
 from manyheads.heads import Categorical
 
-HEAD = Categorical(classes=("a", "b"))
+HEAD = Categorical(name="head", classes=("a", "b"))
 
 
 def test_the_surest_predictions_are_kept():

@@ -15,8 +15,8 @@ from manyheads.evaluation.summary import Predicted, summarise
 from manyheads.heads import Categorical, Regression, baseline_metrics
 
 HEADS = {
-    "age": Regression(unit="years", minimum=0, maximum=99, bins=(30, 60)),
-    "race": Categorical(classes=("a", "b", "c", "d")),
+    "age": Regression(name="age", unit="years", minimum=0, maximum=99, bins=(30, 60)),
+    "race": Categorical(name="race", classes=("a", "b", "c", "d")),
 }
 
 

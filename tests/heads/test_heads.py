@@ -4,8 +4,8 @@ from pydantic import ValidationError
 
 from manyheads.heads import Categorical, LabelStatistics, Regression, baseline_metrics, total_score
 
-AGE = Regression(unit="years", minimum=0, maximum=116, bins=(3, 10, 20))
-RACE = Categorical(classes=("white", "black", "asian"))
+AGE = Regression(name="age", unit="years", minimum=0, maximum=116, bins=(3, 10, 20))
+RACE = Categorical(name="race", classes=("white", "black", "asian"))
 
 
 def test_label_space():
@@ -32,7 +32,7 @@ def test_the_article_scales_by_the_maximum_and_others_by_the_training_labels():
 
 def test_regression_figures_are_in_the_unit_of_the_label():
     labels, outputs = np.array([10, 20, 40]), np.array([[12.0], [14.0], [40.0]], dtype=np.float32)
-    figures = AGE.measure(labels, outputs)
+    figures = AGE.evaluate(labels, outputs)
     assert figures["mae"] == pytest.approx(8 / 3)
     assert figures["rmse"] == pytest.approx(np.sqrt(40 / 3))
     assert figures["bias"] == pytest.approx(-4 / 3)
@@ -45,10 +45,10 @@ def test_intervals_of_calibrated_outputs_hold_nine_labels_in_ten():
     mean, deviation = generator.uniform(20, 80, 4000), generator.uniform(1, 10, 4000)
     labels = np.round(generator.normal(mean, deviation)).astype(np.int64)
     outputs = np.stack([mean, 2 * np.log(deviation)], axis=1).astype(np.float32)
-    figures = AGE.measure(labels, outputs)
+    figures = AGE.evaluate(labels, outputs)
     assert figures["coverage_90"] == pytest.approx(0.9, abs=0.02)
     assert figures["interval_width"] == pytest.approx(2 * 1.645 * deviation.mean(), rel=1e-3)
-    assert figures["mae"] == AGE.measure(labels, outputs[:, :1])["mae"]
+    assert figures["mae"] == AGE.evaluate(labels, outputs[:, :1])["mae"]
     report = AGE.report(labels, outputs)
     assert report.data["all"]["coverage_90"] == figures["coverage_90"]
     assert f"hold {figures['coverage_90']:.3f} of the labels" in report.text
@@ -56,14 +56,14 @@ def test_intervals_of_calibrated_outputs_hold_nine_labels_in_ten():
 
 def test_predictions_with_a_variance_have_the_ends_of_an_interval():
     outputs = np.array([[30.0, 2 * np.log(10.0)], [5.0, 2 * np.log(8.0)]], dtype=np.float32)
-    columns = AGE.columns("age", outputs)
+    columns = AGE.prediction_columns(outputs)
     assert {name: values.tolist() for name, values in columns.items()} == {
         "age": [30.0, 5.0],
         "age_low": [13.55, -8.16],
         "age_high": [46.45, 18.16],
     }
-    assert list(AGE.columns("age", outputs[:, :1])) == ["age"]
-    assert "coverage_90" not in AGE.measure(np.array([1, 2]), outputs[:, :1])
+    assert list(AGE.prediction_columns(outputs[:, :1])) == ["age"]
+    assert "coverage_90" not in AGE.evaluate(np.array([1, 2]), outputs[:, :1])
 
 
 def distribution(rows):
@@ -79,7 +79,7 @@ def distribution(rows):
 def test_a_distribution_gives_its_mean_for_squared_errors_and_its_median_for_absolute_ones():
     outputs = distribution([{20: 0.75, 80: 0.25}, {40: 1.0}])
     labels = np.array([20, 40])
-    figures = AGE.measure(labels, outputs)
+    figures = AGE.evaluate(labels, outputs)
     assert AGE.values(outputs).tolist() == [35.0, 40.0]
     assert AGE.median(outputs) == pytest.approx([20 - 0.5 + 0.5 / 0.75, 40.0])
     assert figures["mae"] == pytest.approx((0.5 / 0.75 - 0.5) / 2)
@@ -95,18 +95,18 @@ def test_intervals_of_a_distribution_hold_nine_labels_in_ten():
     shares /= shares.sum(axis=1, keepdims=True)
     labels = np.array([generator.choice(line, p=row) for row in shares])
     outputs = np.concatenate([shares @ line[:, None], shares], axis=1).astype(np.float32)
-    figures = AGE.measure(labels, outputs)
+    figures = AGE.evaluate(labels, outputs)
     assert figures["coverage_90"] == pytest.approx(0.9, abs=0.03)
     assert figures["interval_width"] == pytest.approx(2 * 1.645 * 6, rel=0.02)
-    assert list(AGE.columns("age", outputs)) == ["age", "age_median", "age_low", "age_high"]
+    assert list(AGE.prediction_columns(outputs)) == ["age", "age_median", "age_low", "age_high"]
 
 
 def test_gains_are_zero_for_the_baseline_and_one_for_perfection():
-    assert AGE.gain(15.0, 15.0) == 0
-    assert AGE.gain(0.0, 15.0) == 1
-    assert RACE.gain(0.4, 0.4) == 0
-    assert RACE.gain(1.0, 0.4) == 1
-    assert RACE.gain(1.0, 1.0) == 0
+    assert AGE.skill(15.0, 15.0) == 0
+    assert AGE.skill(0.0, 15.0) == 1
+    assert RACE.skill(0.4, 0.4) == 0
+    assert RACE.skill(1.0, 0.4) == 1
+    assert RACE.skill(1.0, 1.0) == 0
 
 
 def test_constant_answers_are_the_median_and_the_majority():
@@ -115,7 +115,7 @@ def test_constant_answers_are_the_median_and_the_majority():
 
 
 def test_predictions_of_a_classification_name_the_class_and_add_up_to_one():
-    columns = RACE.columns("race", np.array([[0.9, 0.6, 0.0], [0.0, 0.0, 0.0]], dtype=np.float32))
+    columns = RACE.prediction_columns(np.array([[0.9, 0.6, 0.0], [0.0, 0.0, 0.0]], dtype=np.float32))
     assert columns["race"].tolist() == ["white", "white"]
     assert columns["race_white"].tolist() == [0.6, 0.3333]
     assert sum(columns[f"race_{name}"][0] for name in RACE.classes) == pytest.approx(1)
@@ -123,7 +123,7 @@ def test_predictions_of_a_classification_name_the_class_and_add_up_to_one():
 
 def test_classes_that_the_labels_lack_do_not_count_against_the_mean():
     outputs = np.eye(3, dtype=np.float32)[[0, 1]]
-    assert RACE.measure(np.array([0, 1]), outputs)["macro_f1"] == 1.0
+    assert RACE.evaluate(np.array([0, 1]), outputs)["macro_f1"] == 1.0
 
 
 def test_reports_hold_every_class_and_bin():
@@ -162,11 +162,11 @@ def test_baselines_are_fitted_on_one_part_and_judged_on_another():
 
 
 def test_figures_that_the_labels_say_nothing_of_are_left_out():
-    head = Categorical(classes=("a", "b"))
-    assert set(head.measure(np.zeros(9, np.int64), np.tile(np.float32([[1, 0]]), (9, 1)))) == {
+    head = Categorical(name="head", classes=("a", "b"))
+    assert set(head.evaluate(np.zeros(9, np.int64), np.tile(np.float32([[1, 0]]), (9, 1)))) == {
         "accuracy", "macro_f1", "balanced_accuracy", "f1_a",
     }  # fmt: skip
-    age = Regression(unit="years", minimum=0, maximum=99)
+    age = Regression(name="age", unit="years", minimum=0, maximum=99)
     constant = np.full((9, 1), 40, np.float32)
-    assert "r2" not in age.measure(np.full(9, 30), constant)
+    assert "r2" not in age.evaluate(np.full(9, 30), constant)
     assert "no R²: all labels are alike" in age.report(np.full(9, 30), constant).text

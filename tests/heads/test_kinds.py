@@ -14,14 +14,15 @@ from manyheads.evaluation.paired import pair
 from manyheads.reporting import comparison_words
 from manyheads.stages import evaluate, report, train
 from manyheads.tracking import queries
-from manyheads.training.run import main_metrics
+from manyheads.training.tracked import main_metrics
 
 KIND = '''
 from typing import Literal
 
 import numpy as np
 
-from manyheads.heads import HeadReport, Metric, Regression
+from manyheads.heads import Metric
+from manyheads.heads.regression import Regression
 
 
 class Missed(Regression):
@@ -36,20 +37,16 @@ class Missed(Regression):
     def _contributions(self, labels, outputs):
         return np.stack([np.ones(len(labels)), np.abs(self.values(outputs) - labels) > self.tolerance], axis=1)
 
-    def recorded(self, name, table):
-        labels = self.labels_of(f"{name}_label", table)
-        return labels, self.contributions(labels, table[[name]].to_numpy(np.float32))
+    def recorded(self, table):
+        labels = self._labels_in(table, (f"{self.name}_label",))
+        return labels, self.contributions(labels, table[[self.name]].to_numpy(np.float32))
 
-    def figures(self, sums):
+    def compute_metrics(self, sums):
         with np.errstate(invalid="ignore"):
             return {"missed": sums[..., 1] / sums[..., 0]}
 
-    def right(self, contributions):
+    def is_correct(self, contributions):
         return contributions[:, 1] == 0
-
-    def report(self, labels, outputs):
-        figures = self.measure(labels, outputs)
-        return HeadReport(f"missed {figures['missed']}", figures)
 '''
 
 
@@ -93,7 +90,7 @@ def test_a_kind_with_metrics_of_its_own_goes_all_the_way(tiny_project, tiny_conf
     better = pair(heads, shifted(table, "age", 60), table).differences
     assert next(row.better for row in better if row.head == "age") is True
 
-    runs = queries.recorded_trials(config.tracking, layout.root, query="metrics.`best/val/score` > -9").runs
+    runs = queries.recorded_trials(config.tracking.experiment, layout.root, query="metrics.`best/val/score` > -9").runs
     compared = compare(as_trial(run) for run in runs)
     assert compared.main_metrics["age"] == heads["age"].metrics[0]
     assert "age missed 0." in comparison_words.answer(compared)

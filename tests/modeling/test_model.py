@@ -7,19 +7,21 @@ import zipfile
 import numpy as np
 import pytest
 
+from builders import objective_for
 from manyheads.encoders import ArticleEncoder, CompactEncoder, DetectorEncoder, PretrainedEncoder
 from manyheads.errors import ConfigError, IntegrityError, MachineError
 from manyheads.heads import Categorical, LabelStatistics, Regression, Vector
 from manyheads.inputs import ImageInput
 from manyheads.inputs.numbers import NumbersInput
 from manyheads.modeling import inference, saving
-from manyheads.modeling.build import averaged_over_flip, build_network, compile_heads
+from manyheads.modeling.build import averaged_over_flip, build_network, compile_model
+from manyheads.modeling.objective import objective_of
 from manyheads.runtime import tensorflow
 
 HEADS = {
-    "age": Regression(unit="years", minimum=0, maximum=116),
-    "race": Categorical(classes=("white", "black", "asian", "indian", "others")),
-    "gender": Categorical(classes=("male", "female")),
+    "age": Regression(name="age", unit="years", minimum=0, maximum=116),
+    "race": Categorical(name="race", classes=("white", "black", "asian", "indian", "others")),
+    "gender": Categorical(name="gender", classes=("male", "female")),
 }
 LOSSES = {"age": "mse", "race": "categorical_crossentropy", "gender": "binary_crossentropy"}
 STATISTICS = {
@@ -41,14 +43,14 @@ def images_of(side):
 
 
 def network_of(encoder=COMPACT, size=16, **options):
-    return build_network(encoder, HEADS, LOSSES, STATISTICS, images_of(size), **options)
+    return build_network(encoder, objective_for(HEADS, LOSSES, STATISTICS), images_of(size), **options)
 
 
 def compiled(encoder=COMPACT, size=16, **options):
     import keras
 
     network = network_of(encoder, size, **options)
-    return compile_heads(network, HEADS, LOSSES, WEIGHTS, STATISTICS, keras.optimizers.Adam(0.01))
+    return compile_model(network, objective_for(HEADS, LOSSES, STATISTICS, WEIGHTS), keras.optimizers.Adam(0.01))
 
 
 def batch(n=8, size=16):
@@ -105,15 +107,14 @@ def test_the_loss_is_the_weighted_sum_of_the_heads_losses():
 
 @pytest.mark.parametrize("weights", [{"zage": 4.0, "race": 1.5, "gender": 0.1}, {"race": 1.0, "gender": 1.0}])
 def test_weights_that_name_no_head_are_refused_before_keras_takes_them_by_position(weights):
-    import keras
-
+    labels = {name: np.arange(2) for name in HEADS}
     with pytest.raises(ConfigError, match="the heads are age, gender, race"):
-        compile_heads(network_of(), HEADS, LOSSES, weights, STATISTICS, keras.optimizers.Adam())
+        objective_of(HEADS, LOSSES, weights, "standard", labels)
 
 
 def test_an_image_too_small_for_the_network_is_named():
     encoder = DetectorEncoder(filters=(8, 8, 8), pool=3, dense=dict.fromkeys(HEADS, 4))
-    with pytest.raises(ConfigError, match=r"image \(16, 16, 3\)\) does not fit"):
+    with pytest.raises(ConfigError, match=r"image \(16, 16, 3\)\) do not fit"):
         network_of(encoder)
 
 
@@ -142,7 +143,10 @@ def test_the_folded_model_is_made_of_kerass_own_layers_alone():
 
 def test_a_saved_model_predicts_the_same_elsewhere(tmp_path):
     losses = LOSSES | {"age": "gaussian"}
-    network, (images, _, _) = build_network(COMPACT, HEADS, losses, STATISTICS, images_of(16), folded=True), batch()
+    network, (images, _, _) = (
+        build_network(COMPACT, objective_for(HEADS, losses, STATISTICS), images_of(16), folded=True),
+        batch(),
+    )
     saving.save(tmp_path, network, saving.ModelCard(data="utkface", inputs=images_of(16), heads=HEADS))
     loaded = saving.load(tmp_path)
     assert loaded.card.heads == HEADS
@@ -158,14 +162,14 @@ def test_a_saved_model_predicts_the_same_elsewhere(tmp_path):
 
 
 def test_outputs_of_no_head_are_refused(tmp_path):
-    heads = HEADS | {"height": Regression(unit="cm", minimum=0, maximum=250)}
+    heads = HEADS | {"height": Regression(name="height", unit="cm", minimum=0, maximum=250)}
     card = saving.ModelCard(data="utkface", inputs=images_of(16), heads=heads)
     saving.save(tmp_path, network_of(folded=True), card)
     with pytest.raises(IntegrityError, match=r"height needs an output height float32 \(1,\), the network has none"):
         saving.load(tmp_path)
     losses = LOSSES | {"age": "gaussian"}
     few = {name: HEADS[name] for name in ("race", "gender")}
-    network = build_network(COMPACT, HEADS, losses, STATISTICS, images_of(16), folded=True)
+    network = build_network(COMPACT, objective_for(HEADS, losses, STATISTICS), images_of(16), folded=True)
     saving.save(tmp_path, network, saving.ModelCard(data="utkface", inputs=images_of(16), heads=few))
     with pytest.raises(IntegrityError, match="age_log_variance"):
         saving.load(tmp_path)
@@ -181,11 +185,14 @@ def saved(folder, network=None, **changes):
     ("changes", "said"),
     [
         (
-            {"heads": HEADS | {"race": Categorical(classes=("white", "black", "asian", "indian"))}},
+            {"heads": HEADS | {"race": Categorical(name="race", classes=("white", "black", "asian", "indian"))}},
             r"race needs an output race float32 \(4,\), the network has float32 \(5,\)",
         ),
         ({"heads": {name: HEADS[name] for name in ("age", "race")}}, "outputs gender that are of no head"),
-        ({"heads": HEADS | {"age": Vector(unit="y", width=2, minimum=0, maximum=116)}}, r"age needs .* \(2,\)"),
+        (
+            {"heads": HEADS | {"age": Vector(name="age", unit="y", width=2, minimum=0, maximum=116)}},
+            r"age needs .* \(2,\)",
+        ),
         ({"inputs": images_of(32)}, r"takes image uint8 \(16, 16, 3\), the inputs are image uint8 \(32, 32, 3\)"),
         ({"inputs": {"face": images_of(16)["image"]}}, "the inputs are face uint8"),
         ({"inputs": {"image": NumbersInput(width=3)}}, r"the inputs are image float32 \(3,\)"),
@@ -336,7 +343,7 @@ def test_pretrained_weights_that_cannot_be_had_say_what_to_do(tmp_path, monkeypa
 
 def test_a_variance_is_a_second_column_and_starts_at_the_spread_of_the_labels():
     statistics = STATISTICS | {"age": LabelStatistics(33.0, 20.0)}
-    network = build_network(COMPACT, HEADS, LOSSES | {"age": "gaussian"}, statistics, images_of(16))
+    network = build_network(COMPACT, objective_for(HEADS, LOSSES | {"age": "gaussian"}, statistics), images_of(16))
     images, _, _ = batch()
     outputs = inference.Predictor(network, HEADS)({"image": images})
     assert {name: values.shape for name, values in outputs.items()} == {"age": (8, 2), "race": (8, 5), "gender": (8, 2)}

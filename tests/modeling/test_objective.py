@@ -2,12 +2,17 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from builders import objective_for
 from manyheads.errors import ConfigError
 from manyheads.heads import MISSING, Box, Categorical, LabelStatistics, Regression, Vector
 from manyheads.modeling import build
+from manyheads.modeling.objective import objective_of
 from manyheads.runtime import tensorflow
 
-HEADS = {"age": Regression(unit="years", minimum=0, maximum=116), "race": Categorical(classes=("a", "b", "c"))}
+HEADS = {
+    "age": Regression(name="age", unit="years", minimum=0, maximum=116),
+    "race": Categorical(name="race", classes=("a", "b", "c")),
+}
 LOSSES = {"age": "mse", "race": "categorical_crossentropy"}
 STATISTICS = {"age": LabelStatistics(40.0, 20.0), "race": LabelStatistics(shares=(0.5, 0.3, 0.2))}
 WEIGHTS = {"age": 4.0, "race": 0.5}
@@ -26,15 +31,18 @@ def network(losses=LOSSES):
     features = keras.Input((6,), name="features")
     outputs = {}
     for name, head in HEADS.items():
-        outputs |= head.outputs(features, name, losses[name], STATISTICS[name])
+        outputs |= head.outputs(features, losses[name], STATISTICS[name])
     return keras.Model(features, outputs)
 
 
 def objective(weighting="fixed", losses=LOSSES, rate=0.1):
     import keras
 
-    return build.compile_heads(
-        network(losses), HEADS, losses, WEIGHTS, STATISTICS, keras.optimizers.SGD(rate), weighting=weighting
+    return build.compile_model(
+        network(losses),
+        objective_for(HEADS, losses, STATISTICS, WEIGHTS),
+        keras.optimizers.SGD(rate),
+        weighting=weighting,
     )
 
 
@@ -138,7 +146,7 @@ def test_the_mean_of_a_distribution_is_not_trained(loss):
 
 def test_adjusted_logits_hold_scarce_classes_against_frequent_ones():
     losses, shares = LOSSES | {"race": "logit_adjusted"}, (0.9, 0.1, 0.0)
-    term = HEADS["race"].term("race", "logit_adjusted", LabelStatistics(shares=shares))
+    term = HEADS["race"].loss("logit_adjusted", LabelStatistics(shares=shares))
     probabilities = np.array([[0.5, 0.3, 0.2]], dtype=np.float32)
     for label in range(3):
         targets = {"race": np.eye(3, dtype=np.float32)[[label]]}
@@ -158,33 +166,14 @@ def test_losses_of_whole_parts_are_those_that_keras_follows(weighting):
     assert losses == pytest.approx({"age": logs["age_loss"], "race": logs["race_loss"], "loss": logs["loss"]}, rel=1e-5)
 
 
-def test_averages_follow_the_weights_and_can_be_looked_at():
-    import keras
-
-    trained = build.compile_heads(
-        network(), HEADS, LOSSES, WEIGHTS, STATISTICS, keras.optimizers.SGD(0.1), ema_decay=0.9
-    )
-    features, _, targets = samples()
-    expected = [weight.numpy() for weight in trained.weights]
-    for step in range(1, 4):
-        trained.fit(features, targets, batch_size=10, verbose=0)
-        kept = min(0.9, (1 + step) / (10 + step))
-        expected = [kept * a + (1 - kept) * w.numpy() for a, w in zip(expected, trained.weights, strict=True)]
-    last = [weight.numpy() for weight in trained.weights]
-    with trained.averaged():
-        for weight, average in zip(trained.weights, expected, strict=True):
-            np.testing.assert_allclose(weight.numpy(), average, rtol=1e-4, atol=1e-6)
-    for weight, value in zip(trained.weights, last, strict=True):
-        np.testing.assert_array_equal(weight.numpy(), value)
-    assert len(trained.variables) == len(network().variables)
-
-
 @pytest.mark.parametrize("weighting", ["fixed", "learned"])
 def test_the_network_inside_is_a_plain_model(weighting):
     import keras
 
     inside = network()
-    trained = build.compile_heads(inside, HEADS, LOSSES, WEIGHTS, STATISTICS, keras.optimizers.SGD(0.1), weighting)
+    trained = build.compile_model(
+        inside, objective_for(HEADS, LOSSES, STATISTICS, WEIGHTS), keras.optimizers.SGD(0.1), weighting=weighting
+    )
     trained.fit(*samples()[::2], verbose=0)
     assert type(inside).__module__.startswith("keras.")
     assert "manyheads" not in inside.to_json()
@@ -215,7 +204,10 @@ def test_what_cannot_be_trained_is_refused(overrides, message, make_config):
     assert len(str(raised.value).splitlines()) == 1
 
 
-OBJECTS = {"class": Categorical(classes=("nothing", "disc", "square")), "box": Box(of="class")}
+OBJECTS = {
+    "class": Categorical(name="class", classes=("nothing", "disc", "square")),
+    "box": Box(name="box", of="class"),
+}
 
 
 def detector(form, incomplete=("box",)):
@@ -228,14 +220,11 @@ def detector(form, incomplete=("box",)):
         "class": LabelStatistics(shares=(0.4, 0.3, 0.3)),
         "box": LabelStatistics(centers=(0.5,) * 4, spreads=(0.2,) * 4),
     }
+    objective = objective_for(OBJECTS, losses, statistics, {"class": 1.0, "box": 3.0}, incomplete)
     outputs = {}
-    for name, head in OBJECTS.items():
-        outputs |= head.outputs(features, name, losses[name], statistics[name])
-    weights = {"class": 1.0, "box": 3.0}
-    return build.compile_heads(
-        keras.Model(features, outputs), OBJECTS, losses, weights, statistics, keras.optimizers.SGD(0.1),
-        incomplete=incomplete, form=form,
-    )  # fmt: skip
+    for each in objective:
+        outputs |= each.outputs(features)
+    return build.compile_model(keras.Model(features, outputs), objective, keras.optimizers.SGD(0.1), form=form)
 
 
 def pictures(n=12):
@@ -316,8 +305,8 @@ def test_a_batch_without_any_label_of_a_head_moves_the_others_alone():
 
 RACE = HEADS["race"]
 TABLE = {
-    "one": Vector(unit="units", width=1, minimum=-10, maximum=10),
-    "two": Vector(unit="units", width=2, minimum=-10, maximum=10),
+    "one": Vector(name="one", unit="units", width=1, minimum=-10, maximum=10),
+    "two": Vector(name="two", unit="units", width=2, minimum=-10, maximum=10),
 }
 
 
@@ -334,14 +323,12 @@ def test_the_sum_is_what_arithmetic_says_for_one_function_a_list_and_names(funct
     generator = np.random.default_rng(0)
     features = generator.normal(size=(9, 3)).astype(np.float32)
     truth = {"one": generator.normal(size=(9, 1)), "two": generator.normal(size=(9, 2))}
-    statistics = {name: head.statistics(config.loss.scale, truth[name]) for name, head in TABLE.items()}
+    objective = objective_of(TABLE, by_name, config.loss.weights, config.loss.scale, truth)
     inputs = keras.Input((3,), name="features")
     outputs = {}
-    for name, head in TABLE.items():
-        outputs |= head.outputs(inputs, name, by_name[name], statistics[name])
-    trained = build.compile_heads(
-        keras.Model(inputs, outputs), TABLE, by_name, config.loss.weights, statistics, keras.optimizers.SGD(0.1)
-    )
+    for each in objective:
+        outputs |= each.outputs(inputs)
+    trained = build.compile_model(keras.Model(inputs, outputs), objective, keras.optimizers.SGD(0.1))
     targets = {name: head.targets(truth[name]) for name, head in TABLE.items()}
     logs = trained.evaluate(features, targets, verbose=0, return_dict=True)
     predicted = trained.predict(features, verbose=0)

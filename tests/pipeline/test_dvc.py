@@ -174,7 +174,7 @@ def test_the_command_that_a_sweep_recommends_gives_its_figures_again(clone):
     (command,) = [line for line in said.splitlines() if line.startswith("dvc exp run -S ")]
     clone.run(*shlex.split(command))
     runs = clone.runs()
-    points = [run for run in runs if "point" in run.data.tags]
+    points = [run for run in runs if "trial" in run.data.tags]
     best = max(points, key=lambda run: run.data.metrics["best/val/score"])
     (promoted,) = [run for run in runs if "dvc.experiment" in run.data.tags]
     assert promoted.data.params == best.data.params

@@ -18,7 +18,7 @@ from manyheads.modeling.build import build_network
 from manyheads.paths import Paths
 from manyheads.runtime import tensorflow
 from manyheads.stages import audit, evaluate, pack, parse, report, source, split, train
-from manyheads.training.run import main_metrics
+from manyheads.training.tracked import main_metrics
 
 ROOT = Path(__file__).parents[2]
 STAGES = (source, parse, pack, split, audit, train, evaluate, report)
@@ -77,7 +77,7 @@ def test_a_system_learns_and_is_reported_and_predicted(name, tmp_path, migrated_
     predict.main([str(tmp_path / settings.data.path), "--output", str(target)])
     predicted = pd.read_csv(target).set_index("path").loc[predictions["path"]]
     for head_name, head in settings.data.heads.items():
-        for column in head.label_columns(head_name):
+        for column in head.label_columns:
             expected = predictions[column]
             if expected.dtype == float:
                 np.testing.assert_allclose(predicted[column].astype(float), expected, atol=0.02)

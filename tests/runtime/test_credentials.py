@@ -114,7 +114,7 @@ def test_the_address_of_the_artifacts_tells_no_password(project, tiny_config, ca
 
 def test_what_goes_wrong_is_recorded_without_the_password(project, tiny_config):
     config = tiny_config()
-    with pytest.raises(RuntimeError), runs.run(config.tracking, project.root, runs.RunSpec("x")) as run:
+    with pytest.raises(RuntimeError), runs.run(config.tracking.experiment, project.root, runs.RunSpec("x")) as run:
         run.tags({"told": f"see http://u:{SECRET}@h"})
         raise RuntimeError(f"GET http://somebody:{SECRET}@host/ failed")
     mlflow.set_tracking_uri(f"sqlite:///{project.root}/mlflow.db")

@@ -49,7 +49,7 @@ def test_duplicates_share_a_fold():
 
 def test_an_interrupted_audit_goes_on_and_leaves_nothing(planted, tmp_path, migrated_store, tiny_config, monkeypatch):
     layout, config = make_tiny_project(tmp_path, migrated_store), tiny_config("audit.folds=2", "audit.epochs=2")
-    real, calls = audit.trained_without, []
+    real, calls = audit.predict_out_of_fold, []
 
     def once(*args):
         calls.append(args[-1])
@@ -57,12 +57,12 @@ def test_an_interrupted_audit_goes_on_and_leaves_nothing(planted, tmp_path, migr
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(audit, "trained_without", once)
+    monkeypatch.setattr(audit, "predict_out_of_fold", once)
     with pytest.raises(KeyboardInterrupt):
         audit.run(config, layout, layout)
     assert list(layout.resume.glob("audit-*.npz"))
     audit.run(config, layout, layout)
-    assert calls == [1, 2, 1, 2]
+    assert calls == [0, 1, 0, 1]
     assert not list(layout.resume.glob("audit-*.npz"))
     assert set(pd.read_csv(layout.label_issues)["subset"]) == {"train", "validation"}
 

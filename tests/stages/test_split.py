@@ -22,9 +22,9 @@ ROOT = Path(__file__).parents[2]
 CORAL = ROOT / "data/lists/coral"
 
 HEADS = {
-    "age": Regression(unit="marks", minimum=0, maximum=116, bins=(10, 20, 30, 40, 50, 60, 80)),
-    "race": Categorical(kind="categorical", classes=("red", "yellow", "green", "blue", "violet")),
-    "gender": Categorical(kind="categorical", classes=("rows", "columns")),
+    "age": Regression(name="age", unit="marks", minimum=0, maximum=116, bins=(10, 20, 30, 40, 50, 60, 80)),
+    "race": Categorical(name="race", kind="categorical", classes=("red", "yellow", "green", "blue", "violet")),
+    "gender": Categorical(name="gender", kind="categorical", classes=("rows", "columns")),
 }
 CLEAN = SplitConfig(method="clean", train=0.7, validation=0.1, test=0.2, files={}, seed=1)
 ARTICLE = SplitConfig(method="article", train=0.49, validation=0.21, test=0.3, files={}, seed=1)

@@ -130,7 +130,7 @@ def test_the_model_in_mlflow_and_in_the_folder_is_the_one_that_was_evaluated(eva
     assert_close(predicted, in_keras)
     assert_close(predicted, in_mlflow)
     for name, head in config.data.heads.items():
-        for column, values in head.columns(name, in_mlflow[name]).items():
+        for column, values in head.prediction_columns(in_mlflow[name]).items():
             if values.dtype.kind == "f":
                 np.testing.assert_allclose(table[column], values, atol=0.011)
             else:

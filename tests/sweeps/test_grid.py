@@ -15,7 +15,9 @@ import pytest
 from conftest import TINY, make_sweep_project
 from manyheads.__main__ import main
 from manyheads.paths import Paths
+from manyheads.reporting import comparison
 from manyheads.sweeps import grid
+from manyheads.sweeps.launching import cores_per_trial
 
 ROOT = Path(__file__).parents[2]
 QUICK = [*TINY, "train.epochs=1"]
@@ -47,9 +49,9 @@ def runs(layout: Paths) -> tuple[list, list]:
     return [run for run in found if run not in children], children
 
 
-def records(layout: Paths) -> dict[str, dict]:
-    found = [json.loads(path.read_text()) for path in layout.sweeps.glob("*/points/*/point.json")]
-    return {record["name"]: record for record in found}
+def states(layout: Paths) -> dict[str, dict]:
+    found = [json.loads(path.read_text()) for path in layout.sweeps.glob("*/trials/*/trial.json")]
+    return {state["name"]: state for state in found}
 
 
 FOUR = ["-m", *QUICK, "loss.weights.age=0.5,2", "seed=1,2"]
@@ -68,7 +70,7 @@ def swept(tmp_path_factory, migrated_store):
     return layout, code
 
 
-def test_a_sweep_is_a_parent_with_a_child_for_each_point(swept):
+def test_a_sweep_is_a_parent_with_a_child_for_each_trial(swept):
     layout, code = swept
     assert code == 0
     (parent,), children = runs(layout)
@@ -85,33 +87,33 @@ def test_a_sweep_is_a_parent_with_a_child_for_each_point(swept):
     assert {"best/val/age/mae", "last/val/age/mae", "best/val/score"} <= set(children[0].data.metrics)
 
 
-def test_the_answer_is_beside_the_points_and_on_the_parent(swept):
+def test_the_answer_is_beside_the_trials_and_on_the_parent(swept):
     layout, _ = swept
     (parent,), children = runs(layout)
     (folder,) = layout.sweeps.iterdir()
-    table = pd.read_csv(folder / "points.csv")
+    table = pd.read_csv(folder / comparison.TABLE)
     assert sorted(table["run_id"]) == sorted(child.info.run_id for child in children)
     assert "dvc exp run -S" in (folder / "comparison.html").read_text()
     logged = mlflow.MlflowClient().list_artifacts(parent.info.run_id, "comparison")
-    assert {Path(each.path).name for each in logged} == {"comparison.html", "points.csv"}
+    assert {Path(each.path).name for each in logged} == {"comparison.html", comparison.TABLE}
 
 
 def test_the_same_command_again_trains_nothing_and_answers(swept, monkeypatch, capsys):
     layout, _ = swept
     monkeypatch.chdir(layout.root)
-    before = records(layout)
+    before = states(layout)
     assert train(*FOUR) == 0
-    assert records(layout) == before
+    assert states(layout) == before
     parents, children = runs(layout)
     assert (len(parents), len(children)) == (1, 4)
     assert "dvc exp run -S" in capsys.readouterr().out
 
 
-def test_a_point_that_fails_costs_no_other(project, capsys):
+def test_a_trial_that_fails_costs_no_other(project, capsys):
     command = ["-m", *QUICK, "train.learning_rate=0.01,1e38"]
     assert train(*command) == 1
     message = capsys.readouterr().err
-    assert "1 of 2 points did not finish: learning_rate=1e+38 (training diverged in epoch 1" in message
+    assert "1 of 2 trials did not finish: learning_rate=1e+38 (training diverged in epoch 1" in message
     (parent,), children = runs(project)
     assert parent.info.status == "FAILED"
     by_status = {child.info.status: child for child in children}
@@ -122,10 +124,10 @@ def test_a_point_that_fails_costs_no_other(project, capsys):
     assert train(*command) == 1
     _, again = runs(project)
     assert {child.info.run_id for child in again} == {child.info.run_id for child in children}
-    assert records(project)["learning_rate=0.01"]["attempts"] == 1
+    assert states(project)["learning_rate=0.01"]["attempts"] == 1
 
 
-def test_points_that_are_the_same_are_trained_once(project):
+def test_trials_that_are_the_same_are_trained_once(project):
     assert train("-m", *QUICK, "loss.weights.age=1,1.0") == 0
     _, children = runs(project)
     assert len(children) == 1
@@ -136,7 +138,7 @@ def test_points_that_are_the_same_are_trained_once(project):
     [
         (["loss.weights.agee=1,2"], 2, "unknown setting 'loss.weights.agee' - did you mean 'loss.weights.age'?"),
         (["+loss.weights.nose=1,2"], 2, "the heads are age, gender and race"),
-        (["loss.weights.age=1,x"], 2, "the point age=x: 'loss.weights.age': input should be a valid number"),
+        (["loss.weights.age=1,x"], 2, "the trial age=x: 'loss.weights.age': input should be a valid number"),
         (["loss.weights.age=interval(1,2)"], 2, "intervals are for `search`"),
         (
             ["inputs.image.image_size=16,32"],
@@ -146,7 +148,7 @@ def test_points_that_are_the_same_are_trained_once(project):
         (["data.heads.age.tolerance=3", "seed=1,2"], 4, "dvc repro split"),
     ],
 )
-def test_what_cannot_work_is_refused_before_the_first_point(project, capsys, arguments, code, message):
+def test_what_cannot_work_is_refused_before_the_first_trial(project, capsys, arguments, code, message):
     assert train("-m", *QUICK, *arguments) == code
     assert message in capsys.readouterr().err
     assert runs(project) == ([], [])
@@ -170,11 +172,11 @@ def when_finished(layout: Paths, count: int, action) -> None:
     """Do something as soon as so many points are finished."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
-        if sum(record["status"] == "FINISHED" for record in records(layout).values()) >= count:
+        if sum(state["status"] == "FINISHED" for state in states(layout).values()) >= count:
             action()
             return
         time.sleep(0.05)
-    raise AssertionError("no point finished")
+    raise AssertionError("no trial finished")
 
 
 def test_a_store_that_disappears_costs_the_record_and_gets_it_later(project, migrated_store, capsys):
@@ -187,16 +189,16 @@ def test_a_store_that_disappears_costs_the_record_and_gets_it_later(project, mig
     captured = capsys.readouterr()
     assert "MLflow did not take" in captured.err
     assert "dvc exp run" in captured.out
-    assert {record["status"] for record in records(project).values()} == {"FINISHED"}
+    assert {state["status"] for state in states(project).values()} == {"FINISHED"}
     shutil.copy(migrated_store, store)
     assert train(*command) == 0
     _, children = runs(project)
     recorded = {child.info.run_name: child for child in children}
     assert "seed=3" in recorded
     assert recorded["seed=3"].data.metrics["best/val/score"] == pytest.approx(
-        records(project)["seed=3"]["figures"]["best/val/score"]
+        states(project)["seed=3"]["metrics"]["best/val/score"]
     )
-    assert all(record["attempts"] == 1 for record in records(project).values())
+    assert all(state["attempts"] == 1 for state in states(project).values())
 
 
 @pytest.mark.slow
@@ -240,7 +242,7 @@ def test_names_say_what_differs():
 
 
 @pytest.mark.parametrize(
-    ("launcher", "points", "cores", "each"),
+    ("launcher", "trials", "cores", "each"),
     [
         ({"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}, 6, 8, None),
         ({"_target_": "hydra_plugins.hydra_joblib_launcher.x", "n_jobs": -1}, 6, 2, 1),
@@ -251,5 +253,5 @@ def test_names_say_what_differs():
         ({"_target_": "hydra_plugins.hydra_ray_launcher.x", "ray": {"remote": {"num_cpus": 3}}}, 6, 2, 3),
     ],
 )
-def test_each_point_gets_its_share_of_the_cores(launcher, points, cores, each):
-    assert grid.cores_per_trial(launcher, points, cores) == each
+def test_each_trial_gets_its_share_of_the_cores(launcher, trials, cores, each):
+    assert cores_per_trial(launcher, trials, cores) == each

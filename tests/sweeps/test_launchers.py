@@ -13,7 +13,8 @@ import pytest
 
 from conftest import TINY, compose, make_tiny_project, write_lock
 from manyheads.paths import Paths
-from manyheads.sweeps import grid
+from manyheads.reporting import comparison
+from manyheads.sweeps import launching
 from manyheads.sweeps.trials import TrialState, TrialStore
 from serving import PATIENCE, mlflow_server, wait_for
 
@@ -37,9 +38,9 @@ def start(layout: Paths, server: str, log: Path, *arguments: str) -> subprocess.
         return subprocess.Popen(command, cwd=layout.root, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
 
-def records(layout: Paths) -> dict[str, dict]:
-    found = [json.loads(path.read_text()) for path in layout.sweeps.glob("*/points/*/point.json")]
-    return {record["name"]: record for record in found}
+def states(layout: Paths) -> dict[str, dict]:
+    found = [json.loads(path.read_text()) for path in layout.sweeps.glob("*/trials/*/trial.json")]
+    return {state["name"]: state for state in found}
 
 
 def trainer(layout: Paths) -> psutil.Process | None:
@@ -54,27 +55,27 @@ def trainer(layout: Paths) -> psutil.Process | None:
     return None
 
 
-def test_points_that_died_are_launched_one_by_one_where_a_death_takes_the_neighbours_along(tmp_path):
-    group = TrialStore(tmp_path, tmp_path, "sweep")
-    for identity, attempts in (("a", 1), ("b", 1), ("c", 0), ("d", 0)):
-        group.write(identity, TrialState(name=identity, overrides=(), settings={}, split="", attempts=attempts))
+def test_trials_that_died_are_launched_one_by_one_where_a_death_takes_the_neighbours_along(tmp_path):
+    store = TrialStore(tmp_path, tmp_path, "sweep")
+    for trial_id, attempts in (("a", 1), ("b", 1), ("c", 0), ("d", 0)):
+        store.write(trial_id, TrialState(name=trial_id, overrides=(), settings={}, split="", attempts=attempts))
     joblib = {"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"}
-    assert grid._batch(group, ["a", "b", "c", "d"], joblib) == ["c", "d"]
-    assert grid._batch(group, ["a", "b"], joblib) == ["a"]
+    assert launching.next_batch(store, ["a", "b", "c", "d"], joblib) == ["c", "d"]
+    assert launching.next_batch(store, ["a", "b"], joblib) == ["a"]
     submitit = {"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"}
-    assert grid._batch(group, ["a", "b", "c", "d"], submitit) == ["a", "b", "c", "d"]
+    assert launching.next_batch(store, ["a", "b", "c", "d"], submitit) == ["a", "b", "c", "d"]
 
 
 def test_a_process_elsewhere_is_told_where_the_record_is_and_how_many_threads(monkeypatch):
-    for name in grid.THREADS:
+    for name in launching.THREADS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
     launcher = {"_target_": "hydra_plugins.hydra_submitit_launcher.x", "cpus_per_task": 6}
-    with grid._threads(launcher, 3) as environment:
-        assert environment == dict.fromkeys(grid.THREADS, "6") | {"MLFLOW_TRACKING_URI": "http://tracking:5000"}
-    assert not set(grid.THREADS) & set(os.environ)
+    with launching.thread_limits(launcher, 3) as environment:
+        assert environment == dict.fromkeys(launching.THREADS, "6") | {"MLFLOW_TRACKING_URI": "http://tracking:5000"}
+    assert not set(launching.THREADS) & set(os.environ)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    with grid._threads(launcher, 3) as environment:
+    with launching.thread_limits(launcher, 3) as environment:
         assert environment["OMP_NUM_THREADS"] == "2"
 
 
@@ -89,8 +90,8 @@ def test_a_process_elsewhere_is_told_where_the_record_is_and_how_many_threads(mo
     ],
     ids=["joblib", "submitit", "ray"],
 )
-def test_points_in_processes_of_their_own(tmp_path, migrated_store, server, plug_in, launcher):
-    """A process is killed: its points go on where they were, in one run each, and train nothing a second time."""
+def test_trials_in_processes_of_their_own(tmp_path, migrated_store, server, plug_in, launcher):
+    """A process is killed: its trials go on where they were, in one run each, and train nothing a second time."""
     if importlib.util.find_spec(f"hydra_plugins.{plug_in}") is None:
         pytest.skip(f"{plug_in} is not installed: see docs/parallel.md")
     layout = make_tiny_project(tmp_path, migrated_store)
@@ -107,9 +108,9 @@ def test_points_in_processes_of_their_own(tmp_path, migrated_store, server, plug
     victim.kill()
     assert first.wait(PATIENCE) == 0, log.read_text()
     assert threads == "1"
-    after = records(layout)
-    assert [record["status"] for record in after.values()] == ["FINISHED"] * 2
-    assert 2 in [record["attempts"] for record in after.values()]
+    after = states(layout)
+    assert [state["status"] for state in after.values()] == ["FINISHED"] * 2
+    assert 2 in [state["attempts"] for state in after.values()]
 
     client = mlflow.MlflowClient(server)
     runs = client.search_runs([client.get_experiment_by_name(plug_in).experiment_id])
@@ -122,10 +123,10 @@ def test_points_in_processes_of_their_own(tmp_path, migrated_store, server, plug
         steps = [point.step for point in client.get_metric_history(run.info.run_id, "val/score")]
         assert sorted(steps) == list(range(1, EPOCHS + 1)), run.info.run_name
     assert {Path(each.path).name for each in client.list_artifacts(parent.info.run_id, "comparison")} == {
-        "comparison.html", "points.csv",
+        "comparison.html", comparison.TABLE,
     }  # fmt: skip
 
     again = start(layout, server, log, *command)
     assert again.wait(PATIENCE) == 0, log.read_text()
     assert "2 of them finished before" in log.read_text()
-    assert records(layout) == after
+    assert states(layout) == after

@@ -17,7 +17,9 @@ from conftest import TINY, make_sweep_project
 from manyheads.__main__ import main
 from manyheads.data.tables import write_table
 from manyheads.paths import Paths
-from manyheads.sweeps import search
+from manyheads.reporting import comparison
+from manyheads.sweeps import search, space
+from manyheads.sweeps.pruning import is_hopeless
 from manyheads.sweeps.trials import TrialStore
 
 ROOT = Path(__file__).parents[2]
@@ -60,13 +62,13 @@ def states(layout: Paths) -> list[str]:
     return [trial.state.name for trial in trials(layout)]
 
 
-def pretend(group: TrialStore, identity: str, gain: float) -> None:
-    """Write what a finished training of a point leaves, with the same gain for every head in each of three epochs."""
-    figures = {f"best/val/{head}/gain": gain for head in HEADS} | {"best/val/score": 3 * gain}
-    record = group.read(identity)
-    group.write(identity, record.model_copy(update={"status": "FINISHED", "figures": figures, "recorded": True}))
+def pretend(store: TrialStore, trial_id: str, gain: float) -> None:
+    """Write what a finished training of a trial leaves, with the same gain for every head in each of three epochs."""
+    metrics = {f"best/val/{head}/gain": gain for head in HEADS} | {"best/val/score": 3 * gain}
+    state = store.read(trial_id)
+    store.write(trial_id, state.model_copy(update={"status": "FINISHED", "metrics": metrics, "recorded": True}))
     history = pd.DataFrame({"epoch": [1, 2, 3]} | {f"val/{head}/gain": [gain] * 3 for head in HEADS})
-    write_table(group.place(identity).history, history)
+    write_table(store.paths(trial_id).history, history)
 
 
 @pytest.fixture
@@ -74,12 +76,12 @@ def quick_trainings(monkeypatch):
     """Make a training a function of the age's weight that takes no time, and return the names of the trained."""
     trained = []
 
-    def run(self, identity, config, on_epoch):
-        trained.append(self.read(identity).name)
-        pretend(self, identity, 1 / (1 + abs(config.loss.weights["age"] - 2)))
-        return self.read(identity)
+    def train_trial(store, trial_id, config, on_epoch):
+        trained.append(store.read(trial_id).name)
+        pretend(store, trial_id, 1 / (1 + abs(config.loss.weights["age"] - 2)))
+        return store.read(trial_id)
 
-    monkeypatch.setattr(TrialStore, "run", run)
+    monkeypatch.setattr(search, "train_trial", train_trial)
     return trained
 
 
@@ -98,17 +100,17 @@ def quick_trainings(monkeypatch):
     ],
 )
 def test_words_of_hydra_become_a_space(project, overrides, searched):
-    assert search.parse(project.root, [*TINY, *overrides]).searched == searched
+    assert space.parse(project.root, [*TINY, *overrides]).searched == searched
 
 
 def test_what_has_one_value_is_the_same_for_all_trials(project):
-    space = search.parse(project.root, [*TINY, "loss.weights.age=interval(1,2)", "loss=learned"])
-    assert space.fixed == (*TINY, "loss=learned")
-    assert space.overrides({"loss.weights.age": 1.23456})[-2:] == ["loss=learned", "loss.weights.age=1.23"]
+    found = space.parse(project.root, [*TINY, "loss.weights.age=interval(1,2)", "loss=learned"])
+    assert found.fixed == (*TINY, "loss=learned")
+    assert found.overrides({"loss.weights.age": 1.23456})[-2:] == ["loss=learned", "loss.weights.age=1.23"]
 
 
 def test_numbers_are_tried_as_they_are_written():
-    assert [search.written(value) for value in (0.123456, 0.1, 1000.4, 0.00012349, 48, "[8,16]")] == [
+    assert [space.written(value) for value in (0.123456, 0.1, 1000.4, 0.00012349, 48, "[8,16]")] == [
         "0.123", "0.1", "1000", "0.000123", "48", "[8,16]",
     ]  # fmt: skip
 
@@ -153,14 +155,14 @@ def test_choices_do_not_depend_on_interruptions(project, quick_trainings, monkey
     assert len(set(whole)) == 12
     quick_trainings.clear()
     next(project.searches.iterdir()).rename(project.root / "kept")
-    healthy = TrialStore.run
+    healthy = search.train_trial
 
-    def interrupted(self, identity, config, on_epoch):
-        monkeypatch.setattr(TrialStore, "run", healthy)
+    def interrupted(store, trial_id, config, on_epoch):
+        monkeypatch.setattr(search, "train_trial", healthy)
         raise KeyboardInterrupt
 
     assert command("--trials", "11") == 0
-    monkeypatch.setattr(TrialStore, "run", interrupted)
+    monkeypatch.setattr(search, "train_trial", interrupted)
     assert command("--trials", "12") == 130
     assert states(project)[11:] == ["FAIL", "WAITING"]
     assert command("--trials", "12") == 0
@@ -180,15 +182,15 @@ def test_another_seed_or_space_is_another_search(project, quick_trainings):
 
 def test_two_that_share_a_search_train_each_trial_once_and_the_last_ends_it(project, quick_trainings, monkeypatch):
     training, may_end = threading.Event(), threading.Event()
-    quick = TrialStore.run
+    quick = search.train_trial
 
-    def run(self, identity, config, on_epoch):
+    def train_trial(store, trial_id, config, on_epoch):
         if threading.current_thread() is slow:
             training.set()
             may_end.wait(60)
-        return quick(self, identity, config, on_epoch)
+        return quick(store, trial_id, config, on_epoch)
 
-    monkeypatch.setattr(TrialStore, "run", run)
+    monkeypatch.setattr(search, "train_trial", train_trial)
     slow = threading.Thread(target=search.run, args=(project.root, TINY, 5, "slow"))
     slow.start()
     assert training.wait(60)
@@ -228,16 +230,16 @@ def row(age, race):
     ],
 )
 def test_a_trial_is_hopeless_if_half_of_the_others_are_better_for_every_head(others, stopped):
-    assert search.hopeless(row(0.5, 0.5), others, ["age", "race"]) is stopped
+    assert is_hopeless(row(0.5, 0.5), others, ["age", "race"]) is stopped
 
 
 def test_a_hopeless_trial_is_stopped_and_says_why(project, monkeypatch):
-    def perfect(self, identity, config, on_epoch):
-        pretend(self, identity, 1.0)
-        return self.read(identity)
+    def perfect(store, trial_id, config, on_epoch):
+        pretend(store, trial_id, 1.0)
+        return store.read(trial_id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrialStore, "run", perfect)
+        patch.setattr(search, "train_trial", perfect)
         assert command("--trials", "4") == 0
     assert command("--trials", "5") == 0
     assert states(project) == [*["COMPLETE"] * 4, "PRUNED"]
@@ -247,7 +249,7 @@ def test_a_hopeless_trial_is_stopped_and_says_why(project, monkeypatch):
     reason = "after epoch 1 of 3 at least half of the 4 finished trials were better for every head"
     assert child.data.tags["error"] == reason
     (folder,) = project.searches.iterdir()
-    table = pd.read_csv(folder / "points.csv")
+    table = pd.read_csv(folder / comparison.TABLE)
     assert list(table.loc[table["status"] == "KILLED", "error"]) == [reason]
     assert command("--trials", "5") == 0  # it is not tried again
     assert len(trials(project)) == 5

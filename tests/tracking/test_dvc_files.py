@@ -13,26 +13,26 @@ ROOT = Path(__file__).parents[2]
 def locked(tiny_project, tiny_config):
     layout, config = tiny_project, tiny_config()
     write_lock(layout, config)
-    return layout, config
+    return layout, config.model_dump(mode="json")
 
 
 def test_data_as_locked_is_accepted(locked):
-    layout, config = locked
-    dvc.require_data_as_locked(config, layout.root)
+    layout, settings = locked
+    dvc.require_data_as_locked(settings, layout.root)
 
 
 def test_a_changed_split_or_pack_is_refused(locked):
-    layout, config = locked
+    layout, settings = locked
     layout.splits.write_text(layout.splits.read_text().replace("test", "train", 1))
     with pytest.raises(IntegrityError, match=r"data/splits\.csv is not what dvc\.lock .*run `dvc repro split`"):
-        dvc.require_data_as_locked(config, layout.root)
+        dvc.require_data_as_locked(settings, layout.root)
 
 
 def test_a_missing_or_extra_packed_file_is_refused(locked):
-    layout, config = locked
+    layout, settings = locked
     (layout.samples.parent / "more.npy").write_bytes(b"")
     with pytest.raises(IntegrityError, match="data/packed is not what"):
-        dvc.require_data_as_locked(config, layout.root)
+        dvc.require_data_as_locked(settings, layout.root)
 
 
 @pytest.mark.parametrize(
@@ -46,23 +46,24 @@ def test_a_missing_or_extra_packed_file_is_refused(locked):
 def test_other_settings_than_the_data_was_made_with_are_refused(locked, tiny_config, override, named):
     layout, _ = locked
     with pytest.raises(IntegrityError, match=named):
-        dvc.require_settings_as_locked(tiny_config(override), layout.root)
+        dvc.require_settings_as_locked(tiny_config(override).model_dump(mode="json"), layout.root)
 
 
 def test_settings_of_the_training_may_differ(locked, tiny_config):
     layout, _ = locked
-    dvc.require_data_as_locked(tiny_config("seed=4", "loss=age_heavy", "train.epochs=9"), layout.root)
+    config = tiny_config("seed=4", "loss=age_heavy", "train.epochs=9")
+    dvc.require_data_as_locked(config.model_dump(mode="json"), layout.root)
 
 
 def test_without_a_lock_it_says_what_to_run(tiny_project, tiny_config):
     with pytest.raises(IntegrityError, match="dvc repro split"):
-        dvc.require_data_as_locked(tiny_config(), tiny_project.root)
+        dvc.require_data_as_locked(tiny_config().model_dump(mode="json"), tiny_project.root)
 
 
 def test_the_code_of_a_stage_is_what_dvc_watches():
-    code = dvc.code_of("train", ROOT)
-    assert {"stages/train.py", "training/loop.py", "encoders/compact.py"} <= set(code)
-    assert not any(path.startswith("tracking/") for path in code)
+    code = dvc.code_digests("train", ROOT)
+    assert {"training/run.py", "training/loop.py", "encoders/compact.py"} <= set(code)
+    assert "tracking/runs.py" not in code
 
 
 def test_digests_are_those_of_dvc(tmp_path):
@@ -75,5 +76,5 @@ def test_digests_are_those_of_dvc(tmp_path):
         (tmp_path / name).write_text(name)
     for name in ("folder", "file.txt"):
         (stage,) = repo.add(str(tmp_path / name))
-        assert dvc.md5_of(tmp_path / name) == stage.outs[0].hash_info.value
+        assert dvc.dvc_digest(tmp_path / name) == stage.outs[0].hash_info.value
     repo.close()

@@ -6,13 +6,12 @@ import mlflow
 import pandas as pd
 import pytest
 
-from manyheads.config.schema import TrackingConfig
 from manyheads.runtime import signals
 from manyheads.tracking import git, runs, store
 from manyheads.tracking.dvc import locked_digest
 from manyheads.tracking.runs import RunSpec
 
-CONFIG = TrackingConfig(experiment="faces")
+EXPERIMENT = "faces"
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def test_the_store_lies_beside_the_main_projects_pipeline(root, monkeypatch):
 
 
 def test_settings_become_flat_parameters(root):
-    with runs.run(CONFIG, root, RunSpec("a run", {"loss": "balanced"})) as record:
+    with runs.run(EXPERIMENT, root, RunSpec("a run", {"loss": "balanced"})) as record:
         record.params({"loss": {"weights": {"age": 4.0}}, "model": {"widths": (8, 16)}})
         record.metrics({"val/age/mae": 5.5}, step=1)
     run = only_run(root)
@@ -48,10 +47,10 @@ def test_settings_become_flat_parameters(root):
 
 
 def test_a_known_parameter_is_left_as_it_is_when_a_run_goes_on(root):
-    with runs.run(CONFIG, root, RunSpec("a run")) as record:
+    with runs.run(EXPERIMENT, root, RunSpec("a run")) as record:
         record.params({"epochs": 3})
         run_id = record.run_id
-    with runs.run(CONFIG, root, RunSpec("again", run_id=run_id)) as record:
+    with runs.run(EXPERIMENT, root, RunSpec("again", run_id=run_id)) as record:
         record.params({"epochs": 4, "more": 1})
         assert record.run_id == run_id
     assert only_run(root).data.params == {"epochs": "3", "more": "1"}
@@ -59,7 +58,7 @@ def test_a_known_parameter_is_left_as_it_is_when_a_run_goes_on(root):
 
 @pytest.mark.parametrize(("raised", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
 def test_a_run_ends_as_its_body_does(root, raised, status):
-    with pytest.raises(raised), runs.run(CONFIG, root, RunSpec("a run")):
+    with pytest.raises(raised), runs.run(EXPERIMENT, root, RunSpec("a run")):
         raise raised
     assert only_run(root).info.status == status
 
@@ -68,7 +67,7 @@ def test_artifacts_lie_in_the_main_project_whatever_the_working_directory(root, 
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     (root / "figures").mkdir()
     (root / "figures/a.txt").write_text("a")
-    with runs.run(CONFIG, root, RunSpec("a run")) as record:
+    with runs.run(EXPERIMENT, root, RunSpec("a run")) as record:
         record.files(root / "figures", "figures")
     assert list((root / "mlruns").rglob("figures/a.txt"))
 
@@ -80,14 +79,14 @@ def test_the_dataset_has_dvcs_digest(root):
     assert locked_digest(root, "data/raw/a.zip") == "0123abcd"
     assert locked_digest(root, "data/raw/b.zip") == ""
     assert locked_digest(root / "nowhere", "data/raw/a.zip") == ""
-    with runs.run(CONFIG, root, RunSpec("a run")) as record:
+    with runs.run(EXPERIMENT, root, RunSpec("a run")) as record:
         record.dataset(pd.DataFrame({"age": [1, 2]}), "sample", "data/raw/a.zip", "training")
     (entry,) = only_run(root).inputs.dataset_inputs
     assert (entry.dataset.name, entry.dataset.digest) == ("sample", "0123abcd")
 
 
 def test_a_store_that_breaks_in_the_middle_is_one_warning(root, caplog):
-    with runs.run(CONFIG, root, RunSpec("a run")) as record:
+    with runs.run(EXPERIMENT, root, RunSpec("a run")) as record:
         record.metrics({"a": 1.0})
         (root / "mlflow.db").write_bytes(b"this is no database")
         for step in range(3):
@@ -103,7 +102,7 @@ def test_an_interruption_that_a_driver_makes_an_error_of_ends_the_run(root, monk
     def interrupted(*_, **__):
         raise RuntimeError("interrupted")
 
-    with pytest.raises(KeyboardInterrupt), runs.run(CONFIG, root, RunSpec("a run")) as record:
+    with pytest.raises(KeyboardInterrupt), runs.run(EXPERIMENT, root, RunSpec("a run")) as record:
         monkeypatch.setattr(mlflow, "log_metrics", interrupted)
         record.metrics({"val/loss": 1.0}, step=1)
     assert only_run(root).info.status == "KILLED"
@@ -129,8 +128,8 @@ def test_provenance_names_commit_and_experiment(tmp_path, monkeypatch):
 def test_processes_that_open_a_fresh_store_at_once_do_not_break_it(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
-        "from manyheads.tracking import runs; from manyheads.config.schema import TrackingConfig\n"
-        "with runs.run(TrackingConfig(experiment='faces'), Path.cwd(), runs.RunSpec(sys.argv[1])) as record:\n"
+        "from manyheads.tracking import runs\n"
+        "with runs.run('faces', Path.cwd(), runs.RunSpec(sys.argv[1])) as record:\n"
         "    record.metrics({'a': 1.0})\n"
         "sys.exit(not record.run_id)"
     )

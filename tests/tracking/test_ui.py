@@ -58,7 +58,7 @@ def page():
         browser.close()
 
 
-def test_the_experiment_lists_the_sweep_and_its_points_below_it(swept, page, tmp_path):
+def test_the_experiment_lists_the_sweep_and_its_trials_below_it(swept, page, tmp_path):
     address, experiment, parent, children = swept
     page.goto(f"{address}/#/experiments/{experiment}/runs")
     row = page.get_by_role("row").filter(has_text=parent.info.run_name)
@@ -72,7 +72,7 @@ def test_the_experiment_lists_the_sweep_and_its_points_below_it(swept, page, tmp
     page.screenshot(path=tmp_path / "experiment.png")
 
 
-def test_the_points_compare_in_parallel_coordinates(swept, page, tmp_path):
+def test_the_trials_compare_in_parallel_coordinates(swept, page, tmp_path):
     """The weight is an axis by itself, for it is what differs; a person adds the heads' best figures."""
     address, experiment, _, children = swept
     runs = quote(json.dumps([child.info.run_id for child in children]))

@@ -1,19 +1,24 @@
 import numpy as np
 import pytest
 
+from builders import objective_for
 from manyheads.data.subsets import Subset
 from manyheads.errors import IntegrityError, MachineError, ManyheadsError
 from manyheads.heads import Categorical, LabelStatistics, Regression
 from manyheads.inputs import ImageInput
-from manyheads.modeling import build, inference
-from manyheads.modeling.build import build_network
+from manyheads.modeling import inference
+from manyheads.modeling.build import build_network, compile_model
 from manyheads.runtime import tensorflow
 from manyheads.training import checkpoint, loop, optimizers
 from manyheads.training.batches import Feed
 
-HEADS = {"age": Regression(unit="years", minimum=0, maximum=116), "race": Categorical(classes=("a", "b", "c"))}
+HEADS = {
+    "age": Regression(name="age", unit="years", minimum=0, maximum=116),
+    "race": Categorical(name="race", classes=("a", "b", "c")),
+}
 LOSSES = {"age": "mae", "race": "categorical_crossentropy"}
 STATISTICS = {"age": LabelStatistics(50.0, 30.0), "race": LabelStatistics(0.0, 1.0)}
+OBJECTIVE = objective_for(HEADS, LOSSES, STATISTICS, {"age": 1.0, "race": 2.0})
 SIZE = 16
 
 
@@ -44,13 +49,9 @@ def network(config, weighting="fixed", size=SIZE):
     keras.utils.set_random_seed(3)
     tf.config.experimental.enable_op_determinism()
     encoder = CompactEncoder(stem=(8,), widths=(8, 16), blocks=(1, 1), dropout=0.3)
-    built = build_network(
-        encoder, HEADS, LOSSES, STATISTICS, {"image": ImageInput(image_size=size, duplicate_correlation=1)}
-    )
+    built = build_network(encoder, OBJECTIVE, {"image": ImageInput(image_size=size, duplicate_correlation=1)})
     optimizer = optimizers.optimizer_for(config, len(TRAIN) // config.batch_size)
-    return build.compile_heads(
-        built, HEADS, LOSSES, {"age": 1.0, "race": 2.0}, STATISTICS, optimizer, weighting, config.ema_decay
-    )
+    return compile_model(built, OBJECTIVE, optimizer, weighting=weighting)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,7 +61,7 @@ def _keras():
 
 def fit(built, config, state, on_epoch=lambda epoch, row: None, train=TRAIN):
     progress = checkpoint.resume(state, built, {"train.epochs": str(config.epochs)})
-    return loop.fit(built, HEADS, train, VALIDATION, config, 5, state, progress, on_epoch)
+    return loop.fit(built, train, VALIDATION, config, 5, state, progress, on_epoch)
 
 
 def test_what_can_be_told_apart_is_learned(train_config, tmp_path):
@@ -78,9 +79,8 @@ def test_what_can_be_told_apart_is_learned(train_config, tmp_path):
     }
 
 
-@pytest.mark.parametrize(("weighting", "ema_decay"), [("fixed", 0.0), ("learned", 0.9)])
-def test_an_interrupted_training_goes_on_to_the_same_weights(weighting, ema_decay, train_config, tmp_path):
-    train_config = train_config.model_copy(update={"ema_decay": ema_decay})
+@pytest.mark.parametrize("weighting", ["fixed", "learned"])
+def test_an_interrupted_training_goes_on_to_the_same_weights(weighting, train_config, tmp_path):
     whole = network(train_config, weighting)
     expected = fit(whole, train_config, tmp_path / "whole.npz")
 
@@ -105,7 +105,7 @@ def test_the_model_keeps_the_weights_of_its_best_epoch(train_config, tmp_path):
     outputs = inference.Predictor(built, HEADS)(VALIDATION.inputs)
     best = progress.history[progress.best_epoch - 1]
     for name, head in HEADS.items():
-        for figure, value in head.measure(VALIDATION.labels[name], outputs[name]).items():
+        for figure, value in head.evaluate(VALIDATION.labels[name], outputs[name]).items():
             assert value == pytest.approx(best[f"val/{name}/{figure}"], rel=1e-4)
 
 
@@ -168,17 +168,6 @@ def test_what_a_sample_looks_like_depends_on_seed_and_epoch_alone():
 def test_the_feed_is_not_autotuned():
     """tf.data's tuner sleeps twice as long each time, and the end of an epoch waited until it woke."""
     assert feed(TRAIN).epoch(1).options().autotune.enabled is False
-
-
-def test_averaged_weights_are_judged_and_kept(tiny_config, tmp_path):
-    config = tiny_config("train.epochs=2", "train.ema_decay=0.5").train
-    built = network(config)
-    last = []
-    progress = fit(built, config, tmp_path / "state.npz", lambda *_: last.append([w.numpy() for w in built.weights]))
-    for weight, average, trained in zip(built.weights, built.averages, last[-1], strict=True):
-        if progress.best_epoch == 2:
-            np.testing.assert_array_equal(weight.numpy(), average.numpy())
-        assert not weight.trainable or np.any(average.numpy() != trained)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_head(train_config, tmp_path):

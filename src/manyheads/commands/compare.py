@@ -28,12 +28,12 @@ from manyheads.heads import Metric
 from manyheads.paths import Paths, project_root
 from manyheads.reporting import comparison, paired
 from manyheads.runtime.credentials import masked
-from manyheads.tracking import dvc, queries, runs
+from manyheads.tracking import by_id, dvc, queries
 
 logger = logging.getLogger(__name__)
 
 EPILOG = """examples:
-  python -m manyheads compare                                          the points of the newest sweep or search
+  python -m manyheads compare                                          the trials of the newest sweep or search
   python -m manyheads compare 3f9a1c07                                 of this one
   python -m manyheads compare 3f9a1c07 b2d4e688 90aa17c5               of several, or single trainings
   python -m manyheads compare --test 3f9a1c07 b2d4e688                 two evaluated runs, paired on the test subset
@@ -44,7 +44,7 @@ The filter is MLflow's: names with dots or slashes stand in backticks, so quote 
 
 
 def main(arguments: list[str]) -> None:
-    """Parse the command line, read the points from MLflow, and write and print their comparison."""
+    """Parse the command line, read the trials from MLflow, and write and print their comparison."""
     parser = argparse.ArgumentParser(
         prog="python -m manyheads compare", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Compare trainings: candidates, noise, front, effects, and the command that promotes the best.",
@@ -71,14 +71,14 @@ def main(arguments: list[str]) -> None:
             parser.error("--test compares two: give no other runs and no filter with it")
         _compare_on_test(params, root, options.test, folder)
         return
-    config = params.tracking
-    recorded = queries.recorded_trials(config, root, options.runs, options.filter)
+    experiment = params.tracking.experiment
+    recorded = queries.recorded_trials(experiment, root, options.runs, options.filter)
     compared = compare(as_trial(run) for run in recorded.runs)
-    comparison.write(folder, compared, _about(arguments, config.experiment, recorded))
+    comparison.write(folder, compared, _about(arguments, experiment, recorded))
     comparison.show(compared, Console(highlight=False))
     page = folder / comparison.PAGE
     if len(recorded.parents) == 1:
-        runs.attach(root, recorded.parents[0], [page, folder / comparison.TABLE], "comparison")
+        by_id.attach(root, recorded.parents[0], [page, folder / comparison.TABLE], "comparison")
     logger.info("page: %s", page)
 
 
@@ -94,12 +94,12 @@ def _compare_on_test(config: Config, root: Path, names: Sequence[str], folder: P
 
 def _predictions(config: Config, root: Path, name: str) -> pd.DataFrame:
     """Return the test predictions of a run, or else of a git revision."""
-    path = queries.test_predictions(config.tracking, root, name)
+    path = queries.test_predictions(config.tracking.experiment, root, name)
     if path is not None:
         return read_predictions(path, config.data.heads)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "predictions.csv"
-        reason = dvc.output_at(root, Paths(root).predictions, name, target)
+        reason = dvc.fetch_output(root, Paths(root).predictions, name, target)
         if not reason:
             return read_predictions(target, config.data.heads)
     raise DataError(

@@ -150,6 +150,6 @@ def _table(saved: saving.SavedModel, predictor: inference.Predictor, batch: list
         outputs = predictor({name: np.stack([each[name] for each in read.values()]) for name in saved.card.inputs})
         predicted: dict[str, Any] = {}
         for name, head in saved.card.heads.items():
-            predicted |= head.columns(name, outputs[name])
+            predicted |= head.prediction_columns(outputs[name])
         columns = pd.DataFrame(predicted, index=list(read)).reindex(table.index)
     return pd.concat([table[["path"]], columns, table[["error"]]], axis=1)

@@ -1,24 +1,16 @@
-"""TODO manyheads.commands.search."""
+"""Search: Optuna chooses settings, trial by trial, and all trials are compared at the end."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import shlex
-from typing import TYPE_CHECKING
 
 from manyheads.errors import ConfigError
 from manyheads.paths import project_root
-from manyheads.sweeps.search import run
-
-if TYPE_CHECKING:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
-
+from manyheads.sweeps import search
 
 TRIALS = 20
-
 
 EPILOG = """examples:
   python -m manyheads search                                              every head's weight, 0.1 to 10
@@ -46,4 +38,5 @@ def main(arguments: list[str]) -> None:
         raise ConfigError(f"--trials {options.trials}: a search has at least one trial")
     root = project_root()
     os.chdir(root)
-    run(root, options.overrides, options.trials, shlex.join(["python", "-m", "manyheads", "search", *arguments]))
+    command = shlex.join(["python", "-m", "manyheads", "search", *arguments])
+    search.run(root, options.overrides, options.trials, command)

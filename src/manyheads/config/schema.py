@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 
 from manyheads import datasets
 from manyheads.encoders import AnyEncoder
-from manyheads.heads import AnyHead, Scale
+from manyheads.heads import Heads, Scale
 from manyheads.inputs import AnyInput, ImageInput
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -47,7 +47,7 @@ class DataConfig(Section):
     name: str
     path: Annotated[str, Field(min_length=1)]
     max_reject_fraction: Fraction
-    heads: dict[Identifier, AnyHead] = Field(min_length=1)
+    heads: Heads = Field(min_length=1)
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -151,8 +151,6 @@ class TrainConfig(Section):
             1 + step * learning_rate / epochs) or ``constant``.
         warmup_epochs: Epochs of the linear warm-up (``cosine``).
         weight_decay: Decoupled weight decay (``adamw``).
-        ema_decay: How much of the weights' moving average each step keeps, such as 0.998; 0 for no averaging. The
-            averaged weights are judged and saved.
         augment: How strongly training images are changed at random, 0 for not at all; see ``augment.augment``.
         flip_tta: Whether the saved model's predictions are means over an image and its mirror image.
         precision: Dtype policy of the hidden layers; ``auto`` takes bfloat16 where the machine computes in it.
@@ -166,7 +164,6 @@ class TrainConfig(Section):
     schedule: Literal["cosine", "inverse_time", "constant"]
     warmup_epochs: NonNegative
     weight_decay: NonNegative
-    ema_decay: Annotated[float, Field(ge=0, lt=1)]
     augment: Fraction
     flip_tta: bool
     precision: Literal["auto", "float32", "mixed_bfloat16"]
@@ -220,14 +217,14 @@ class Config(Section):
         if misfit := self.model.refuse(self.inputs):
             raise ValueError(f"model.encoder={self.model.encoder} {misfit}")
         pictures = any(isinstance(one, ImageInput) for one in self.inputs.values())
-        moved = [name for name, head in self.data.heads.items() if head.moves_with_the_image]
+        moved = [name for name, head in self.data.heads.items() if head.is_spatial]
         for key, on in (("train.augment", self.train.augment), ("train.flip_tta", self.train.flip_tta)):
             if on and not pictures:
                 raise ValueError(f"{key} is for images, inputs has none: turn it off")
             if on and moved:
                 raise ValueError(f"{key} would move what {_listed(moved)} locates: turn it off")
         for name, head in self.data.heads.items():
-            if misfit := head.misfit(self.data.heads):
+            if misfit := head.conflict_with(self.data.heads):
                 raise ValueError(f"data.heads.{name}: {misfit}")
         return self
 
@@ -246,12 +243,12 @@ class Config(Section):
                     f"loss.functions.{name} is {function!r}, which may fall below 0: its weight cannot be learned, use "
                     "weighting 'fixed' or another function"
                 )
-            for output in self.data.heads[name].output_names(name, heads)[1:]:
+            for output in self.data.heads[name].output_names(heads)[1:]:
                 raise ValueError(f"data.heads.{output} has the name of an output of {name}: rename the head")
         columns = dict.fromkeys(("path", "group", "error"), "the table of predictions")
         for name, head in self.data.heads.items():
-            labels = head.label_columns(name)
-            for column in (*labels, *(f"{label}_label" for label in labels), *head.further_columns(name)):
+            labels = head.label_columns
+            for column in (*labels, *(f"{label}_label" for label in labels), *head.extra_columns):
                 if column in columns:
                     raise ValueError(
                         f"data.heads.{name} has the column {column} that {columns[column]} has: rename head or class"

@@ -1,19 +1,20 @@
-"""The subsets of the split as arrays: what train and evaluate read."""
+"""The subsets of the split as arrays: what audit, train and evaluate read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from manyheads.config.schema import Config
 from manyheads.data.arrays import open_packed
 from manyheads.data.tables import read_samples, read_splits
 from manyheads.errors import IntegrityError
-from manyheads.heads import Labels
+from manyheads.heads import Head, Labels
+from manyheads.inputs import Input
 from manyheads.paths import Paths
 
 
@@ -38,39 +39,55 @@ class Subset:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def take(self, chosen: npt.NDArray[np.integer[Any]]) -> Subset:
+        """Return some of the samples, by their positions in this subset and in that order."""
+        return replace(
+            self,
+            rows=self.rows[chosen],
+            paths=[self.paths[row] for row in chosen],
+            labels={name: labels[chosen] for name, labels in self.labels.items()},
+            groups=[self.groups[row] for row in chosen],
+        )
 
-def load_subset(config: Config, layout: Paths, name: Literal["train", "validation", "test"]) -> Subset:
+
+def load_subset(
+    paths: Paths, heads: Mapping[str, Head], inputs: Mapping[str, Input], name: Literal["train", "validation", "test"]
+) -> Subset:
     """Load one subset of the split. Only evaluate asks for ``test``.
 
+    Args:
+        paths: Where the packed samples and the split lie.
+        heads: The heads by name, whose labels are read.
+        inputs: The inputs by name.
+        name: The subset.
+
     Raises:
-        IntegrityError: A table is missing or damaged, or the split was made from another pack.
+        IntegrityError: A table is missing or damaged, or the split was made from other samples.
     """
-    samples = read_samples(layout.samples, config.data.heads)
-    splits = read_splits(layout.splits)
-    inputs = {name: open_packed(layout.packed(name), kind) for name, kind in config.inputs.items()}
+    samples = read_samples(paths.samples, heads)
+    splits = read_splits(paths.splits)
+    arrays = {each: open_packed(paths.packed(each), kind) for each, kind in inputs.items()}
     joined = samples.merge(splits[["path", "sha256", "subset"]], on=["path", "sha256"], how="inner")
     if not len(joined) == len(samples) == len(splits):
-        raise IntegrityError(f"{layout.splits} was not made from {layout.samples}: run `dvc repro split`")
-    lengths = {name: len(values) for name, values in inputs.items()}
+        raise IntegrityError(f"{paths.splits} was not made from {paths.samples}: run `dvc repro split`")
+    lengths = {each: len(values) for each, values in arrays.items()}
     if len(set(lengths.values())) > 1 or samples["row"].max() >= min(lengths.values()):
         raise IntegrityError(
-            f"{layout.samples.parent}: {', '.join(f'{name} has {n:,} samples' for name, n in lengths.items())} and "
-            f"{layout.samples.name} rows up to {samples['row'].max():,}: this does not fit; run `dvc repro pack`"
+            f"{paths.samples.parent}: {', '.join(f'{each} has {n:,} samples' for each, n in lengths.items())} and "
+            f"{paths.samples.name} rows up to {samples['row'].max():,}: this does not fit; run `dvc repro pack`"
         )
     chosen = joined[joined["subset"] == name]
     if chosen.empty:
-        raise IntegrityError(f"{layout.splits} has no sample in subset {name!r}: run `dvc repro split`")
-    labels = {name: head.labels_of(name, chosen) for name, head in config.data.heads.items()}
+        raise IntegrityError(f"{paths.splits} has no sample in subset {name!r}: run `dvc repro split`")
+    labels = {each: head.labels_of(chosen) for each, head in heads.items()}
     rows = chosen["row"].to_numpy(np.int64, copy=True)
-    return Subset(inputs, rows, chosen["path"].tolist(), labels, chosen["group"].astype(str).tolist())
+    return Subset(arrays, rows, chosen["path"].tolist(), labels, chosen["group"].astype(str).tolist())
 
 
-def label_table(subset: Subset) -> pd.DataFrame:
-    """Return a subset's labels as a table, one column a head or, where a label is several numbers, a number."""
-    columns = {}
-    for name, labels in subset.labels.items():
-        if labels.ndim == 1:
-            columns[name] = labels
-        else:
-            columns |= {f"{name}_{i}": labels[:, i] for i in range(labels.shape[1])}
+def label_table(heads: Mapping[str, Head], subset: Subset) -> pd.DataFrame:
+    """Return a subset's labels as a table with the heads' ``label_columns``."""
+    columns: dict[str, Labels] = {}
+    for name, head in heads.items():
+        labels = np.atleast_2d(subset.labels[name].T).T
+        columns |= {column: labels[:, i] for i, column in enumerate(head.label_columns)}
     return pd.DataFrame(columns)

@@ -56,7 +56,7 @@ def read_samples(path: Path, heads: Mapping[str, Head]) -> pd.DataFrame:
 
 
 def _label_columns(heads: Mapping[str, Head]) -> dict[str, str]:
-    return {column: head.label_dtype for name, head in heads.items() for column in head.label_columns(name)}
+    return {column: head.label_dtype for name, head in heads.items() for column in head.label_columns}
 
 
 def read_splits(path: Path) -> pd.DataFrame:

@@ -119,7 +119,7 @@ def by_group(
 
 def group_figures(head: Head, sums: Array) -> dict[str, Array]:
     """Return the main metric, and the bias of a head that has one: what means the same in every group."""
-    figures = head.figures(sums)
+    figures = head.compute_metrics(sums)
     return {name: figures[name] for name in (head.main_metric, "bias") if name in figures}
 
 
@@ -150,7 +150,7 @@ def standardised(
     classes = {name: head for name, head in heads.items() if head.class_names}
     for (name, head), (attribute, by) in itertools.product(regressions.items(), classes.items()):
         contributions, bins = head.contributions(labels[name], outputs[name]), head.strata(labels[name])
-        counts = head.shares(labels[name])
+        counts = head.stratum_counts(labels[name])
         shares = counts / counts.sum()
         for value, group in enumerate(by.class_names):
             rows = labels[attribute] == value
@@ -170,11 +170,13 @@ def _standardised(
     shares: Array,
     bootstrap: Bootstrap,
 ) -> Standardised:
-    raw = head.figures(bootstrap.sums(contributions, rows))[head.main_metric]
+    raw = head.compute_metrics(bootstrap.sums(contributions, rows))[head.main_metric]
     counted = [i for i in range(len(shares)) if np.sum(rows & (bins == i)) >= LEAST_IN_CELL]
     covered = float(shares[counted].sum())
     weighted = np.full_like(raw, np.nan)
     if counted:
-        errors = [head.figures(bootstrap.sums(contributions, rows & (bins == i)))[head.main_metric] for i in counted]
+        errors = [
+            head.compute_metrics(bootstrap.sums(contributions, rows & (bins == i)))[head.main_metric] for i in counted
+        ]
         weighted = np.asarray(np.stack(errors, axis=1) @ shares[counted] / covered)
     return Standardised(attribute, group, name, estimate(raw), estimate(weighted), covered)

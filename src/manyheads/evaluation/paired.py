@@ -81,7 +81,7 @@ def pair(heads: Mapping[str, Head], first: pd.DataFrame, second: pd.DataFrame) -
         other_labels, theirs = _recorded(head, name, second, "second")
         if not np.array_equal(labels, other_labels, equal_nan=np.issubdtype(labels.dtype, np.floating)):
             raise DataError(f"the two were judged by different labels of {name}: they do not compare")
-        figures, others = head.figures(bootstrap.sums(ours)), head.figures(bootstrap.sums(theirs))
+        figures, others = head.compute_metrics(bootstrap.sums(ours)), head.compute_metrics(bootstrap.sums(theirs))
         for figure in figures:
             if figure in others:
                 difference, metric = estimate(others[figure] - figures[figure]), head.metric(figure)
@@ -98,7 +98,7 @@ def pair(heads: Mapping[str, Head], first: pd.DataFrame, second: pd.DataFrame) -
                 )
         if head.class_names:
             known = head.present(labels)
-            disagreements.append(_disagreement(name, head.right(ours[known]), head.right(theirs[known])))
+            disagreements.append(_disagreement(name, head.is_correct(ours[known]), head.is_correct(theirs[known])))
     return Paired(len(first), differences, disagreements)
 
 
@@ -113,7 +113,7 @@ def _refuse_other_samples(first: pd.DataFrame, second: pd.DataFrame) -> None:
 
 def _recorded(head: Head, name: str, table: pd.DataFrame, which: str) -> tuple[Labels, Array]:
     try:
-        return head.recorded(name, table)
+        return head.recorded(table)
     except KeyError as error:
         raise DataError(f"the {which} has no predictions of {name} ({error}): it was trained for other heads") from None
     except ValueError as error:

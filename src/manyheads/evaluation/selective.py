@@ -43,6 +43,6 @@ def selective(head: Head, labels: Labels, outputs: Outputs, confidence: Array, b
     for kept in KEPT:
         n = round(kept * len(labels))
         if n:
-            figures = head.figures(bootstrap.sums(contributions, rank < n))
+            figures = head.compute_metrics(bootstrap.sums(contributions, rank < n))
             found.append(Selected(kept, n, estimate(figures[head.main_metric])))
     return found

@@ -73,7 +73,9 @@ def _head(head: Head, name: str, test: Predicted, validation: Predicted, bootstr
         labels, outputs = labels[known], outputs[known]
         bootstrap = Bootstrap([group for group, here in zip(test.groups, known, strict=True) if here])
     contributions = head.contributions(labels, outputs)
-    figures = {figure: estimate(values) for figure, values in head.figures(bootstrap.sums(contributions)).items()}
+    figures = {
+        figure: estimate(values) for figure, values in head.compute_metrics(bootstrap.sums(contributions)).items()
+    }
     found: dict[str, Any] = {"main_metric": head.main_metric, "figures": _plain(figures)}
     if (confidence := head.confidence(outputs)) is not None:
         found["selective"] = _plain(selective(head, labels, outputs, confidence, bootstrap))
@@ -104,7 +106,7 @@ def _leaked(heads: Mapping[str, Head], test: Predicted, seen: Collection[str], b
     for name, head in heads.items():
         contributions = head.contributions(test.labels[name], test.outputs[name])
         found[name] = {
-            which: _plain(estimate(head.figures(bootstrap.sums(contributions, chosen))[head.main_metric]))
+            which: _plain(estimate(head.compute_metrics(bootstrap.sums(contributions, chosen))[head.main_metric]))
             for which, chosen in (("seen", rows), ("unseen", ~rows))
         }
     return {"n": int(rows.sum()), "heads": found}

@@ -7,12 +7,13 @@ fields are its configuration: ``heads`` in ``conf/data/*.yaml``.
 Keras is imported inside the methods that build with it; everything else needs NumPy and scikit-learn at most.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import PlainValidator, SerializeAsAny, ValidationInfo
+from pydantic import BeforeValidator, Field, PlainValidator, SerializeAsAny, ValidationInfo
 
 from manyheads import extensions
-from manyheads.heads.base import MISSING, Head, HeadReport, Labels, LabelStatistics, Outputs, Scale, Term
+from manyheads.heads.base import MISSING, Head, HeadLoss, Labels, LabelStatistics, Outputs, Scale
 from manyheads.heads.binary import Binary
 from manyheads.heads.box import Box
 from manyheads.heads.categorical import Categorical
@@ -29,18 +30,18 @@ __all__ = [
     "Box",
     "Categorical",
     "Head",
-    "HeadReport",
+    "HeadLoss",
+    "Heads",
     "LabelStatistics",
     "Labels",
     "Metric",
     "Outputs",
     "Regression",
     "Scale",
-    "Term",
     "Vector",
+    "baseline_metrics",
     "skill_scores",
     "total_score",
-    "baseline_metrics",
 ]
 
 HEADS: dict[str, type[Head]] = {
@@ -57,3 +58,24 @@ def _chosen(values: Any, info: ValidationInfo) -> Any:
 
 
 AnyHead = Annotated[SerializeAsAny[Head], PlainValidator(_chosen)]
+
+
+def _with_names(heads: Any) -> Any:
+    """Give each head its key as its name."""
+    if not isinstance(heads, Mapping):
+        return heads
+    named: dict[str, Any] = {}
+    for name, head in heads.items():
+        if isinstance(head, Head):
+            named[name] = head.model_copy(update={"name": name})
+        elif isinstance(head, Mapping):
+            if "name" in head:
+                raise ValueError(f"{name} has the setting 'name': a head's name is its key")
+            named[name] = {**head, "name": name}
+        else:
+            named[name] = head
+    return named
+
+
+Heads = Annotated[dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], AnyHead], BeforeValidator(_with_names)]
+"""Heads by name, as ``data.heads`` has them."""

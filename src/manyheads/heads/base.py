@@ -8,38 +8,39 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from manyheads.heads.metrics import Metric
 
 if TYPE_CHECKING:
     import keras
     import pandas as pd
-    from matplotlib.figure import Figure
 
-# One label a sample, shape (n,), int64; or of several numbers each, shape (n, width), float64.
 Labels = npt.NDArray[Any]
+"""One label a sample, shape (n,), int64; or several numbers a sample, shape (n, width), float64."""
 Outputs = npt.NDArray[np.float32]
+"""All outputs of a head side by side, shape (n, units)."""
 
 MISSING = np.iinfo(np.int64).min
-"""A whole-number label that is not known; of a float label it is NaN."""
+"""A missing whole-number label. A missing float label is NaN."""
 
-# A head's share of the objective: from all targets and all outputs of the model by name, tensors of shape
-# (batch, units), to the mean loss, a scalar. So it may depend on several outputs at once.
-Term = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
+HeadLoss = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
+"""From all targets and all outputs of the model by name, tensors of shape (batch, units), to the mean loss, a scalar.
 
+A loss may thereby depend on the outputs of several heads.
+"""
 
 Scale = Literal["standard", "maximum", "none"]
-"""What regression labels are divided by before their loss: see ``LossConfig.scale``."""
+"""What regression labels are divided by before their loss; see ``LossConfig.scale``."""
 
 
 class LabelStatistics(NamedTuple):
     """What a head's loss and output layer take from the training labels.
 
     Attributes:
-        center: Regression: labels are standardised as ``(label - center) / spread``.
+        center: Regression: labels are standardized as ``(label - center) / spread``.
         spread: See ``center``.
-        centers: The same for each number of a label that is several.
+        centers: The same for each number of a label that is several numbers.
         spreads: See ``centers``.
         shares: Classification: the share of each class.
     """
@@ -51,85 +52,97 @@ class LabelStatistics(NamedTuple):
     shares: tuple[float, ...] = ()
 
 
-class HeadReport(NamedTuple):
-    """A head's test report as a person reads it and as a program does."""
-
-    text: str
-    data: dict[str, Any]
-
-
 class Head(BaseModel, ABC):
-    """One output of the model: a label space, the layer and losses that fit it, and its figures.
+    """One output of the model: a label space, the layer and losses that fit it, and its metrics.
 
-    A label may be missing. Such a sample is left out of what this head learns and of all its figures; the methods here
-    see to it, and those with an underscore, which a kind brings, get known labels alone.
+    A kind writes ``loss_functions``, ``metrics``, ``read``, ``outputs``, ``loss``, ``values``, ``_contributions`` and
+    ``compute_metrics``; everything else has a default that suits one number a sample.
+
+    A label may be missing. Such a sample is left out of what this head learns and of all its metrics. The public
+    methods see to that; methods with an underscore, which a kind may override, get known labels alone.
+
+    Attributes:
+        kind: Name of the kind, or a reference to a class of an extension.
+        name: Name of the head, its key in ``data.heads``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str
+    # The key says it already, so it is not written again beside the settings.
+    name: str = Field(default="", exclude=True)
+
+    # Losses and outputs
 
     @property
     @abstractmethod
     def loss_functions(self) -> tuple[str, ...]:
-        """Names of the losses that this kind can be trained with."""
+        """Names of the losses that this kind can be trained with; the first is the default."""
 
     @property
     def signed_losses(self) -> tuple[str, ...]:
-        """Those of them that may fall below 0. A learned weight would grow without bound on them."""
+        """Losses that may fall below 0. Their weight cannot be learned: it would grow without bound."""
         return ()
 
     @property
-    def output_units(self) -> Mapping[str, int]:
-        """Units of each output that a head may have, by what follows its name.
+    def audit_loss(self) -> str:
+        """Name of the loss of the models that audit the labels."""
+        return self.loss_functions[0]
 
-        The output of its name, ``""``, is always there; which of the others there are depends on the loss.
+    @property
+    def output_units(self) -> Mapping[str, int]:
+        """Units of each output that the head may have, by the suffix of the output's name.
+
+        The output without a suffix always exists. Which others exist depends on the loss.
         """
         return {"": max(1, len(self.class_names))}
 
-    def misfit(self, heads: Mapping[str, Head]) -> str | None:
+    def output_names(self, existing: Container[str]) -> list[str]:
+        """Return which of a model's outputs are this head's; side by side they are the columns of ``Outputs``."""
+        return [
+            f"{self.name}{suffix}" for suffix in self.output_units if not suffix or f"{self.name}{suffix}" in existing
+        ]
+
+    @abstractmethod
+    def outputs(
+        self, features: keras.KerasTensor, loss: str, statistics: LabelStatistics
+    ) -> dict[str, keras.KerasTensor]:
+        """Return the head's outputs by name, shape (batch, units), float32; the main one is in the label's unit."""
+
+    @abstractmethod
+    def loss(self, function: str, statistics: LabelStatistics) -> HeadLoss:
+        """Return the loss of that name."""
+
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        """Return fresh Keras metrics to follow in training, named ``<head>_<metric>``."""
+        return []
+
+    def conflict_with(self, heads: Mapping[str, Head]) -> str | None:
         """Return why this head cannot stand beside the others, or None if it can."""
         del heads
         return None
 
     @property
-    def moves_with_the_image(self) -> bool:
-        """Whether labels are places in an image, which turning, moving or mirroring the image would make wrong."""
+    def is_spatial(self) -> bool:
+        """Whether labels are places in an input, which augmentation and mirroring would make wrong."""
         return False
 
-    @property
-    @abstractmethod
-    def metrics(self) -> tuple[Metric, ...]:
-        """What its ``figures`` are, in any number of which some may be missing; the main one first."""
+    # Labels
 
     @property
-    def main_metric(self) -> str:
-        """Name of the metric that the score is made from."""
-        return self.metrics[0].name
-
-    def metric(self, name: str) -> Metric:
-        """Return what a figure is; one that is not among ``metrics`` is shown and not judged."""
-        known = (metric for metric in self.metrics if metric.name == name)
-        return next(known, Metric(name=name, label=name, judged=False))
-
-    @property
-    @abstractmethod
-    def stratum_names(self) -> tuple[str, ...]:
-        """Names of the values of ``strata``."""
-
-    @property
-    @abstractmethod
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, none for a label that is no class."""
-
-    def label_columns(self, name: str) -> tuple[str, ...]:
-        """Return the columns that hold this head's labels in a table."""
-        return (name,)
-
-    def further_columns(self, name: str) -> tuple[str, ...]:
-        """Return the columns that a table of predictions may have for this head beside ``label_columns``."""
-        del name
+        """Names of the classes; empty where a label is no class."""
         return ()
+
+    @property
+    def stratum_names(self) -> tuple[str, ...]:
+        """Names of the strata that a split keeps in proportion and that metrics are shown by."""
+        return ("all",)
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns that hold this head's labels in a table."""
+        return (self.name,)
 
     @property
     def label_dtype(self) -> str:
@@ -147,9 +160,12 @@ class Head(BaseModel, ABC):
             ValueError: The label is outside the label space; the message is such as "117 is outside 0-116 years".
         """
 
-    def labels_of(self, name: str, table: pd.DataFrame) -> Labels:
+    def labels_of(self, table: pd.DataFrame) -> Labels:
         """Return the labels of a table's rows, missing ones marked."""
-        (column,) = self.label_columns(name)
+        return self._labels_in(table, self.label_columns)
+
+    def _labels_in(self, table: pd.DataFrame, columns: tuple[str, ...]) -> Labels:
+        (column,) = columns
         return np.asarray(table[column].astype("Int64").fillna(MISSING).to_numpy(np.int64, copy=True), dtype=np.int64)
 
     def present(self, labels: Labels) -> npt.NDArray[np.bool_]:
@@ -159,7 +175,7 @@ class Head(BaseModel, ABC):
         return np.asarray(np.isfinite(labels).reshape(len(labels), -1).all(axis=1))
 
     def strata(self, labels: Labels) -> npt.NDArray[np.int64]:
-        """Return the stratum of each label, shape (n,): what a split keeps in proportion.
+        """Return the stratum of each label, shape (n,).
 
         Missing labels are a stratum of their own behind those of ``stratum_names``.
         """
@@ -168,39 +184,30 @@ class Head(BaseModel, ABC):
         strata[known] = self._strata(labels[known])
         return strata
 
-    @abstractmethod
-    def _strata(self, labels: Labels) -> npt.NDArray[np.int64]: ...
+    def _strata(self, labels: Labels) -> npt.NDArray[np.int64]:
+        return np.zeros(len(labels), dtype=np.int64)
 
-    def shares(self, labels: Labels) -> npt.NDArray[np.int64]:
+    def stratum_counts(self, labels: Labels) -> npt.NDArray[np.int64]:
         """Return how many known labels are in each stratum, shape (strata,)."""
         strata = self._strata(labels[self.present(labels)])
         return np.bincount(strata, minlength=len(self.stratum_names))
 
     def describe(self, labels: Labels) -> dict[str, float]:
-        """Return how labels are distributed, in a few figures."""
+        """Return the distribution of labels in a few numbers."""
         known = self.present(labels)
         described = self._describe(labels[known]) if known.any() else {}
         return described if known.all() else {**described, "missing": int((~known).sum())}
 
-    @abstractmethod
-    def _describe(self, labels: Labels) -> dict[str, float]: ...
+    def _describe(self, labels: Labels) -> dict[str, float]:
+        return {"mean": round(float(np.mean(labels)), 4), "median": round(float(np.median(labels)), 4)}
 
-    def statistics(self, mode: Scale, labels: Labels) -> LabelStatistics:
+    def statistics(self, scale: Scale, labels: Labels) -> LabelStatistics:
         """Return what the head takes from the training labels."""
-        return self._statistics(mode, labels[self.present(labels)])
+        return self._statistics(scale, labels[self.present(labels)])
 
-    @abstractmethod
-    def _statistics(self, mode: Scale, labels: Labels) -> LabelStatistics: ...
-
-    def output_names(self, name: str, existing: Container[str]) -> list[str]:
-        """Return which of a model's outputs are this head's; side by side they are the columns of ``Outputs``."""
-        return [f"{name}{suffix}" for suffix in self.output_units if not suffix or f"{name}{suffix}" in existing]
-
-    @abstractmethod
-    def outputs(
-        self, features: keras.KerasTensor, name: str, loss: str, statistics: LabelStatistics
-    ) -> dict[str, keras.KerasTensor]:
-        """Return the head's outputs by name, shape (batch, units), float32; ``name`` is in the unit of the label."""
+    def _statistics(self, scale: Scale, labels: Labels) -> LabelStatistics:
+        del scale, labels
+        return LabelStatistics()
 
     def targets(self, labels: Labels) -> npt.NDArray[np.float32]:
         """Return what the output is compared with in training, shape (n, units), float32; NaN where it is missing."""
@@ -210,27 +217,25 @@ class Head(BaseModel, ABC):
         targets[known] = found
         return targets
 
-    @abstractmethod
-    def _targets(self, labels: Labels) -> npt.NDArray[np.float32]: ...
+    def _targets(self, labels: Labels) -> npt.NDArray[np.float32]:
+        return np.atleast_2d(labels.T).T.astype(np.float32)  # one number a sample is a column
 
-    @abstractmethod
-    def term(self, name: str, function: str, statistics: LabelStatistics) -> Term:
-        """Return the loss of that name as this head's term of the objective."""
+    def texts(self, labels: Labels) -> npt.NDArray[Any]:
+        """Return how known labels are written for people, shape (n,)."""
+        return labels
 
-    @abstractmethod
-    def training_metrics(self, name: str) -> list[keras.metrics.Metric]:
-        """Return fresh Keras metrics to follow in training, ``<name>_<metric>``; the first is ``main_metric``."""
+    # Predictions
 
     def baseline_output(self, labels: Labels) -> Outputs:
-        """Return the trivial baseline: the best constant output for training labels, shape (1, units)."""
+        """Return the baseline: the best constant output for training labels, shape (1, units)."""
         return self._baseline_output(labels[self.present(labels)])
 
-    @abstractmethod
-    def _baseline_output(self, labels: Labels) -> Outputs: ...
+    def _baseline_output(self, labels: Labels) -> Outputs:
+        return np.median(self._targets(labels), axis=0, keepdims=True).astype(np.float32)
 
     @abstractmethod
     def values(self, outputs: Outputs) -> npt.NDArray[np.float64] | Labels:
-        """Return the predicted label of each row, shape (n,)."""
+        """Return the predicted label of each row, shape (n,) or (n, width)."""
 
     def interval(
         self, outputs: Outputs, content: float = 0.9
@@ -243,38 +248,63 @@ class Head(BaseModel, ABC):
         """Return the probability of each of ``class_names``, shape (n, classes); only of heads that have classes."""
         raise NotImplementedError(f"{type(self).__name__} has no classes")
 
-    @abstractmethod
     def confidence(self, outputs: Outputs) -> npt.NDArray[np.float64] | None:
         """Return how sure each prediction is, shape (n,), or None if the outputs do not say."""
+        del outputs
+        return None
+
+    def disagreement(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """Return how much outputs contradict known labels, shape (n,); larger is more, on a scale of the head's own."""
+        return self.errors(self._contributions(labels, outputs))
+
+    # Tables of predictions
+
+    @property
+    def extra_columns(self) -> tuple[str, ...]:
+        """The columns that a table of predictions may have for this head beside ``label_columns``."""
+        return ()
+
+    def prediction_columns(self, outputs: Outputs) -> dict[str, Any]:
+        """Return the columns that a table of predictions has for this head, each of length n."""
+        return {self.name: self.values(outputs)}
+
+    def label_cells(self, labels: Labels) -> dict[str, Any]:
+        """Return the columns of labels in a table of predictions, ``<column>_label``; empty where one is missing."""
+        known = self.present(labels)
+        if known.all():
+            return {f"{self.name}_label": self.texts(labels)}
+        column = np.full(len(labels), "", dtype=object)
+        column[known] = self.texts(labels[known])
+        return {f"{self.name}_label": column}
+
+    def recorded(self, table: pd.DataFrame) -> tuple[Labels, npt.NDArray[np.float64]]:
+        """Return labels and ``contributions`` from a table of predictions, as evaluate writes it.
+
+        Args:
+            table: With the columns of ``prediction_columns`` and ``label_cells``.
+        """
+        labels = self._labels_in(table, tuple(f"{column}_label" for column in self.label_columns))
+        return labels, self.contributions(labels, table[list(self.label_columns)].to_numpy(np.float32))
+
+    # Metrics
 
     @property
     @abstractmethod
-    def audit_loss(self) -> str:
-        """Name of the loss that models are trained with that audit the labels."""
+    def metrics(self) -> tuple[Metric, ...]:
+        """What ``compute_metrics`` returns, of which some may be missing; the first is the main one."""
 
-    @abstractmethod
-    def disagreement(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return how much outputs contradict known labels, shape (n,); larger is more, on a scale of the head's own."""
+    @property
+    def main_metric(self) -> str:
+        """Name of the metric that the score is made from."""
+        return self.metrics[0].name
 
-    @abstractmethod
-    def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
-        """Return the columns that a table of predictions has for this head, each of length n."""
-
-    @abstractmethod
-    def names(self, labels: Labels) -> npt.NDArray[Any]:
-        """Return how known labels are written for people, shape (n,)."""
-
-    def written(self, name: str, labels: Labels) -> dict[str, Any]:
-        """Return the columns of labels in a table of predictions, ``<name>_label``; empty where one is missing."""
-        known = self.present(labels)
-        if known.all():
-            return {f"{name}_label": self.names(labels)}
-        column = np.full(len(labels), "", dtype=object)
-        column[known] = self.names(labels[known])
-        return {f"{name}_label": column}
+    def metric(self, name: str) -> Metric:
+        """Return the metric of a name; one that is not among ``metrics`` is shown and not judged."""
+        known = (metric for metric in self.metrics if metric.name == name)
+        return next(known, Metric(name=name, label=name, judged=False))
 
     def contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return what each sample adds to the sums that ``figures`` are made from, shape (n, k); 0 if it is missing."""
+        """Return what each sample adds to the sums that metrics are made from, shape (n, k); 0 if it is missing."""
         known = self.present(labels)
         found = self._contributions(labels[known], outputs[known])
         contributions = np.zeros((len(labels), found.shape[1]))
@@ -285,51 +315,40 @@ class Head(BaseModel, ABC):
     def _contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]: ...
 
     @abstractmethod
-    def recorded(self, name: str, table: pd.DataFrame) -> tuple[Labels, npt.NDArray[np.float64]]:
-        """Return labels and ``contributions`` from a table of predictions, as evaluate writes it.
+    def compute_metrics(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+        """Return the metrics of one or many sets of samples.
 
-        Args:
-            name: The head's name, with which its columns start.
-            table: With the columns of ``columns`` and ``<name>_label``.
-        """
-
-    @abstractmethod
-    def figures(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
-        """Return the figures of one or many sets of samples, as ``metrics`` describes them.
-
-        That all figures follow from sums makes them cheap for a thousand resamples of a hundred groups.
+        All metrics follow from sums, so those of a thousand resamples of a hundred groups are cheap.
 
         Args:
             sums: Sums of ``contributions``, shape (..., k).
 
         Returns:
-            Each figure by name, shape (...); not a number where the samples say nothing.
+            Each metric by name, shape (...); NaN where the samples say nothing.
         """
 
-    def right(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        """Return which samples with a known label are answered well enough, shape (n,); all by default."""
+    def evaluate(self, labels: Labels, outputs: Outputs) -> dict[str, float]:
+        """Return the metrics of predictions against labels; ``main_metric`` is among them.
+
+        Metrics that these labels say nothing of, such as F1 of a class that none of them is, are left out.
+        """
+        metrics = self.compute_metrics(self.contributions(labels, outputs).sum(axis=0))
+        return {name: float(value) for name, value in metrics.items() if np.isfinite(value)}
+
+    def errors(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return how far off each sample's prediction is, shape (n,); by default by the main metric of that sample."""
+        values = self.compute_metrics(contributions)[self.main_metric]
+        return -values if self.metrics[0].greater_is_better else values
+
+    def is_correct(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Return which predictions of known labels count as correct, shape (n,); all by default."""
         return np.ones(len(contributions), dtype=bool)
 
-    @abstractmethod
-    def error(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return how far off each sample's answer is, shape (n,)."""
+    def skill(self, value: float, baseline: float) -> float:
+        """Return the skill score of ``main_metric``: 0 is the baseline, 1 is perfection.
 
-    def measure(self, labels: Labels, outputs: Outputs) -> dict[str, float]:
-        """Return the figures of predictions against labels; ``main_metric`` is among them.
-
-        Figures that these labels say nothing of, such as F1 of a class that none of them is, are left out.
+        By default an error is best at 0, and what is better when it is greater is best at 1.
         """
-        figures = self.figures(self.contributions(labels, outputs).sum(axis=0))
-        return {name: float(value) for name, value in figures.items() if np.isfinite(value)}
-
-    @abstractmethod
-    def gain(self, value: float, baseline: float) -> float:
-        """Return how far ``main_metric`` is from its trivial baseline (0) towards perfection (1)."""
-
-    @abstractmethod
-    def report(self, labels: Labels, outputs: Outputs) -> HeadReport:
-        """Return the full test report of known labels."""
-
-    @abstractmethod
-    def figure(self, name: str, labels: Labels, outputs: Outputs) -> Figure:
-        """Return a figure of predictions against known labels."""
+        if self.metrics[0].greater_is_better:
+            return (value - baseline) / (1 - baseline) if baseline < 1 else 0.0
+        return 1 - value / baseline if baseline else 0.0

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from manyheads.heads.base import Labels, LabelStatistics, Outputs, Term
+from manyheads.heads.base import HeadLoss, Labels, LabelStatistics, Outputs
 from manyheads.heads.categorical import Categorical
 
 if TYPE_CHECKING:
@@ -35,32 +35,29 @@ class Binary(Categorical):
         return {"": 1}
 
     def outputs(
-        self, features: keras.KerasTensor, name: str, loss: str, statistics: LabelStatistics
+        self, features: keras.KerasTensor, loss: str, statistics: LabelStatistics
     ) -> dict[str, keras.KerasTensor]:
         """Return the probability of the second class."""
         import keras
 
         del loss, statistics
-        return {name: keras.layers.Dense(1, activation="sigmoid", dtype="float32", name=name)(features)}
+        return {self.name: keras.layers.Dense(1, activation="sigmoid", dtype="float32", name=self.name)(features)}
 
-    def _targets(self, labels: Labels) -> npt.NDArray[np.float32]:
-        return labels.astype(np.float32)[:, None]
-
-    def term(self, name: str, function: str, statistics: LabelStatistics) -> Term:
+    def loss(self, function: str, statistics: LabelStatistics) -> HeadLoss:
         import keras
 
         del function, statistics
         loss = keras.losses.BinaryCrossentropy()
 
         def binary_crossentropy(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
-            return loss(targets[name], outputs[name])
+            return loss(targets[self.name], outputs[self.name])
 
         return binary_crossentropy
 
-    def training_metrics(self, name: str) -> list[keras.metrics.Metric]:
+    def training_metrics(self) -> list[keras.metrics.Metric]:
         import keras
 
-        return [keras.metrics.BinaryAccuracy(name=f"{name}_accuracy")]
+        return [keras.metrics.BinaryAccuracy(name=f"{self.name}_accuracy")]
 
     def _baseline_output(self, labels: Labels) -> Outputs:
         return np.array([[float(np.mean(labels) > 0.5)]], dtype=np.float32)
@@ -68,7 +65,3 @@ class Binary(Categorical):
     def probabilities(self, outputs: Outputs) -> npt.NDArray[np.float64]:
         """Return the probabilities of both classes, shape (n, 2)."""
         return super().probabilities(np.concatenate([1 - outputs, outputs], axis=1))
-
-    @property
-    def audit_loss(self) -> str:
-        return "binary_crossentropy"

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from manyheads.heads.base import Head, Labels, LabelStatistics, Outputs, Term
-from manyheads.heads.categorical import Categorical
+from manyheads.heads.base import Head, HeadLoss, Labels, LabelStatistics, Outputs
 from manyheads.heads.metrics import Metric
 from manyheads.heads.vector import Vector
 
@@ -51,11 +50,11 @@ class Box(Vector):
         return (*overlaps, *super().metrics)
 
     @property
-    def moves_with_the_image(self) -> bool:
+    def is_spatial(self) -> bool:
         return True
 
-    def misfit(self, heads: Mapping[str, Head]) -> str | None:
-        if isinstance(heads.get(self.of), Categorical):
+    def conflict_with(self, heads: Mapping[str, Head]) -> str | None:
+        if self.of in heads and heads[self.of].class_names:
             return None
         return f"of is {self.of!r}, which is no head with classes"
 
@@ -73,36 +72,36 @@ class Box(Vector):
         return box
 
     def outputs(
-        self, features: keras.KerasTensor, name: str, loss: str, statistics: LabelStatistics
+        self, features: keras.KerasTensor, loss: str, statistics: LabelStatistics
     ) -> dict[str, keras.KerasTensor]:
         """Return the box, its numbers between 0 and 1."""
         import keras
 
         del loss, statistics
-        return {name: keras.layers.Dense(4, activation="sigmoid", dtype="float32", name=name)(features)}
+        return {self.name: keras.layers.Dense(4, activation="sigmoid", dtype="float32", name=self.name)(features)}
 
-    def term(self, name: str, function: str, statistics: LabelStatistics) -> Term:
+    def loss(self, function: str, statistics: LabelStatistics) -> HeadLoss:
         if function != "localisation":
-            return super().term(name, function, statistics)
+            return super().loss(function, statistics)
         import keras
 
         ops = keras.ops
         spreads = np.asarray(statistics.spreads, dtype=np.float32)
 
         def localisation(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
-            huber = keras.losses.huber(targets[name] / spreads, outputs[name] / spreads)
+            huber = keras.losses.huber(targets[self.name] / spreads, outputs[self.name] / spreads)
             object_there = 1 - outputs[self.of][:, 0]
             return ops.divide_no_nan(ops.sum(huber * object_there), ops.sum(object_there))
 
         return localisation
 
-    def training_metrics(self, name: str) -> list[keras.metrics.Metric]:
+    def training_metrics(self) -> list[keras.metrics.Metric]:
         import keras
 
         def iou(targets: Any, outputs: Any) -> Any:
             return _overlap(targets, outputs, keras.ops)
 
-        return [keras.metrics.MeanMetricWrapper(iou, name=f"{name}_iou")]
+        return [keras.metrics.MeanMetricWrapper(iou, name=f"{self.name}_iou")]
 
     def _contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
         """Return those of the numbers, and the overlap and whether it is half, shape (n, 10)."""
@@ -115,22 +114,19 @@ class Box(Vector):
         """Return the intersection of label and prediction divided by their union, shape (n,), 0 to 1."""
         return np.asarray(_overlap(labels, self.values(outputs), np), dtype=np.float64)
 
-    def figures(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+    def compute_metrics(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
         """Return the mean overlap (``iou``), the share of boxes that overlap by half, and the numbers' errors."""
         n = sums[..., 0]
         with np.errstate(invalid="ignore", divide="ignore"):
-            return {"iou": sums[..., 8] / n, "iou_50": sums[..., 9] / n, **super().figures(sums)}
+            return {"iou": sums[..., 8] / n, "iou_50": sums[..., 9] / n, **super().compute_metrics(sums)}
 
-    def right(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    def is_correct(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Return which boxes overlap by half."""
         return np.asarray(contributions[:, 9] > 0)
 
-    def error(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def errors(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return how far the overlap is from whole."""
         return 1 - contributions[:, 8]
-
-    def gain(self, value: float, baseline: float) -> float:
-        return (value - baseline) / (1 - baseline) if baseline < 1 else 0.0
 
     def disagreement(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
         """Return how far the overlap is from whole."""

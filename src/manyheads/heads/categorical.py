@@ -10,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from manyheads.heads.base import MISSING, Head, HeadReport, Labels, LabelStatistics, Outputs, Scale, Term
+from manyheads.heads.base import MISSING, Head, HeadLoss, Labels, LabelStatistics, Outputs, Scale
 from manyheads.heads.metrics import Metric
 
 if TYPE_CHECKING:
     import keras
     import pandas as pd
-    from matplotlib.figure import Figure
 
 SMALLEST = 1e-12
 """No probability is smaller, so that its logarithm is a number."""
@@ -58,9 +57,10 @@ class Categorical(Head):
             *(Metric(name=f"f1_{_identifier(label)}", label=f"F1 of {label}") for label in self.classes),
         )
 
-    def further_columns(self, name: str) -> tuple[str, ...]:
+    @property
+    def extra_columns(self) -> tuple[str, ...]:
         """Return a column for the probability of each class, in their order."""
-        return tuple(f"{name}_{_identifier(label)}" for label in self.classes)
+        return tuple(f"{self.name}_{_identifier(label)}" for label in self.classes)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -91,13 +91,13 @@ class Categorical(Head):
     def _describe(self, labels: Labels) -> dict[str, float]:
         return {name: int((labels == label).sum()) for label, name in enumerate(self.classes)}
 
-    def _statistics(self, mode: Scale, labels: Labels) -> LabelStatistics:
-        del mode
+    def _statistics(self, scale: Scale, labels: Labels) -> LabelStatistics:
+        del scale
         counts = np.bincount(labels, minlength=len(self.classes))
         return LabelStatistics(shares=tuple((counts / max(len(labels), 1)).tolist()))
 
     def outputs(
-        self, features: keras.KerasTensor, name: str, loss: str, statistics: LabelStatistics
+        self, features: keras.KerasTensor, loss: str, statistics: LabelStatistics
     ) -> dict[str, keras.KerasTensor]:
         """Return one unit a class; softmax, or sigmoids where the loss takes each class as a yes or no of its own."""
         import keras
@@ -105,19 +105,19 @@ class Categorical(Head):
         del statistics
         activation = "sigmoid" if loss == "binary_crossentropy" else "softmax"
         units = len(self.classes)
-        return {name: keras.layers.Dense(units, activation=activation, dtype="float32", name=name)(features)}
+        return {self.name: keras.layers.Dense(units, activation=activation, dtype="float32", name=self.name)(features)}
 
     def _targets(self, labels: Labels) -> npt.NDArray[np.float32]:
         return np.eye(len(self.classes), dtype=np.float32)[labels]
 
-    def term(self, name: str, function: str, statistics: LabelStatistics) -> Term:
+    def loss(self, function: str, statistics: LabelStatistics) -> HeadLoss:
         import keras
 
         def logit_adjusted(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
             # The log of a softmax is its logits up to a constant, which the second softmax takes out again.
-            logits = keras.ops.log(outputs[name] + keras.config.epsilon())
+            logits = keras.ops.log(outputs[self.name] + keras.config.epsilon())
             logits += PRIOR_STRENGTH * np.log(_shares(statistics))
-            return keras.ops.mean(keras.losses.categorical_crossentropy(targets[name], logits, from_logits=True))
+            return keras.ops.mean(keras.losses.categorical_crossentropy(targets[self.name], logits, from_logits=True))
 
         if function == "logit_adjusted":
             return logit_adjusted
@@ -126,12 +126,12 @@ class Categorical(Head):
             "binary_crossentropy": keras.losses.BinaryCrossentropy(),
         }
         loss = losses[function]
-        return lambda targets, outputs: loss(targets[name], outputs[name])
+        return lambda targets, outputs: loss(targets[self.name], outputs[self.name])
 
-    def training_metrics(self, name: str) -> list[keras.metrics.Metric]:
+    def training_metrics(self) -> list[keras.metrics.Metric]:
         import keras
 
-        return [keras.metrics.CategoricalAccuracy(name=f"{name}_accuracy")]
+        return [keras.metrics.CategoricalAccuracy(name=f"{self.name}_accuracy")]
 
     def _baseline_output(self, labels: Labels) -> Outputs:
         counts = np.bincount(labels, minlength=len(self.classes))
@@ -149,21 +149,17 @@ class Categorical(Head):
         """Return the largest probability, shape (n,)."""
         return np.asarray(self.probabilities(outputs).max(axis=1), dtype=np.float64)
 
-    @property
-    def audit_loss(self) -> str:
-        return "categorical_crossentropy"
-
     def disagreement(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
         """Return the probability of all classes but the labelled one (Northcutt et al., 2021: self-confidence)."""
         return np.asarray(1 - self.probabilities(outputs)[np.arange(len(labels)), labels], dtype=np.float64)
 
-    def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
+    def prediction_columns(self, outputs: Outputs) -> dict[str, Any]:
         """Return the class name, and each class's probability."""
         probabilities = self.probabilities(outputs)
-        shown = {column: np.round(probabilities[:, i], 4) for i, column in enumerate(self.further_columns(name))}
-        return {name: np.array(self.classes)[self.values(outputs)], **shown}
+        shown = {column: np.round(probabilities[:, i], 4) for i, column in enumerate(self.extra_columns)}
+        return {self.name: np.array(self.classes)[self.values(outputs)], **shown}
 
-    def names(self, labels: Labels) -> npt.NDArray[Any]:
+    def texts(self, labels: Labels) -> npt.NDArray[Any]:
         return np.array(self.classes)[labels]
 
     def _contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
@@ -171,8 +167,8 @@ class Categorical(Head):
         n = len(self.classes)
         return np.asarray(np.eye(n * n)[labels * n + self.values(outputs)], dtype=np.float64)
 
-    def recorded(self, name: str, table: pd.DataFrame) -> tuple[Labels, npt.NDArray[np.float64]]:
-        labels, values = (self._numbers(table[column]) for column in (f"{name}_label", name))
+    def recorded(self, table: pd.DataFrame) -> tuple[Labels, npt.NDArray[np.float64]]:
+        labels, values = (self._numbers(table[column]) for column in (f"{self.name}_label", self.name))
         contributions = np.zeros((len(labels), len(self.classes) ** 2))
         known = self.present(labels)
         contributions[known, labels[known] * len(self.classes) + values[known]] = 1.0
@@ -184,7 +180,7 @@ class Categorical(Head):
         numbers = {label: i for i, label in enumerate(self.classes)}
         return np.asarray(names.map(numbers).fillna(MISSING), dtype=np.int64)
 
-    def figures(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+    def compute_metrics(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
         """Return accuracy, each class's F1, and the means of F1 and recall over the classes that the labels hold."""
         n = len(self.classes)
         confusion = sums.reshape(*sums.shape[:-1], n, n)
@@ -205,52 +201,13 @@ class Categorical(Head):
                 },
             }
 
-    def right(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    def is_correct(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         n = len(self.classes)
         return np.asarray(np.trace(contributions.reshape(-1, n, n), axis1=1, axis2=2) > 0)
 
-    def error(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def errors(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return 1 for a wrong class."""
-        return np.asarray(~self.right(contributions), dtype=np.float64)
-
-    def gain(self, value: float, baseline: float) -> float:
-        return (value - baseline) / (1 - baseline) if baseline < 1 else 0.0
-
-    def report(self, labels: Labels, outputs: Outputs) -> HeadReport:
-        """Return scikit-learn's classification report and the confusion matrix, rows true, columns predicted."""
-        from sklearn.metrics import classification_report, confusion_matrix
-
-        predicted = self.values(outputs)
-        every = list(range(len(self.classes)))
-        options = {"labels": every, "target_names": list(self.classes), "zero_division": 0.0}
-        text = classification_report(labels, predicted, **options)
-        data = classification_report(labels, predicted, output_dict=True, **options)
-        matrix = confusion_matrix(labels, predicted, labels=every)
-        width = max(8, *(len(label) + 1 for label in self.classes))
-        header = " " * width + "".join(f"{label:>{width}}" for label in self.classes)
-        rows = [
-            f"{label:>{width}}" + "".join(f"{n:{width}d}" for n in row)
-            for label, row in zip(self.classes, matrix, strict=True)
-        ]
-        text += "\nconfusion matrix (rows as labelled, columns as predicted)\n" + "\n".join([header, *rows]) + "\n"
-        return HeadReport(text, {**data, "confusion": matrix.tolist(), "classes": list(self.classes)})
-
-    def figure(self, name: str, labels: Labels, outputs: Outputs) -> Figure:
-        """Return the confusion matrix: shares of each labelled class, with counts."""
-        from matplotlib.figure import Figure
-        from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
-
-        figure = Figure(figsize=(1.6 + 0.8 * len(self.classes), 1 + 0.75 * len(self.classes)), layout="constrained")
-        axis = figure.subplots()
-        counts = confusion_matrix(labels, self.values(outputs), labels=list(range(len(self.classes))))
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        display = ConfusionMatrixDisplay(shares, display_labels=list(self.classes))
-        display.plot(ax=axis, cmap="Blues", values_format=".2f", colorbar=False, im_kw={"vmin": 0, "vmax": 1})
-        for (row, column), text in np.ndenumerate(display.text_):
-            text.set_text(f"{shares[row, column]:.2f}\n{counts[row, column]}")
-            text.set_fontsize("small")
-        axis.set(title=f"{name}, test", xlabel="as predicted", ylabel="as labelled")
-        return figure
+        return np.asarray(~self.is_correct(contributions), dtype=np.float64)
 
 
 def _identifier(name: str) -> str:

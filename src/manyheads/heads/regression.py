@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, PositiveFloat, model_validator
 
-from manyheads.heads.base import Head, HeadReport, Labels, LabelStatistics, Outputs, Scale, Term
+from manyheads.heads.base import Head, HeadLoss, Labels, LabelStatistics, Outputs, Scale
 from manyheads.heads.metrics import Metric
 
 if TYPE_CHECKING:
     import keras
     import pandas as pd
-    from matplotlib.figure import Figure
 
 # Losses whose output is a probability for each whole number of the label space.
 DISTRIBUTIONS = ("soft_label", "ranked_probability")
@@ -70,7 +69,7 @@ class Regression(Head):
 
     @property
     def loss_functions(self) -> tuple[str, ...]:
-        return ("mse", "mae", "huber", "gaussian", *DISTRIBUTIONS)
+        return ("mae", "mse", "huber", "gaussian", *DISTRIBUTIONS)
 
     @property
     def signed_losses(self) -> tuple[str, ...]:
@@ -92,12 +91,9 @@ class Regression(Head):
             Metric(name="interval_width", label="interval width", greater_is_better=False, digits=1),
         )
 
-    def further_columns(self, name: str) -> tuple[str, ...]:
-        return (f"{name}_median", f"{name}_low", f"{name}_high")
-
     @property
-    def class_names(self) -> tuple[str, ...]:
-        return ()
+    def extra_columns(self) -> tuple[str, ...]:
+        return (f"{self.name}_median", f"{self.name}_low", f"{self.name}_high")
 
     @property
     def stratum_names(self) -> tuple[str, ...]:
@@ -124,15 +120,15 @@ class Regression(Head):
     def _describe(self, labels: Labels) -> dict[str, float]:
         return {"mean": round(float(np.mean(labels)), 4), "median": float(np.median(labels))}
 
-    def _statistics(self, mode: Scale, labels: Labels) -> LabelStatistics:
-        if mode == "maximum":
+    def _statistics(self, scale: Scale, labels: Labels) -> LabelStatistics:
+        if scale == "maximum":
             return LabelStatistics(0.0, float(self.maximum))
-        if mode == "none":
+        if scale == "none":
             return LabelStatistics()
         return LabelStatistics(float(np.mean(labels)), float(np.std(labels)) or 1.0)
 
     def outputs(
-        self, features: keras.KerasTensor, name: str, loss: str, statistics: LabelStatistics
+        self, features: keras.KerasTensor, loss: str, statistics: LabelStatistics
     ) -> dict[str, keras.KerasTensor]:
         """Return the value, and what the loss needs beside it.
 
@@ -143,29 +139,26 @@ class Regression(Head):
 
         if loss in DISTRIBUTIONS:
             distribution = keras.layers.Dense(
-                len(self._line), activation="softmax", dtype="float32", name=f"{name}_distribution"
+                len(self._line), activation="softmax", dtype="float32", name=f"{self.name}_distribution"
             )(features)
-            mean = keras.layers.Dense(1, use_bias=False, trainable=False, dtype="float32", name=name)
+            mean = keras.layers.Dense(1, use_bias=False, trainable=False, dtype="float32", name=self.name)
             value = mean(distribution)
             mean.set_weights([self._line[:, None]])
-            return {name: value, f"{name}_distribution": distribution}
-        standardised = keras.layers.Dense(1, dtype="float32", name=f"{name}_standardised")(features)
-        rescaling = keras.layers.Rescaling(statistics.spread, statistics.center, dtype="float32", name=name)
-        outputs = {name: rescaling(standardised)}
+            return {self.name: value, f"{self.name}_distribution": distribution}
+        standardised = keras.layers.Dense(1, dtype="float32", name=f"{self.name}_standardised")(features)
+        rescaling = keras.layers.Rescaling(statistics.spread, statistics.center, dtype="float32", name=self.name)
+        outputs = {self.name: rescaling(standardised)}
         if loss == "gaussian":
             bounded = keras.layers.Dense(
-                1, activation="tanh", kernel_initializer="zeros", dtype="float32", name=f"{name}_bounded"
+                1, activation="tanh", kernel_initializer="zeros", dtype="float32", name=f"{self.name}_bounded"
             )(features)
             within = keras.layers.Rescaling(
-                2 * math.log(100), 2 * math.log(statistics.spread), dtype="float32", name=f"{name}_log_variance"
+                2 * math.log(100), 2 * math.log(statistics.spread), dtype="float32", name=f"{self.name}_log_variance"
             )
-            outputs[f"{name}_log_variance"] = within(bounded)
+            outputs[f"{self.name}_log_variance"] = within(bounded)
         return outputs
 
-    def _targets(self, labels: Labels) -> npt.NDArray[np.float32]:
-        return labels.astype(np.float32)[:, None]
-
-    def term(self, name: str, function: str, statistics: LabelStatistics) -> Term:
+    def loss(self, function: str, statistics: LabelStatistics) -> HeadLoss:
         """Return the loss on standardised labels, while targets and outputs keep the label's unit."""
         import keras
 
@@ -175,22 +168,22 @@ class Regression(Head):
             return (values - statistics.center) / statistics.spread
 
         def gaussian(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
-            squared_error = ops.square(standardised(targets[name]) - standardised(outputs[name]))
-            log_variance = outputs[f"{name}_log_variance"] - 2 * math.log(statistics.spread)
+            squared_error = ops.square(standardised(targets[self.name]) - standardised(outputs[self.name]))
+            log_variance = outputs[f"{self.name}_log_variance"] - 2 * math.log(statistics.spread)
             return ops.mean(log_variance + squared_error * ops.exp(-log_variance)) / 2
 
         def soft_label(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
-            spread = ops.softmax(-ops.square((line - targets[name]) / self.label_deviation) / 2)
-            crossentropy = keras.losses.categorical_crossentropy(spread, outputs[f"{name}_distribution"])
-            return ops.mean(crossentropy) + absolute(standardised(targets[name]), standardised(outputs[name]))
+            spread = ops.softmax(-ops.square((line - targets[self.name]) / self.label_deviation) / 2)
+            crossentropy = keras.losses.categorical_crossentropy(spread, outputs[f"{self.name}_distribution"])
+            return ops.mean(crossentropy) + absolute(standardised(targets[self.name]), standardised(outputs[self.name]))
 
         def ranked_probability(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
-            reached = ops.cast(line >= targets[name], "float32")
-            difference = ops.cumsum(outputs[f"{name}_distribution"], axis=1) - reached
+            reached = ops.cast(line >= targets[self.name], "float32")
+            difference = ops.cumsum(outputs[f"{self.name}_distribution"], axis=1) - reached
             return ops.mean(ops.sum(ops.square(difference), axis=1)) / statistics.spread
 
         absolute = keras.losses.MeanAbsoluteError()
-        special: dict[str, Term] = {
+        special: dict[str, HeadLoss] = {
             "gaussian": gaussian,
             "soft_label": soft_label,
             "ranked_probability": ranked_probability,
@@ -203,15 +196,12 @@ class Regression(Head):
             "huber": keras.losses.Huber(),
         }
         loss = losses[function]
-        return lambda targets, outputs: loss(standardised(targets[name]), standardised(outputs[name]))
+        return lambda targets, outputs: loss(standardised(targets[self.name]), standardised(outputs[self.name]))
 
-    def training_metrics(self, name: str) -> list[keras.metrics.Metric]:
+    def training_metrics(self) -> list[keras.metrics.Metric]:
         import keras
 
-        return [keras.metrics.MeanAbsoluteError(name=f"{name}_mae")]
-
-    def _baseline_output(self, labels: Labels) -> Outputs:
-        return np.array([[np.median(labels)]], dtype=np.float32)
+        return [keras.metrics.MeanAbsoluteError(name=f"{self.name}_mae")]
 
     def values(self, outputs: Outputs) -> npt.NDArray[np.float64]:
         return outputs[:, 0].astype(np.float64)
@@ -254,24 +244,16 @@ class Regression(Head):
         interval = self.interval(outputs)
         return None if interval is None else interval[0] - interval[1]
 
-    @property
-    def audit_loss(self) -> str:
-        return "mae"
-
-    def disagreement(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return the absolute error in the label's unit."""
-        return np.abs(self.median(outputs) - labels)
-
-    def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
+    def prediction_columns(self, outputs: Outputs) -> dict[str, Any]:
         """Return the value; of a distribution also the median; with them the ends of the central 90 % interval."""
-        columns = {name: np.round(self.values(outputs), 2)}
+        columns = {self.name: np.round(self.values(outputs), 2)}
         if self._has_distribution(outputs):
-            columns[f"{name}_median"] = np.round(self.median(outputs), 2)
+            columns[f"{self.name}_median"] = np.round(self.median(outputs), 2)
         if (interval := self.interval(outputs)) is not None:
-            columns |= {f"{name}_low": np.round(interval[0], 2), f"{name}_high": np.round(interval[1], 2)}
+            columns |= {f"{self.name}_low": np.round(interval[0], 2), f"{self.name}_high": np.round(interval[1], 2)}
         return columns
 
-    def names(self, labels: Labels) -> npt.NDArray[Any]:
+    def texts(self, labels: Labels) -> npt.NDArray[Any]:
         return np.rint(labels).astype(np.int64)
 
     def _contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
@@ -293,20 +275,20 @@ class Regression(Head):
             columns += [(low <= y) & (y <= high), high - low]
         return np.stack(columns, axis=1, dtype=np.float64)
 
-    def recorded(self, name: str, table: pd.DataFrame) -> tuple[Labels, npt.NDArray[np.float64]]:
-        labels = self.labels_of(f"{name}_label", table)
+    def recorded(self, table: pd.DataFrame) -> tuple[Labels, npt.NDArray[np.float64]]:
+        labels = self._labels_in(table, (f"{self.name}_label",))
         found = {
-            f"{name}_{part}": table[f"{name}_{part}"].to_numpy(np.float64)
+            f"{self.name}_{part}": table[f"{self.name}_{part}"].to_numpy(np.float64)
             for part in ("median", "low", "high")
-            if f"{name}_{part}" in table
+            if f"{self.name}_{part}" in table
         }
-        values = table[name].to_numpy(np.float64)
-        ends = (found.get(f"{name}_low"), found.get(f"{name}_high"))
+        values = table[self.name].to_numpy(np.float64)
+        ends = (found.get(f"{self.name}_low"), found.get(f"{self.name}_high"))
         interval = None if ends[0] is None or ends[1] is None else (ends[0], ends[1])
-        contributions = self._errors(labels, values, found.get(f"{name}_median", values), interval)
+        contributions = self._errors(labels, values, found.get(f"{self.name}_median", values), interval)
         return labels, np.where(self.present(labels)[:, None], contributions, 0.0)
 
-    def figures(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+    def compute_metrics(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
         """Return the errors of predictions against labels.
 
         Of a distribution, the absolute errors (``mae``, ``within_<tolerance>``) are those of its median, the squared
@@ -317,7 +299,7 @@ class Regression(Head):
         n, absolute, within, error, squared, y, y_squared, *interval = np.moveaxis(sums, -1, 0)
         with np.errstate(invalid="ignore", divide="ignore"):
             total = y_squared - y**2 / n
-            figures = {
+            metrics = {
                 "mae": absolute / n,
                 "rmse": np.sqrt(squared / n),
                 "r2": np.where(total > 1e-9 * y_squared, 1 - squared / total, np.nan),
@@ -325,60 +307,13 @@ class Regression(Head):
                 f"within_{self.tolerance}": within / n,
             }
             if interval:
-                figures |= {"coverage_90": interval[0] / n, "interval_width": interval[1] / n}
-        return figures
+                metrics |= {"coverage_90": interval[0] / n, "interval_width": interval[1] / n}
+        return metrics
 
-    def right(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    def is_correct(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Return which are within the tolerance."""
         return np.asarray(contributions[:, 2] > 0)
 
-    def error(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def errors(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the absolute error."""
         return contributions[:, 1]
-
-    def gain(self, value: float, baseline: float) -> float:
-        return 1 - value / baseline if baseline else 0.0
-
-    def report(self, labels: Labels, outputs: Outputs) -> HeadReport:
-        """Return the figures overall and in each bin of the true label."""
-        strata = self._strata(labels)
-        lines = [f"{self.unit:>12} {'mae':>8} {'rmse':>8} {'bias':>8} {f'within {self.tolerance}':>9} {'support':>8}"]
-        data: dict[str, Any] = {}
-        rows = [(name, strata == i) for i, name in enumerate(self.stratum_names)]
-        for label, rows_in in [*rows, ("all", np.ones(len(labels), dtype=bool))]:
-            if not rows_in.any():
-                continue
-            figures = self.measure(labels[rows_in], outputs[rows_in]) | {"support": int(rows_in.sum())}
-            data[label] = figures
-            lines.append(
-                f"{label:>12} {figures['mae']:8.2f} {figures['rmse']:8.2f} {figures['bias']:+8.2f} "
-                f"{figures[f'within_{self.tolerance}']:9.2f} {figures['support']:8d}"
-            )
-        explained = f"R² {data['all']['r2']:.4f}" if "r2" in data["all"] else "no R²: all labels are alike"
-        lines.append(f"\n{explained}; errors in {self.unit}; bias is predicted less labelled")
-        if "coverage_90" in data["all"]:
-            lines.append(
-                f"the 90 % intervals hold {data['all']['coverage_90']:.3f} of the labels, "
-                f"mean width {data['all']['interval_width']:.1f} {self.unit}"
-            )
-        return HeadReport("\n".join(lines) + "\n", data)
-
-    def figure(self, name: str, labels: Labels, outputs: Outputs) -> Figure:
-        """Return a map of how many samples have which label and prediction, with the line of perfect predictions."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(4.6, 4), layout="constrained")
-        axis = figure.subplots()
-        ends = (float(self.minimum), float(self.maximum))
-        edges = np.linspace(ends[0], ends[1], 59)
-        predicted = np.clip(self.values(outputs), ends[0], ends[1])
-        *_, image = axis.hist2d(labels, predicted, bins=[edges, edges], cmin=1, cmap="viridis")
-        axis.plot(ends, ends, color="grey", linestyle=":")
-        axis.set(
-            title=f"{name}, test",
-            xlabel=f"{self.unit}, as labelled",
-            ylabel=f"{self.unit}, as predicted",
-            aspect="equal",
-        )
-        figure.colorbar(image, label="samples")
-        return figure

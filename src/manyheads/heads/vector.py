@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import PositiveInt, model_validator
 
-from manyheads.heads.base import Head, HeadReport, Labels, LabelStatistics, Outputs, Scale, Term
+from manyheads.heads.base import Head, HeadLoss, Labels, LabelStatistics, Outputs, Scale
 from manyheads.heads.metrics import Metric
 
 if TYPE_CHECKING:
     import keras
     import pandas as pd
-    from matplotlib.figure import Figure
 
 
 class Vector(Head):
@@ -49,7 +48,7 @@ class Vector(Head):
 
     @property
     def loss_functions(self) -> tuple[str, ...]:
-        return ("mse", "mae", "huber")
+        return ("mae", "mse", "huber")
 
     @property
     def output_units(self) -> Mapping[str, int]:
@@ -64,15 +63,8 @@ class Vector(Head):
         )
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        return ()
-
-    @property
-    def stratum_names(self) -> tuple[str, ...]:
-        return ("all",)
-
-    def label_columns(self, name: str) -> tuple[str, ...]:
-        return (name,) if self.width == 1 else tuple(f"{name}_{number}" for number in self.numbers)
+    def label_columns(self) -> tuple[str, ...]:
+        return (self.name,) if self.width == 1 else tuple(f"{self.name}_{number}" for number in self.numbers)
 
     @property
     def label_dtype(self) -> str:
@@ -94,43 +86,34 @@ class Vector(Head):
                 raise ValueError(f"{number:g} is outside {self.minimum:g} to {self.maximum:g} {self.unit}")
         return numbers
 
-    def labels_of(self, name: str, table: pd.DataFrame) -> Labels:
+    def _labels_in(self, table: pd.DataFrame, columns: tuple[str, ...]) -> Labels:
         """Return the labels, shape (n, width), float64; a row with a missing number is missing."""
-        return np.asarray(table[list(self.label_columns(name))].to_numpy(dtype=np.float64, na_value=np.nan, copy=True))
+        return np.asarray(table[list(columns)].to_numpy(dtype=np.float64, na_value=np.nan, copy=True))
 
-    def _strata(self, labels: Labels) -> npt.NDArray[np.int64]:
-        return np.zeros(len(labels), dtype=np.int64)
-
-    def _describe(self, labels: Labels) -> dict[str, float]:
-        return {"mean": round(float(np.mean(labels)), 4), "median": round(float(np.median(labels)), 4)}
-
-    def _statistics(self, mode: Scale, labels: Labels) -> LabelStatistics:
-        if mode == "standard":
+    def _statistics(self, scale: Scale, labels: Labels) -> LabelStatistics:
+        if scale == "standard":
             spreads = np.std(labels, axis=0)
             return LabelStatistics(
                 centers=tuple(np.mean(labels, axis=0).tolist()),
                 spreads=tuple(np.where(spreads > 0, spreads, 1.0).tolist()),
             )
-        spread = max(abs(self.minimum), abs(self.maximum)) if mode == "maximum" else 1.0
+        spread = max(abs(self.minimum), abs(self.maximum)) if scale == "maximum" else 1.0
         return LabelStatistics(centers=(0.0,) * self.width, spreads=(spread,) * self.width)
 
     def outputs(
-        self, features: keras.KerasTensor, name: str, loss: str, statistics: LabelStatistics
+        self, features: keras.KerasTensor, loss: str, statistics: LabelStatistics
     ) -> dict[str, keras.KerasTensor]:
         """Return the numbers in the label's unit."""
         import keras
 
         del loss
-        standardised = keras.layers.Dense(self.width, dtype="float32", name=f"{name}_standardised")(features)
+        standardised = keras.layers.Dense(self.width, dtype="float32", name=f"{self.name}_standardised")(features)
         rescaling = keras.layers.Rescaling(
-            list(statistics.spreads), list(statistics.centers), dtype="float32", name=name
+            list(statistics.spreads), list(statistics.centers), dtype="float32", name=self.name
         )
-        return {name: rescaling(standardised)}
+        return {self.name: rescaling(standardised)}
 
-    def _targets(self, labels: Labels) -> npt.NDArray[np.float32]:
-        return np.asarray(labels, dtype=np.float32)
-
-    def term(self, name: str, function: str, statistics: LabelStatistics) -> Term:
+    def loss(self, function: str, statistics: LabelStatistics) -> HeadLoss:
         """Return the loss on standardised labels, while targets and outputs keep the label's unit."""
         import keras
 
@@ -142,48 +125,28 @@ class Vector(Head):
         loss = losses[function]
         spreads = np.asarray(statistics.spreads, dtype=np.float32)
 
-        def term(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
-            return loss(targets[name] / spreads, outputs[name] / spreads)
+        def standardized(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+            return loss(targets[self.name] / spreads, outputs[self.name] / spreads)
 
-        return term
+        return standardized
 
-    def training_metrics(self, name: str) -> list[keras.metrics.Metric]:
+    def training_metrics(self) -> list[keras.metrics.Metric]:
         import keras
 
-        return [keras.metrics.MeanAbsoluteError(name=f"{name}_mae")]
-
-    def _baseline_output(self, labels: Labels) -> Outputs:
-        return np.median(labels, axis=0, keepdims=True).astype(np.float32)
+        return [keras.metrics.MeanAbsoluteError(name=f"{self.name}_mae")]
 
     def values(self, outputs: Outputs) -> npt.NDArray[np.float64]:
         return outputs.astype(np.float64)
 
-    def confidence(self, outputs: Outputs) -> None:
-        """Return None: the numbers say nothing of how sure they are."""
-        del outputs
-
-    @property
-    def audit_loss(self) -> str:
-        return "mae"
-
-    def disagreement(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return the mean absolute error of the numbers."""
-        return np.asarray(np.abs(outputs - labels).mean(axis=1), dtype=np.float64)
-
-    def columns(self, name: str, outputs: Outputs) -> dict[str, Any]:
-        columns = self.label_columns(name)
+    def prediction_columns(self, outputs: Outputs) -> dict[str, Any]:
+        columns = self.label_columns
         return {column: np.round(outputs[:, i].astype(np.float64), 5) for i, column in enumerate(columns)}
 
-    def names(self, labels: Labels) -> npt.NDArray[Any]:
+    def texts(self, labels: Labels) -> npt.NDArray[Any]:
         return np.array([" ".join(f"{number:.6g}" for number in label) for label in labels], dtype=object)
 
-    def written(self, name: str, labels: Labels) -> dict[str, Any]:
-        return {f"{column}_label": labels[:, i] for i, column in enumerate(self.label_columns(name))}
-
-    def recorded(self, name: str, table: pd.DataFrame) -> tuple[Labels, npt.NDArray[np.float64]]:
-        columns = list(self.label_columns(name))
-        labels = table[[f"{column}_label" for column in columns]].to_numpy(np.float64)
-        return labels, self.contributions(labels, table[columns].to_numpy(np.float32))
+    def label_cells(self, labels: Labels) -> dict[str, Any]:
+        return {f"{column}_label": labels[:, i] for i, column in enumerate(self.label_columns)}
 
     def _contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
         """Return the mean error, the sum of squared errors and of squares, and the numbers, shape (n, 4 + width)."""
@@ -191,7 +154,7 @@ class Vector(Head):
         columns = [np.ones(len(labels)), np.abs(error).mean(axis=1), (error**2).sum(axis=1), (labels**2).sum(axis=1)]
         return np.concatenate([np.stack(columns, axis=1), labels], axis=1, dtype=np.float64)
 
-    def figures(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+    def compute_metrics(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
         """Return errors over all numbers; ``r2`` is the share that is explained of their variances' sum."""
         n, absolute, squared, squares = (sums[..., i] for i in range(4))
         totals = sums[..., 4 : 4 + self.width]
@@ -203,39 +166,6 @@ class Vector(Head):
                 "r2": np.where(variance > 1e-9 * squares, 1 - squared / variance, np.nan),
             }
 
-    def error(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def errors(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the mean absolute error of the numbers."""
         return contributions[:, 1]
-
-    def gain(self, value: float, baseline: float) -> float:
-        return 1 - value / baseline if baseline else 0.0
-
-    def report(self, labels: Labels, outputs: Outputs) -> HeadReport:
-        """Return the figures, over all numbers and for each."""
-        figures = self.measure(labels, outputs)
-        error = self.values(outputs) - labels
-        lines = [f"{'':>12} {'mae':>8} {'bias':>8}"]
-        rows = {number: (np.abs(error[:, i]).mean(), error[:, i].mean()) for i, number in enumerate(self.numbers)}
-        lines += [f"{number:>12} {mae:8.4f} {bias:+8.4f}" for number, (mae, bias) in rows.items()]
-        lines.append(f"\nerrors in {self.unit}; " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
-        data = {
-            "all": figures,
-            **{number: {"mae": float(mae), "bias": float(bias)} for number, (mae, bias) in rows.items()},
-        }
-        return HeadReport("\n".join(lines) + "\n", data)
-
-    def figure(self, name: str, labels: Labels, outputs: Outputs) -> Figure:
-        """Return the predicted against the known numbers, each in a colour of its own."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(4.6, 4), layout="constrained")
-        axis = figure.subplots()
-        predicted = self.values(outputs)
-        for i, number in enumerate(self.numbers):
-            axis.plot(labels[:, i], predicted[:, i], ".", markersize=3, label=number)
-        ends = [float(labels.min()), float(labels.max())]
-        axis.plot(ends, ends, color="grey", linestyle=":")
-        axis.set(title=f"{name}, test", xlabel=f"{self.unit}, as labelled", ylabel=f"{self.unit}, as predicted")
-        if self.width > 1:
-            axis.legend()
-        return figure

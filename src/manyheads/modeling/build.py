@@ -1,32 +1,31 @@
-"""The model: built from an encoder and heads, compiled, folded for inference, saved and loaded.
+"""The model: built from an encoder and heads, and compiled with its objective.
 
-Targets, losses, weights and metrics all go by the heads' names, and so do outputs, of which a head may have more than
-one. Outputs are in the label's own unit, images are plain uint8 and texts token ids, so that whoever loads a saved
-model needs little beside it.
+Targets, losses, weights and metrics go by the heads' names, and so do outputs, of which a head may have more than one.
+Outputs are in the label's own unit, images are plain uint8 and texts token ids, so that whoever loads a saved model
+needs little beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from manyheads.encoders.base import Encoder
 from manyheads.errors import ConfigError
-from manyheads.heads import Head, LabelStatistics
+from manyheads.heads import Head
 from manyheads.inputs import Input
 from manyheads.modeling.inference import IMAGES
+from manyheads.modeling.objective import Objective
 
 if TYPE_CHECKING:
     import keras
 
-    from manyheads.modeling.objective import MultiHeadModel
+    from manyheads.modeling.multi_head import MultiHeadModel
 
 
 def build_network(
     encoder: Encoder,
-    heads: Mapping[str, Head],
-    losses: Mapping[str, str],
-    statistics: Mapping[str, LabelStatistics],
+    objective: Objective,
     inputs: Mapping[str, Input],
     precision: str = "float32",
     *,
@@ -36,9 +35,7 @@ def build_network(
 
     Args:
         encoder: Makes each head's features.
-        heads: The heads by name.
-        losses: Name of each head's loss; a head's activation follows it.
-        statistics: LabelStatistics of each head's labels.
+        objective: The heads, their losses, which decide the activations, and the statistics of their labels.
         inputs: What the model takes, by name.
         precision: Dtype policy of the hidden layers.
         folded: Build for inference; see ``Encoder.features``.
@@ -48,20 +45,20 @@ def build_network(
         is; outputs go by name, as ``Head.outputs`` gives them, shape (batch, units), float32.
 
     Raises:
-        ConfigError: The encoder cannot be built for inputs of this shape.
+        ConfigError: The encoder cannot be built for inputs of this shape, or a head builds other outputs than it says.
     """
     tensors = {name: kind.tensor(name) for name, kind in inputs.items()}
     try:
-        features = encoder.features(inputs, tensors, list(heads), precision, folded=folded)
+        features = encoder.features(inputs, tensors, [each.name for each in objective], precision, folded=folded)
     except ValueError as error:
         shapes = ", ".join(f"{name} {kind.shape}" for name, kind in inputs.items())
-        raise ConfigError(f"pack ({shapes}) does not fit this model: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"inputs ({shapes}) do not fit this model: {str(error).splitlines()[0]}") from error
     outputs: dict[str, keras.KerasTensor] = {}
-    for name, head in heads.items():
-        outputs |= head.outputs(features[name], name, losses[name], statistics[name])
+    for each in objective:
+        outputs |= each.outputs(features[each.name])
     network = _functional(list(tensors.values()), outputs, "manyheads")
-    if misfit := mismatch(network, inputs, heads):
-        raise ConfigError(f"the model's layers are not what its heads and inputs say: {misfit}")
+    if wrong := mismatch(network, inputs, [each.head for each in objective]):
+        raise ConfigError(f"the model's layers are not what its heads and inputs say: {wrong}")
     return network
 
 
@@ -93,57 +90,34 @@ def averaged_over_flip(network: keras.Model) -> keras.Model:
     return _functional(inputs, outputs, f"{network.name}_averaged_over_flip")
 
 
-def compile_heads(
-    model: keras.Model,
-    heads: Mapping[str, Head],
-    losses: Mapping[str, str],
-    weights: Mapping[str, float],
-    statistics: Mapping[str, LabelStatistics],
+def compile_model(
+    network: keras.Model,
+    objective: Objective,
     optimizer: keras.optimizers.Optimizer,
+    *,
     weighting: Literal["fixed", "learned"] = "fixed",
-    ema_decay: float = 0.0,
-    incomplete: Collection[str] = (),
     form: str = "training_step",
 ) -> MultiHeadModel:
-    """Return ``model`` with its objective, compiled for training.
+    """Return a network with its objective, compiled for training.
 
     Args:
-        model: Built by ``build``; the result shares its layers.
-        heads: The heads by name.
-        losses: Name of each head's loss.
-        weights: Weight of each head's loss, or where it starts if it is learned.
-        statistics: LabelStatistics of each head's labels.
+        network: From ``build_network``; the result shares its layers.
+        objective: The same objective.
         optimizer: Changes the weights of the layers, and the learned weights of the losses.
-        weighting: See ``MultiHead``.
-        ema_decay: See ``MultiHead``.
-        incomplete: See ``MultiHead``.
-        form: How the objective reaches Keras, one of ``objective.FORMS``; it is the same in all of them.
-
-    Raises:
-        ConfigError: Losses, weights or outputs are those of other heads.
+        weighting: See ``MultiHeadModel``.
+        form: How the objective reaches Keras, one of ``FORMS``; the results are the same.
     """
-    for what, mapping in (("losses", losses), ("weights", weights)):
-        if set(mapping) != set(heads):
-            raise ConfigError(f"{what} are for {', '.join(sorted(mapping))}; the heads are {', '.join(sorted(heads))}")
-    from manyheads.modeling.objective import FORMS
+    from manyheads.modeling.objective_forms import FORMS
 
-    compiled = FORMS[form](
-        model,
-        {name: head.term(name, losses[name], statistics[name]) for name, head in heads.items()},
-        weights,
-        {name: head.training_metrics(name) for name, head in heads.items()},
-        learned=weighting == "learned",
-        ema_decay=ema_decay,
-        incomplete=incomplete,
-    )
-    compiled.compile(optimizer=optimizer)
+    model = FORMS[form](network, objective, learned=weighting == "learned")
+    model.compile(optimizer=optimizer)
     # TensorFlow traces a step that makes variables twice, and tracing takes seconds.
-    optimizer.build(compiled.trainable_variables)
-    return compiled
+    optimizer.build(model.trainable_variables)
+    return model
 
 
-def mismatch(model: keras.Model, inputs: Mapping[str, Input], heads: Mapping[str, Head]) -> str:
-    """Return what of a network's inputs and outputs is not what is said of them, or an empty text."""
+def mismatch(model: keras.Model, inputs: Mapping[str, Input], heads: Iterable[Head]) -> str:
+    """Return how a network's inputs and outputs differ from what is said of them, or an empty text."""
     taken = [f"{tensor.name} {tensor.dtype} {tuple(tensor.shape[1:])}" for tensor in model.inputs]
     said = [kind.tensor(name) for name, kind in inputs.items()]
     expected = [f"{tensor.name} {tensor.dtype} {tuple(tensor.shape[1:])}" for tensor in said]
@@ -152,13 +126,14 @@ def mismatch(model: keras.Model, inputs: Mapping[str, Input], heads: Mapping[str
     outputs = model.output if isinstance(model.output, Mapping) else {}
     units = {name: f"{output.dtype} {tuple(output.shape[1:])}" for name, output in outputs.items()}
     known: set[str] = set()
-    for name, head in heads.items():
-        names = head.output_names(name, outputs)
+    for head in heads:
+        names = head.output_names(outputs)
         known.update(names)
         for output in names:
-            wanted = f"float32 ({head.output_units[output.removeprefix(name)]},)"
+            wanted = f"float32 ({head.output_units[output.removeprefix(head.name)]},)"
             if units.get(output) != wanted:
-                return f"the head {name} needs an output {output} {wanted}, the network has {units.get(output, 'none')}"
+                found = units.get(output, "none")
+                return f"the head {head.name} needs an output {output} {wanted}, the network has {found}"
     if further := sorted(set(outputs) - known):
         return f"the network has outputs {', '.join(further)} that are of no head"
     return ""

@@ -1,4 +1,4 @@
-"""TODO manyheads.modeling.inference."""
+"""Inference: the folded network, and a saved model as a function of arrays."""
 
 from __future__ import annotations
 
@@ -115,10 +115,10 @@ class Predictor:
             batch = self._outputs({name: values[filled] for name, values in inputs.items()})
             values = {name: output.numpy()[: len(chosen)] for name, output in batch.items()}
             for name, head in self.heads.items():
-                collected[name].append(outputs_of_head(head, name, values))
+                collected[name].append(outputs_of_head(head, values))
         return {name: np.concatenate(parts) for name, parts in collected.items()}
 
 
-def outputs_of_head(head: Head, name: str, outputs: Mapping[str, npt.NDArray[Any]]) -> Outputs:
+def outputs_of_head(head: Head, outputs: Mapping[str, npt.NDArray[Any]]) -> Outputs:
     """Return those of a model's outputs that are a head's as columns, shape (n, units), float32."""
-    return np.concatenate([outputs[output] for output in head.output_names(name, outputs)], axis=1, dtype=np.float32)
+    return np.concatenate([outputs[output] for output in head.output_names(outputs)], axis=1, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""TODO manyheads.modeling.saving."""
+"""Saving and loading: two files that are bound to each other, and no foreign code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manyheads.errors import IntegrityError
-from manyheads.heads import AnyHead
+from manyheads.heads import Heads
 from manyheads.inputs import AnyInput
 from manyheads.modeling.build import mismatch
 from manyheads.modeling.inference import Predictor
@@ -38,7 +38,7 @@ class ModelCard(BaseModel):
 
     data: str
     inputs: dict[str, AnyInput]
-    heads: dict[str, AnyHead]
+    heads: Heads
     precision: Precision = "float32"
     digest: str = ""
 
@@ -116,8 +116,8 @@ def load(folder: Path, extensions: Sequence[str] = ()) -> SavedModel:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, TypeError, KeyError) as error:
         raise IntegrityError(f"{path} cannot be loaded ({_first_line(error)}): train it anew") from error
-    if misfit := mismatch(model, card.inputs, card.heads):
-        raise IntegrityError(f"{folder / 'model.json'} does not say what {path.name} is: {misfit}; train it anew")
+    if wrong := mismatch(model, card.inputs, card.heads.values()):
+        raise IntegrityError(f"{folder / 'model.json'} does not say what {path.name} is: {wrong}; train it anew")
     return SavedModel(model, card)
 
 

@@ -37,7 +37,7 @@ def data_card(contents: Contents, config: Config) -> str:
     """Return the data card, Markdown."""
     labels = {}
     for name, head in contents.heads.items():
-        counts = head.shares(head.labels_of(name, contents.manifest))
+        counts = head.stratum_counts(head.labels_of(contents.manifest))
         labels[name] = ", ".join(
             f"{each} {n:,} ({n / counts.sum():.1%})" for each, n in zip(head.stratum_names, counts, strict=True)
         )

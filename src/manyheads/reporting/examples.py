@@ -64,12 +64,12 @@ def worst_mistakes(contents: Contents) -> dict[str, list[Example]]:
         table = contents.predictions
         if head.class_names:
             wrong = table[~_right(head, name, table)]
-            sure = wrong[list(head.further_columns(name))].max(axis=1)
+            sure = wrong[list(head.extra_columns)].max(axis=1)
             worst = wrong.assign(_sure=sure).sort_values("_sure", ascending=False)
             title = f"{name}: surest mistakes"
         else:
-            labels, contributions = head.recorded(name, table)
-            errors = table.assign(_error=head.error(contributions))[head.present(labels)]
+            labels, contributions = head.recorded(table)
+            errors = table.assign(_error=head.errors(contributions))[head.present(labels)]
             worst = errors.sort_values("_error", ascending=False)
             title = f"{name}: largest errors"
         found[title] = _shown(contents, worst.head(MISTAKES))
@@ -91,8 +91,8 @@ def label_issue_examples(contents: Contents) -> dict[str, list[Example]]:
 
 def _right(head: Head, name: str, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
     """Return which answers are good enough; where the label is missing, none is wrong."""
-    labels, contributions = head.recorded(name, table)
-    return head.right(contributions) | ~head.present(labels)
+    labels, contributions = head.recorded(table)
+    return head.is_correct(contributions) | ~head.present(labels)
 
 
 def _addresses(contents: Contents, paths: Sequence[str]) -> list[str]:
@@ -114,7 +114,7 @@ def _shown(contents: Contents, rows: pd.DataFrame) -> list[Example]:
     for i, image in enumerate(_addresses(contents, rows["path"].tolist())):
         lines = []
         for name, head in contents.heads.items():
-            columns = head.label_columns(name)
+            columns = head.label_columns
             predicted, label = (
                 " ".join(_cell(rows[column].iloc[i]) for column in chosen)
                 for chosen in (columns, [f"{column}_label" for column in columns])

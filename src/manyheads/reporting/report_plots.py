@@ -46,9 +46,9 @@ def label_shares(contents: Contents, name: str) -> Plot:
     import plotly.graph_objects as go
 
     head = contents.heads[name]
-    labels = head.labels_of(name, contents.manifest)
+    labels = head.labels_of(contents.manifest)
     labels = labels[head.present(labels)]
-    counts = head.shares(labels)
+    counts = head.stratum_counts(labels)
     shares = counts / counts.sum()
     words = ", ".join(f"{each} {100 * share:.1f} %" for each, share in zip(head.stratum_names, shares, strict=True))
     figure = go.Figure()
@@ -63,7 +63,7 @@ def label_shares(contents: Contents, name: str) -> Plot:
         figure.update_yaxes(tickformat=".0%")
         caption = f"{name}: share of each class among the accepted samples; in the bars, how many."
     elif labels.ndim > 1:
-        for i, column in enumerate(head.label_columns(name)):
+        for i, column in enumerate(head.label_columns):
             figure.add_histogram(x=labels[:, i], name=column, opacity=0.6, marker_color=COLOURS[i % len(COLOURS)])
         figure.update_layout(barmode="overlay")
         caption = f"{name}: samples with each value."
@@ -192,7 +192,7 @@ def result_plots(contents: Contents, name: str) -> list[Plot]:
         drawn.append(_confusion(name, head, contents.confusions[name]))
         drawn.append(_reliability(name, found["calibration"]))
     else:
-        drawn += [_scatter(contents, column) for column in head.label_columns(name)]
+        drawn += [_scatter(contents, column) for column in head.label_columns]
     if "by_predicted" in found:
         drawn.append(_by_bin(contents, name))
     if "coverage" in found:

@@ -1,6 +1,7 @@
 """Writing files so that they appear whole or not at all."""
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -62,3 +63,13 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as 64 hexadecimal digits, read in bounded memory."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def json_digest(value: object, digits: int) -> str:
+    """Return the first hexadecimal digits of the SHA-256 of a value as JSON with sorted keys.
+
+    Args:
+        value: What JSON can hold: mappings with text keys, lists, texts, numbers.
+        digits: How many digits, at most 64.
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:digits]

@@ -1,4 +1,4 @@
-"""TODO manyheads.runtime.tensorflow."""
+"""TensorFlow: imported without its announcements, and set up for a training."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from manyheads.errors import MachineError
-
-if TYPE_CHECKING:
-    pass
 
 
 def require_tensorflow() -> None:
@@ -31,6 +27,21 @@ def require_tensorflow() -> None:
         raise MachineError(
             f"TensorFlow is not installed ({error}): `make install`, or pip install 'manyheads[cpu]' (or [gpu])"
         ) from error
+
+
+def start_training_session(deterministic: bool) -> None:
+    """Forget the models of earlier trainings in this process, and ask for deterministic operations if wanted.
+
+    Args:
+        deterministic: Whether the same seed gives bit-equal weights on the same machine; it takes some time.
+    """
+    require_tensorflow()
+    import keras
+    import tensorflow as tf
+
+    keras.backend.clear_session()
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
 
 
 @contextmanager

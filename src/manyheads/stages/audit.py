@@ -1,9 +1,9 @@
-"""Audit: which labels look wrong? Every training sample is judged by a model that has not seen it.
+"""Audit: which labels look wrong? Every training sample is predicted by a model that has not seen it.
 
-Reads the packed images and the split's train and validation subsets, never the test subset. Writes
+Reads the packed inputs and the split's train and validation subsets, never the test subset. Writes
 ``reports/label_issues.csv``: for each head, the samples whose label a model that was trained without them contradicts
-most. Nothing is removed by it. Who has looked at the pictures and is sure puts paths into a list and names it as
-``split.files.reviewed``.
+most. It removes nothing. A person who has looked at the samples and is sure puts their paths into a file and names it
+as ``split.files.reviewed``.
 """
 
 from __future__ import annotations
@@ -17,66 +17,37 @@ import pandas as pd
 from manyheads.config.schema import Config
 from manyheads.data.subsets import load_subset
 from manyheads.data.tables import write_table
+from manyheads.evaluation import label_issues
 from manyheads.heads import Outputs
 from manyheads.paths import Paths
-from manyheads.runtime import tensorflow
-from manyheads.training.out_of_fold import (
-    checkpoint_of,
-    fold_fingerprint,
-    fold_masks,
-    fold_of,
-    ranked,
-    take,
-    trained_without,
-)
+from manyheads.training.out_of_fold import fold_checkpoint, fold_of, predict_out_of_fold
 
 logger = logging.getLogger(__name__)
-
-
-LISTED = 200
-"""Samples that are listed for each head."""
-
-
-COLUMNS = ["head", "rank", "path", "subset", "label", "predicted", "disagreement"]
 
 
 def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     """Rank the labels of train and validation by how much a model disagrees that was trained without them."""
     if not config.audit.folds:
-        write_table(outputs.label_issues, pd.DataFrame(columns=COLUMNS))
+        write_table(outputs.label_issues, pd.DataFrame(columns=label_issues.COLUMNS))
         logger.info("no audit: audit.folds is 0")
         return
-    tensorflow.require_tensorflow()
-    import tensorflow as tf
-
-    # The list of labels is handed on, and looked at by people: the same data gives the same one.
-    tf.config.experimental.enable_op_determinism()
-    train, validation = load_subset(config, inputs, "train"), load_subset(config, inputs, "validation")
-    unseen = dict.fromkeys(config.data.heads)
-    of_validation: list[Mapping[str, Outputs]] = []
-    folds = fold_of(train.groups, config.audit.folds, config.seed)
-    collected: dict[str, list[Outputs]] = {name: [] for name in unseen}
-    for number, held_out in enumerate(fold_masks(folds), start=1):
-        logger.info("fold %d of %d", number, config.audit.folds)
-        predictor = trained_without(config, inputs, train, held_out, validation, number)
-        predicted = predictor(train.inputs, train.rows[held_out])
-        for name, values in predicted.items():
-            collected[name].append(values)
-        of_validation.append(predictor(validation.inputs, validation.rows))
-    order = np.concatenate([np.flatnonzero(held_out) for held_out in fold_masks(folds)])
+    heads, folds = config.data.heads, range(config.audit.folds)
+    train, validation = (load_subset(inputs, heads, config.inputs, name) for name in ("train", "validation"))
+    fold = fold_of(train.groups, config.audit.folds, config.seed)
+    predicted: list[tuple[Mapping[str, Outputs], Mapping[str, Outputs]]] = []
+    for number in folds:
+        logger.info("fold %d of %d", number + 1, config.audit.folds)
+        predicted.append(predict_out_of_fold(config, inputs, train, validation, fold, number))
+    held_out = train.take(np.concatenate([np.flatnonzero(fold == number) for number in folds]))
+    of_train = {name: np.concatenate([each[name] for each, _ in predicted]) for name in heads}
+    # Every model is one that has not seen the validation labels.
+    of_validation = {name: np.mean([each[name] for _, each in predicted], axis=0) for name in heads}
     tables = [
-        ranked(config, take(train, order), {name: np.concatenate(parts) for name, parts in collected.items()}, "train"),
-        ranked(
-            config,
-            validation,
-            {name: np.mean([each[name] for each in of_validation], axis=0) for name in unseen},
-            "validation",
-        ),
+        label_issues.disagreements(heads, held_out.paths, held_out.labels, of_train, "train"),
+        label_issues.disagreements(heads, validation.paths, validation.labels, of_validation, "validation"),
     ]
-    issues = pd.concat(tables).sort_values(["disagreement", "path"], ascending=[False, True])
-    issues = pd.concat([issues[issues["head"] == name].head(LISTED) for name in config.data.heads])
-    issues["rank"] = issues.groupby("head").cumcount() + 1
-    write_table(outputs.label_issues, issues[COLUMNS])
-    for number in range(1, config.audit.folds + 1):
-        checkpoint_of(inputs, fold_fingerprint(config, inputs, number)).unlink(missing_ok=True)
+    issues = label_issues.ranked(heads, tables)
+    write_table(outputs.label_issues, issues)
+    for number in folds:
+        fold_checkpoint(config, inputs, number).unlink(missing_ok=True)
     logger.info("%d labels to look at: %s", len(issues), outputs.label_issues)

@@ -39,14 +39,17 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     heads = config.data.heads
     if saved.card.heads != heads or saved.card.inputs != config.inputs:
         raise IntegrityError(f"{inputs.model} was trained with other heads or inputs: run `dvc repro train`")
-    test, validation = load_subset(config, inputs, "test"), load_subset(config, inputs, "validation")
+    test, validation = (
+        load_subset(inputs, config.data.heads, config.inputs, "test"),
+        load_subset(inputs, config.data.heads, config.inputs, "validation"),
+    )
     predictor = saved.predictor()
     predicted = predictor(test.inputs, test.rows)
     for_temperatures = predictor(validation.inputs, validation.rows)
     _refuse_what_is_not_finite({**predicted, **for_temperatures}, inputs)
-    train = load_subset(config, inputs, "train")
+    train = load_subset(inputs, config.data.heads, config.inputs, "train")
     baselines = baseline_metrics(heads, train.labels, test.labels)
-    measured = {name: head.measure(test.labels[name], predicted[name]) for name, head in heads.items()}
+    measured = {name: head.evaluate(test.labels[name], predicted[name]) for name, head in heads.items()}
     metrics = summary(heads, measured, baselines, len(test))
     evaluation = summarise(
         heads,
@@ -87,7 +90,7 @@ def prediction_table(heads: Mapping[str, Head], subset: Subset, outputs: Mapping
     """Return one row a sample: ``path``, ``group``, and each head's label (``<head>_label``) and prediction columns."""
     columns: dict[str, Any] = {"path": subset.paths, "group": subset.groups}
     for name, head in heads.items():
-        columns |= head.written(name, subset.labels[name]) | head.columns(name, outputs[name])
+        columns |= head.label_cells(subset.labels[name]) | head.prediction_columns(outputs[name])
     return pd.DataFrame(columns)
 
 
@@ -140,9 +143,9 @@ def _record(
         f"test_baseline/{name}/{key}": value for name, row in metrics["baseline"].items() for key, value in row.items()
     }
     place = runs.RunSpec("evaluate", git.provenance(inputs.root), model=saving.model_tag(inputs.model))
-    with runs.run(config.tracking, inputs.root, place) as record:
+    with runs.run(config.tracking.experiment, inputs.root, place) as record:
         record.metrics(flat | {"test/score": metrics["score"], "test/n": metrics["n"]} | group_metrics(evaluation))
-        record.dataset(label_table(test), f"{config.data.name}-test", config.data.path, "test")
+        record.dataset(label_table(config.data.heads, test), f"{config.data.name}-test", config.data.path, "test")
         record.files(outputs.metrics)
         record.files(outputs.evaluation)
         record.files(outputs.predictions)

@@ -54,9 +54,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     check_share(config.data.path, accepted, rejected, config.data.max_reject_fraction)
     rows = ((printable(path), "parse", rejection.code, rejection.reason) for path, rejection in rejected)
     tables.write_rejected(outputs.rejected, rows)
-    dtypes = {
-        column: head.label_dtype for name, head in config.data.heads.items() for column in head.label_columns(name)
-    }
+    dtypes = {column: head.label_dtype for name, head in config.data.heads.items() for column in head.label_columns}
     tables.write_table(outputs.manifest, pd.DataFrame(manifest).astype(dtypes))
     codes = Counter(rejection.code for _, rejection in rejected)
     junk = codes.pop("JUNK", 0)
@@ -87,7 +85,7 @@ def parse(records: Iterable[tuple[str, Record | Rejection]], heads: Mapping[str,
     Raises:
         ConfigError: The raw data has no label for a head.
     """
-    columns = [column for name, head in heads.items() for column in head.label_columns(name)]
+    columns = [column for name, head in heads.items() for column in head.label_columns]
     manifest: dict[str, list[Any]] = {column: [] for column in ("path", *columns, "note")}
     rejected: list[tuple[str, Rejection]] = []
     folded: set[str] = set()

@@ -47,7 +47,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     write_text(outputs.data_card, cards.data_card(contents, config))
     tags = git.provenance(inputs.root)
     place = runs.RunSpec("report", tags, model=saving.model_tag(inputs.model))
-    with runs.run(config.tracking, inputs.root, place) as record:
+    with runs.run(config.tracking.experiment, inputs.root, place) as record:
         edited = ", with uncommitted changes" if tags.get("git.dirty") == "true" else ""
         of_the_run = {
             "MLflow run": record.run_id,

@@ -1,1 +1,1 @@
-"""TODO sweeps."""
+"""Sweeps: many trainings, each a trial in a folder that says how it ended, and their comparison."""

@@ -1,60 +1,50 @@
-"""The points of a sweep or a search: each is a training in a folder of its own that knows how it ended.
+"""Trials of a sweep or a search: what is known of each, kept in a folder of its own.
 
-The folder is the truth, MLflow its record: a point that finished is never trained again, whatever became of the
-process that started it, of the others, or of the store. A point's name on disk is the identity of its training.
+The folders are the truth and MLflow is their record: a trial that finished is not trained again, whatever became of
+the process that started it, of the others, or of the store. A trial's id is the digest of its training's fingerprint.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import platform
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from manyheads.config.schema import Config
-from manyheads.errors import ManyheadsError, TrainingStopped
-from manyheads.evaluation.comparison import Comparison, Trial, compare
+from manyheads.evaluation.comparison import Trial
 from manyheads.heads import Metric
 from manyheads.paths import Paths
-from manyheads.reporting import comparison
-from manyheads.runtime.credentials import log_to_stderr, masked
 from manyheads.runtime.files import write_text
-from manyheads.runtime.hardware import available_cores
-from manyheads.tracking import git, runs
+from manyheads.tracking.runs import flattened
 from manyheads.training import fingerprint
-from manyheads.training.checkpoint import Row
-from manyheads.training.run import Trained, main_metrics, record_in_mlflow_again, train
+from manyheads.training.tracked import main_metrics
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import filelock
 
-ATTEMPTS = 2
-"""So often a point is started whose process dies: what kills it once may have been meant for another."""
-
+Kind = Literal["sweep", "search"]
 Status = Literal["PLANNED", "RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 
 class TrialState(BaseModel):
-    """How far a point is, kept as ``point.json`` in its folder.
+    """What is known of a trial, kept as ``trial.json`` in its folder.
 
     Attributes:
-        name: What differs from the other points.
+        name: What differs from the other trials, such as ``age=0.3 race=1``.
         overrides: Hydra overrides that make its configuration.
         settings: Its configuration, flat, as MLflow has it.
-        split: Digest of the split that it is judged on.
+        split: Digest of the split that it is validated on.
         main_metrics: Each head's main metric.
-        status: MLflow's words, and ``PLANNED``. Of a process that died it is still ``RUNNING``.
+        status: ``PLANNED``, or MLflow's status. It is still ``RUNNING`` after the trial's process died.
         attempts: How often it was started.
-        figures: What the training returned.
+        metrics: Metrics that the training returned, by name.
         run_id: Its MLflow run, or an empty text if there is no record.
         recorded: Whether MLflow took everything that a finished training has to say.
         error: Why it failed.
-        seconds: How long the last attempt took.
+        seconds: Duration of the last attempt, in seconds.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -66,7 +56,7 @@ class TrialState(BaseModel):
     main_metrics: dict[str, Metric] = {}
     status: Status = "PLANNED"
     attempts: int = 0
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     run_id: str = ""
     recorded: bool = False
     error: str = ""
@@ -83,7 +73,7 @@ class TrialState(BaseModel):
             name=self.name,
             status=self.status,
             settings=self.settings,
-            metrics=self.figures,
+            metrics=self.metrics,
             split=self.split,
             run_id=self.run_id,
             error=self.error,
@@ -94,203 +84,74 @@ class TrialState(BaseModel):
 
 @dataclass(frozen=True)
 class TrialStore:
-    """The points of one sweep or search.
+    """The trials of one sweep or search, each in ``trials/<id>/`` below its folder.
 
     Attributes:
         root: The project's root folder.
-        folder: Where the points lie.
-        kind: ``sweep`` or ``search``: the tag that the runs have.
+        folder: Folder of the sweep or search.
+        kind: ``sweep`` or ``search``: the tag that its runs have.
         parent: MLflow run of the whole, or an empty text if there is no record.
     """
 
     root: Path
     folder: Path
-    kind: Literal["sweep", "search"]
+    kind: Kind
     parent: str = ""
 
-    def place(self, identity: str) -> Paths:
-        """Return where a point's files lie."""
-        return Paths(self.folder / "points" / identity)
-
-    def identity(self, config: Config) -> str:
-        """Return the identity of a point: that of its training."""
+    def trial_id(self, config: Config) -> str:
+        """Return the id of the trial that has a configuration: the digest of its training's fingerprint."""
         return fingerprint.digest(config, Paths(self.root))
 
     def plan(self, config: Config, name: str, overrides: Sequence[str]) -> str:
-        """Make a point known, or find it again, and return its identity."""
-        inputs = Paths(self.root)
-        identity = self.identity(config)
-        if not _file(self.place(identity)).exists():
-            settings = {key: str(value) for key, value in runs.flattened(config.model_dump()).items()}
-            split = fingerprint.split_digest(inputs)
-            record = TrialState(name=name, overrides=tuple(overrides), settings=settings, split=split)
-            self.write(identity, record.model_copy(update={"main_metrics": main_metrics(config)}))
-        return identity
+        """Add a trial unless the store has it, and return its id."""
+        trial_id = self.trial_id(config)
+        if not self._file(trial_id).exists():
+            state = TrialState(
+                name=name,
+                overrides=tuple(overrides),
+                settings={key: str(value) for key, value in flattened(config.model_dump()).items()},
+                split=fingerprint.split_digest(Paths(self.root)),
+                main_metrics=main_metrics(config),
+            )
+            self.write(trial_id, state)
+        return trial_id
 
-    def read(self, identity: str) -> TrialState:
-        """Return what is known of a point."""
-        return TrialState.model_validate_json(_file(self.place(identity)).read_text(encoding="utf-8"))
+    def read(self, trial_id: str) -> TrialState:
+        """Return what is known of a trial."""
+        return TrialState.model_validate_json(self._file(trial_id).read_text(encoding="utf-8"))
 
-    def write(self, identity: str, record: TrialState) -> None:
-        """Keep what is known of a point."""
-        write_text(_file(self.place(identity)), record.model_dump_json(indent=2) + "\n")
+    def write(self, trial_id: str, state: TrialState) -> None:
+        """Replace what is known of a trial, in an atomic write."""
+        write_text(self._file(trial_id), state.model_dump_json(indent=2) + "\n")
 
-    def records(self) -> dict[str, TrialState]:
-        """Return all points by identity, in the order of their names on disk."""
-        found = sorted(path.parent.name for path in self.folder.glob("points/*/point.json"))
-        return {identity: self.read(identity) for identity in found}
+    def states(self) -> dict[str, TrialState]:
+        """Return what is known of all trials by id, in the order of the ids."""
+        trial_ids = sorted(path.parent.name for path in self.folder.glob("trials/*/trial.json"))
+        return {trial_id: self.read(trial_id) for trial_id in trial_ids}
 
-    def run(
-        self,
-        identity: str,
-        config: Config,
-        on_epoch: Callable[[int, Row], None] = lambda epoch, row: None,  # noqa: ARG005
-    ) -> TrialState:
-        """Train a point unless it is finished; what goes wrong is in the record that is returned.
-
-        Another process that trains the same point is waited for.
-        """
-        import filelock
-
-        outputs = self.place(identity)
-        with filelock.FileLock(_lock(outputs)):
-            record = self.read(identity)
-            # A launcher may start a point whose process died again by itself, and again.
-            died_too_often = record.status == "RUNNING" and record.attempts >= ATTEMPTS
-            if record.status == "FINISHED" or died_too_often:
-                return record
-            record = record.model_copy(update={"status": "RUNNING", "attempts": record.attempts + 1, "error": ""})
-            self.write(identity, record)
-            start = time.monotonic()
-
-            def note_run(run_id: str) -> None:
-                record.run_id = run_id
-                self.write(identity, record)
-
-            place = runs.RunSpec(record.name, self._tags(identity, record), self.parent, record.run_id)
-            try:
-                trained = train(config, Paths(self.root), outputs, place, on_epoch, note_run)
-            except (KeyboardInterrupt, TrainingStopped) as reason:
-                record.status, record.error = "KILLED", str(reason)
-                raise
-            except Exception as error:
-                record.status, record.error = "FAILED", masked(" ".join(str(error).split())) or type(error).__name__
-                logger.error("%s", record.error, exc_info=None if isinstance(error, ManyheadsError) else error)
-            else:
-                record.status, record.figures, record.recorded = "FINISHED", trained.figures, bool(trained.run_id)
-            finally:
-                record.seconds = round(time.monotonic() - start, 1)
-                self.write(identity, record)
-        return record
-
-    def _tags(self, identity: str, record: TrialState) -> dict[str, str]:
-        return {self.kind: self.folder.name, "point": identity, "overrides": runs.as_json_list(record.overrides)}
-
-    def mark_dead_trials_killed(self) -> None:
-        """Mark points whose process died as killed, here and in MLflow, where they would run for ever."""
-        import filelock
-
-        for identity, record in self.records().items():
-            if record.status != "RUNNING":
-                continue
-            try:
-                with filelock.FileLock(_lock(self.place(identity)), timeout=0):
-                    record = self.read(identity)  # it may have ended since
-                    if record.status == "RUNNING":
-                        record.status, record.error = "KILLED", "its process died"
-                        self.write(identity, record)
-                        runs.end_dead_run(self.root, record.run_id, "KILLED")
-            except filelock.Timeout:
-                continue
-
-    def record_in_mlflow_again(self, config: Config, identity: str) -> None:
-        """Give MLflow a finished point that it did not take when it was trained."""
-        record = self.read(identity)
-        if record.status == "FINISHED" and not record.recorded:
-            place = runs.RunSpec(record.name, self._tags(identity, record), self.parent, record.run_id)
-            trained = Trained("", record.figures)
-            run_id = record_in_mlflow_again(config, Paths(self.root), self.place(identity), place, trained)
-            record.run_id, record.recorded = run_id or record.run_id, bool(run_id)
-            self.write(identity, record)
-
-    def answer(self, identities: Iterable[str], command: str) -> Comparison:
-        """Compare points, write the page and the CSV, and give them to the parent run.
+    def ended_since(self, moment: float) -> int:
+        """Return how many trials ended at or after a moment.
 
         Args:
-            identities: The points, in the order in which they are listed.
-            command: What was typed.
+            moment: Seconds since the epoch.
         """
-        compared = compare([self.read(identity).as_trial() for identity in identities])
-        comparison.write(self.folder, compared, self._about(command))
-        files = [self.folder / comparison.PAGE, self.folder / comparison.TABLE]
-        runs.attach(self.root, self.parent, files, "comparison")
-        return compared
+        ended = [self._file(trial_id) for trial_id, state in self.states().items() if state.ended]
+        return sum(path.stat().st_mtime >= moment for path in ended)
 
-    def show(self, compared: Comparison) -> None:
-        """Print a comparison; the reader may have gone, so this comes when everything else is in order."""
-        from rich.console import Console
+    def paths(self, trial_id: str) -> Paths:
+        """Return where a trial's model and history lie."""
+        return Paths(self.folder / "trials" / trial_id)
 
-        comparison.show(compared, Console(highlight=False))
-        logger.info("page: %s", self.folder / comparison.PAGE)
+    def lock(self, trial_id: str, timeout: float = -1) -> filelock.BaseFileLock:
+        """Return the lock of a trial, which the process that trains it holds.
 
-    def _about(self, command: str) -> dict[str, str]:
-        provenance = git.provenance(self.root)
-        edited = ", edited" if provenance.get("git.dirty") == "true" else ""
-        return {
-            "command": command,
-            self.kind: self.folder.name,
-            "MLflow run": self.parent or "none: the store did not take it",
-            "git commit": provenance.get("git.commit", "none") + edited,
-            "machine": f"{available_cores()} cores, {platform.machine()}, Python {platform.python_version()}",
-        }
+        Args:
+            trial_id: The trial.
+            timeout: Seconds to wait for the lock before ``filelock.Timeout`` is raised; below 0, there is no limit.
+        """
+        import filelock
 
+        return filelock.FileLock(self.paths(trial_id).root / ".lock", timeout=timeout)
 
-def parent_spec(
-    root: Path, folder: Path, kind: Literal["sweep", "search"], command: str, config: Config
-) -> runs.RunSpec:
-    """Return name, tags and, if it is known, the id of the MLflow run of a whole sweep or search.
-
-    Args:
-        root: The project's root folder.
-        folder: Where the points lie.
-        kind: What it is.
-        command: What was typed.
-        config: One of its configurations.
-    """
-    tags = {
-        **git.provenance(root),
-        kind: folder.name,
-        "command": command,
-        "split": fingerprint.split_digest(Paths(root)),
-        "data": config.data.name,
-    }
-    known = _parent(folder).read_text(encoding="utf-8").strip() if _parent(folder).exists() else ""
-    return runs.RunSpec(folder.name, tags, run_id=known)
-
-
-def remember_parent(folder: Path, run_id: str) -> None:
-    """Keep the id of the MLflow run of the whole, if there is one, for the next time."""
-    if run_id:
-        write_text(_parent(folder), f"{run_id}\n")
-
-
-def _parent(folder: Path) -> Path:
-    return folder / "run_id"
-
-
-def _file(point: Paths) -> Path:
-    return point.root / "point.json"
-
-
-def _lock(point: Paths) -> Path:
-    return point.root / ".lock"
-
-
-def log_with_trial_name(name: str, launched_by: int) -> None:
-    """Prefix the log with the point's name where another process than the launching one runs it.
-
-    Such processes share a terminal, which can have one progress bar at most.
-    """
-    if os.getpid() != launched_by:
-        os.environ["TERM"] = "dumb"
-        log_to_stderr(f"[{name.replace('%', '%%')}] %(message)s")
+    def _file(self, trial_id: str) -> Path:
+        return self.paths(trial_id).root / "trial.json"

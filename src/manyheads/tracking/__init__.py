@@ -1,1 +1,1 @@
-"""TODO tracking."""
+"""Experiment tracking: MLflow runs and queries, git provenance, and what DVC's files say of the pipeline."""

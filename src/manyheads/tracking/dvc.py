@@ -1,4 +1,9 @@
-"""What ``dvc.yaml`` and ``dvc.lock`` say of the pipeline; DVC itself is called for other revisions alone."""
+"""What ``dvc.yaml`` and ``dvc.lock`` say of the pipeline, read without DVC.
+
+Importing ``dvc`` takes more than a second, and every trial of a sweep would pay it. So the two files are read as YAML,
+and DVC's digest of a file or folder is computed here; a test compares it with DVC's own. DVC itself is called, as a
+process, only for a file of another git revision.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +11,32 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from manyheads.config.schema import Config
 from manyheads.errors import IntegrityError
 from manyheads.runtime.files import sha256_of
 
 PACKAGE = Path(__file__).parents[1]
+CHECKED_STAGES = ("pack", "split")
+"""Stages whose outputs a sweep takes as they are."""
 
 
 @cache
-def code_of(stage: str, root: Path) -> dict[str, str]:
-    """Return the SHA-256 of each source file that ``dvc.yaml`` lists as a dependency of a stage.
+def code_digests(stage: str, root: Path) -> dict[str, str]:
+    """Return the SHA-256 of each source file of this package that a stage depends on in ``dvc.yaml``.
 
     Args:
         stage: Name of the stage.
         root: The project's root folder.
+
+    Returns:
+        Digests by the file's path relative to the package, such as ``training/loop.py``. Folders are listed by their
+        Python files.
     """
     listed = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["deps"]
     paths = [PACKAGE / path.removeprefix("src/manyheads/") for path in listed if path.startswith("src/manyheads/")]
@@ -34,7 +45,7 @@ def code_of(stage: str, root: Path) -> dict[str, str]:
 
 
 def locked_digest(root: Path, path: str) -> str:
-    """Return the digest that ``dvc.lock`` has for an output, or an empty text if it has none.
+    """Return the digest that ``dvc.lock`` has of an output, or an empty text if it has none.
 
     Args:
         root: The project's root folder.
@@ -44,61 +55,74 @@ def locked_digest(root: Path, path: str) -> str:
     return next((str(output.get("md5", "")) for output in outputs if output.get("path") == path), "")
 
 
-def require_data_as_locked(config: Config, root: Path) -> None:
-    """Refuse a pack or a split that is not the one ``dvc.lock`` describes, or was made with other settings.
+def require_data_as_locked(settings: Mapping[str, Any], root: Path) -> None:
+    """Raise an error unless the packed samples and the split are those of ``dvc.lock``, made with these settings.
 
     Args:
-        config: The configuration that is about to be trained with.
+        settings: The configuration of a training as plain data, by section.
         root: The project's root folder.
 
     Raises:
-        IntegrityError: What does not match, and the command that mends it.
+        IntegrityError: A file or a setting differs; the message has the command that mends it.
     """
-    require_settings_as_locked(config, root)
-    for stage in ("pack", "split"):
+    require_settings_as_locked(settings, root)
+    for stage in CHECKED_STAGES:
         for output in _locked_stages(root)[stage].get("outs", []):
             path = root / output["path"]
-            if not path.exists() or md5_of(path) != output["md5"]:
+            if not path.exists() or dvc_digest(path) != output["md5"]:
                 raise IntegrityError(f"{output['path']} is not what dvc.lock describes: run `dvc repro split`")
 
 
-def require_settings_as_locked(config: Config, root: Path) -> None:
-    """Refuse a configuration whose data, pack or split settings are not those that the data was made with.
+def require_settings_as_locked(settings: Mapping[str, Any], root: Path) -> None:
+    """Raise an error unless the packed samples and the split were made with these settings, as ``dvc.lock`` has them.
+
+    Args:
+        settings: The configuration of a training as plain data, by section.
+        root: The project's root folder.
 
     Raises:
-        IntegrityError: Which setting differs, and the command that mends it.
+        IntegrityError: A setting differs; the message has the command that mends it.
     """
     stages = _locked_stages(root)
-    wanted = config.model_dump(mode="json")
-    for stage in ("pack", "split"):
+    for stage in CHECKED_STAGES:
         if stage not in stages:
             raise IntegrityError(f"dvc.lock knows no stage {stage}: run `dvc repro split` first")
         for key, locked in stages[stage].get("params", {}).get("params.yaml", {}).items():
-            value: Any = wanted
-            for part in key.split("."):
-                value = value[part]
-            if (different := _difference(key, locked, value)) is not None:
-                name, was, now = different
+            wanted: Any = settings
+            for name in key.split("."):
+                wanted = wanted[name]
+            if (different := _difference(key, locked, wanted)) is not None:
                 raise IntegrityError(
-                    f"the packed data was made with {name}={was}, this asks for {name}={now}: compose the one you "
-                    "want with `python -m manyheads params ...`, then `dvc repro split`"
+                    f"the packed data was made with {different.setting}={different.locked}, this asks for "
+                    f"{different.setting}={different.wanted}: compose the one you want with "
+                    "`python -m manyheads params ...`, then `dvc repro split`"
                 )
 
 
-def _difference(name: str, locked: Any, wanted: Any) -> tuple[str, Any, Any] | None:
-    if isinstance(locked, dict) and isinstance(wanted, dict):
+class _Difference(NamedTuple):
+    setting: str
+    locked: Any
+    wanted: Any
+
+
+def _difference(setting: str, locked: Any, wanted: Any) -> _Difference | None:
+    if isinstance(locked, dict) and isinstance(wanted, Mapping):
         # A setting that the lock lacks has its default there.
-        found = (_difference(f"{name}.{key}", locked[key], wanted.get(key)) for key in locked)
+        found = (_difference(f"{setting}.{key}", locked[key], wanted.get(key)) for key in locked)
         return next((difference for difference in found if difference is not None), None)
-    return None if locked == wanted else (name, locked, wanted)
+    return None if locked == wanted else _Difference(setting, locked, wanted)
 
 
-def md5_of(path: Path) -> str:
-    """Return the digest that DVC gives a file, or a folder by its files."""
+def dvc_digest(path: Path) -> str:
+    """Return the digest that DVC gives a file or a folder.
+
+    A file has the MD5 of its bytes. A folder has the MD5 of the JSON list of its files' digests and relative paths,
+    sorted by path, with the ending ``.dir``.
+    """
     if path.is_dir():
         listed = [
-            {"md5": md5_of(file), "relpath": file.relative_to(path).as_posix()}
-            for file in sorted(path.rglob("*"))
+            {"md5": dvc_digest(file), "relpath": file.relative_to(path).as_posix()}
+            for file in path.rglob("*")
             if file.is_file()
         ]
         listed.sort(key=lambda entry: entry["relpath"])
@@ -114,14 +138,14 @@ def _locked_stages(root: Path) -> dict[str, Any]:
         return {}
 
 
-def output_at(root: Path, path: Path, revision: str, target: Path) -> str:
+def fetch_output(root: Path, path: Path, revision: str, target: Path) -> str:
     """Write an output of the pipeline as it is at a git revision, from DVC's cache.
 
     Args:
         root: The project's root folder.
         path: The output, below ``root``.
         revision: A branch, a tag, a commit, or the name of a DVC experiment.
-        target: Where to.
+        target: The file to write.
 
     Returns:
         Why it could not be had, or an empty text.

@@ -1,18 +1,22 @@
-"""TODO manyheads.tracking.git."""
+"""Git provenance: the commit and the DVC experiment that a run belongs to."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 def provenance(root: Path) -> dict[str, str]:
-    """Return tags that tie a run to its code and its DVC experiment."""
+    """Return tags that tie a run to its code and its DVC experiment; none of what is not known.
+
+    Args:
+        root: The project's root folder.
+
+    Returns:
+        ``git.commit``, ``git.dirty`` (``true`` or ``false``), and what DVC's environment names: ``dvc.experiment``,
+        ``dvc.baseline`` and ``dvc.stage``.
+    """
     tags = {}
     commit = _git(root, "rev-parse", "HEAD")
     if commit is not None:

@@ -1,20 +1,14 @@
-"""TODO manyheads.tracking.queries."""
+"""Queries: the runs that the MLflow store has of an experiment, and their files."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from manyheads.config.schema import TrackingConfig
 from manyheads.errors import DataError, MachineError
 from manyheads.runtime.credentials import masked
-from manyheads.tracking.store import MANNERS, quiet_mlflow, reason_of, tracking_uri
-
-if TYPE_CHECKING:
-    pass
-
+from manyheads.tracking.store import load_mlflow, reason_of, tracking_uri
 
 # Of the 32 characters of a run's id; MLflow's own pages show as many.
 SHORTEST_PREFIX = 6
@@ -27,8 +21,8 @@ class RecordedRun(NamedTuple):
         run_id: Its id.
         name: Its name.
         status: ``FINISHED``, ``FAILED``, ``KILLED``, ``RUNNING`` or ``SCHEDULED``.
-        params: Flat settings.
-        metrics: The last value of each figure.
+        params: Flat settings, such as ``loss.weights.age``.
+        metrics: The last value of each metric.
         tags: Its tags, MLflow's own among them.
     """
 
@@ -47,37 +41,37 @@ class RecordedTrials(NamedTuple):
     parents: tuple[str, ...]
 
 
-def recorded_trials(config: TrackingConfig, root: Path, run_ids: Sequence[str] = (), query: str = "") -> RecordedTrials:
+def recorded_trials(experiment: str, root: Path, run_ids: Sequence[str] = (), query: str = "") -> RecordedTrials:
     """Return the trainings that the store has of an experiment.
 
     Args:
-        config: The experiment.
+        experiment: Name of the MLflow experiment.
         root: The project's root folder.
-        run_ids: Ids of runs, or their first characters, at least 6. A sweep or search stands for its points. Without
-            ids: the points of the newest sweep or search or, with a query, all trainings.
+        run_ids: Ids of runs, or their first characters, at least 6. A sweep or search stands for its trials. Without
+            ids: the trials of the newest sweep or search or, with a query, all trainings.
         query: What else must hold, in MLflow's filter language.
 
     Raises:
         DataError: An id is not known or stands for several runs, or no training is left.
         MachineError: The store cannot be reached.
     """
-    found, matching = _recorded_runs(config, root, query)
-    where = f"the experiment {config.experiment!r} of {masked(tracking_uri(root))}"
+    found, matching = _runs_by_id(experiment, root, query)
+    where = f"the experiment {experiment!r} of {masked(tracking_uri(root))}"
     named_parents = {run.tags["mlflow.parentRunId"] for run in found.values() if "mlflow.parentRunId" in run.tags}
-    # A point has its sweep's tag, too; a sweep without points yet has no child that names it.
-    groups = {
+    # A trial has its sweep's tag, too; a sweep that has no trial yet is known by that tag alone.
+    sweeps = {
         run_id for run_id, run in found.items()
-        if run_id in named_parents or ({"sweep", "search"} & set(run.tags) and "point" not in run.tags)
+        if run_id in named_parents or ({"sweep", "search"} & set(run.tags) and "trial" not in run.tags)
     }  # fmt: skip
-    chosen = [_the_run(prefix, found, where) for prefix in run_ids]
+    chosen = [_run_for(prefix, found, where) for prefix in run_ids]
     if not run_ids and not query:
         chosen = [run_id for run_id in found if run_id in named_parents][-1:]
         if not chosen:
             raise DataError(f"{where} has no sweep: start one (`python -m manyheads train -m seed=1,2`) or name runs")
-    parents = tuple(run_id for run_id in chosen if run_id in groups)
+    parents = tuple(run_id for run_id in chosen if run_id in sweeps)
     runs = tuple(
         run for run_id, run in found.items()
-        if run_id not in groups
+        if run_id not in sweeps
         and (not chosen or run_id in chosen or run.tags.get("mlflow.parentRunId") in parents)
         and (matching is None or run_id in matching)
     )  # fmt: skip
@@ -87,32 +81,29 @@ def recorded_trials(config: TrackingConfig, root: Path, run_ids: Sequence[str] =
     return RecordedTrials(runs, parents)
 
 
-def _recorded_runs(config: TrackingConfig, root: Path, query: str) -> tuple[dict[str, RecordedRun], set[str] | None]:
+def _runs_by_id(experiment: str, root: Path, query: str) -> tuple[dict[str, RecordedRun], set[str] | None]:
     """Return all runs by id, the oldest first, and the ids for which the query holds, if there is one."""
-    for key, value in MANNERS.items():
-        os.environ.setdefault(key, value)
     uri = tracking_uri(root)
-    # MLflow would make an empty one.
+    # MLflow would make an empty store.
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise DataError(f"there is no record of runs at {masked(uri)}: train first, or set MLFLOW_TRACKING_URI")
-    import mlflow
+    mlflow = load_mlflow()
     from mlflow.exceptions import MlflowException
 
-    quiet_mlflow()
     try:
         client = mlflow.MlflowClient(uri)
-        experiment = client.get_experiment_by_name(config.experiment)
-        if experiment is None:
-            raise DataError(f"{masked(uri)} has no experiment {config.experiment!r}: train first")
+        known = client.get_experiment_by_name(experiment)
+        if known is None:
+            raise DataError(f"{masked(uri)} has no experiment {experiment!r}: train first")
         runs = {
             run.info.run_id: RecordedRun(
                 run.info.run_id, run.info.run_name, run.info.status, run.data.params, run.data.metrics, run.data.tags
             )
-            for run in _pages(client, experiment.experiment_id, "")
+            for run in _pages(client, known.experiment_id, "")
         }
         if not query:
             return runs, None
-        return runs, {run.info.run_id for run in _pages(client, experiment.experiment_id, query)}
+        return runs, {run.info.run_id for run in _pages(client, known.experiment_id, query)}
     except DataError:
         raise
     except Exception as error:  # whatever a store, a driver or a server raises
@@ -135,22 +126,31 @@ def _pages(client: Any, experiment: str, query: str) -> Iterator[Any]:
             return
 
 
-def _the_run(prefix: str, found: Mapping[str, RecordedRun], where: str) -> str:
+def _run_for(prefix: str, found: Mapping[str, RecordedRun], where: str) -> str:
     if len(prefix) < SHORTEST_PREFIX:
         raise DataError(f"{prefix!r} is too short for a run: give at least {SHORTEST_PREFIX} characters of its id")
-    matches = [run_id for run_id in found if run_id.startswith(prefix)]
-    if not matches:
-        raise DataError(f"{where} has no run {prefix!r}: `make ui` shows the ids")
+    if run_id := _id_that_begins(prefix, found):
+        return run_id
+    raise DataError(f"{where} has no run {prefix!r}: `make ui` shows the ids")
+
+
+def _id_that_begins(prefix: str, run_ids: Iterable[str]) -> str | None:
+    """Return the id that begins with a prefix, or None if the prefix is too short or none does.
+
+    Raises:
+        DataError: Several ids begin with it.
+    """
+    matches = [run_id for run_id in run_ids if run_id.startswith(prefix)] if len(prefix) >= SHORTEST_PREFIX else []
     if len(matches) > 1:
         raise DataError(f"{len(matches)} runs begin with {prefix!r}: give more of the id")
-    return matches[0]
+    return matches[0] if matches else None
 
 
-def test_predictions(config: TrackingConfig, root: Path, run_id: str) -> Path | None:
+def test_predictions(experiment: str, root: Path, run_id: str) -> Path | None:
     """Return the table of predictions that evaluate wrote into a run, or None if there is no such run.
 
     Args:
-        config: The experiment.
+        experiment: Name of the MLflow experiment.
         root: The project's root folder.
         run_id: Id of a run, or its first characters, at least 6.
 
@@ -158,17 +158,13 @@ def test_predictions(config: TrackingConfig, root: Path, run_id: str) -> Path | 
         DataError: The run was not evaluated, or the characters stand for several runs.
         MachineError: The store cannot be reached.
     """
-    found, _ = _recorded_runs(config, root, "")
-    matches = [each for each in found if each.startswith(run_id)] if len(run_id) >= SHORTEST_PREFIX else []
-    if not matches:
+    found, _ = _runs_by_id(experiment, root, "")
+    known = _id_that_begins(run_id, found)
+    if known is None:
         return None
-    if len(matches) > 1:
-        raise DataError(f"{len(matches)} runs begin with {run_id!r}: give more of the id")
-    import mlflow
-
     try:
-        path = mlflow.artifacts.download_artifacts(
-            run_id=matches[0], artifact_path="predictions.csv", tracking_uri=tracking_uri(root)
+        path = load_mlflow().artifacts.download_artifacts(
+            run_id=known, artifact_path="predictions.csv", tracking_uri=tracking_uri(root)
         )
     except Exception as error:  # whatever a store, a driver or a server raises
         reason = reason_of(error)

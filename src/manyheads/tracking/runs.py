@@ -1,26 +1,23 @@
-"""The record of runs in MLflow: the only file that imports it.
+"""What one training records in MLflow: its settings, metrics, files, data and model.
 
 A store that cannot be reached costs the record, never the training: the first failure is one warning, and from then
-on nothing more is sent. Every figure is on disk before it is logged.
+on nothing more is sent. Every metric is on disk before it is logged.
 """
 
 from __future__ import annotations
 
-import json
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from manyheads.config.schema import TrackingConfig
 from manyheads.errors import TrainingStopped
-from manyheads.runtime import signals
 from manyheads.runtime.credentials import masked
 from manyheads.tracking.dvc import locked_digest
-from manyheads.tracking.store import is_known, masked_tags, open_client, tracking_uri, warn_once
+from manyheads.tracking.store import attempt, is_active, masked_tags, open_experiment, tracking_uri, warn_not_taken
 
 if TYPE_CHECKING:
     import keras
@@ -30,14 +27,16 @@ if TYPE_CHECKING:
 
 
 class RunSpec(NamedTuple):
-    """Where a run belongs.
+    """What is known of an MLflow run before it is opened.
 
     Attributes:
-        name: Name of a new run.
-        tags: Its tags; a known run keeps those that it has.
-        parent: Run of the sweep or search that it is a point of, or an empty text.
-        run_id: A run to go on with, if the store knows it.
-        model: Tag of a saved model: the run that it was trained in is gone on with, if the store knows it.
+        name: Name of a new run. A known run keeps its name.
+        tags: Tags by name. A known run gets those that it lacks.
+        parent: Id of the run of the sweep or search that the run is a trial of; an empty text if it is no trial.
+        run_id: Id of the run to continue. A new run is made if this is an empty text or the store does not know it; in
+            the second case the new run's tag ``trained_in_run`` has this id.
+        model: Tag of a saved model: the newest run that left the model is continued, whatever ``run_id`` says; a new
+            run is made if the store has none. An empty text if no model is meant.
     """
 
     name: str = ""
@@ -48,27 +47,20 @@ class RunSpec(NamedTuple):
 
 
 class Run:
-    """One MLflow run, or nothing at all once the store has failed.
+    """One MLflow run that this process has open; it records nothing from the first failure of the store on.
 
     Attributes:
-        run_id: The run's id; an empty text if there is no record.
+        root: The project's root folder.
+        run_id: The run's id; an empty text if nothing is recorded.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, run_id: str = "") -> None:
         self.root = root
-        self.run_id = ""
+        self.run_id = run_id
 
-    def _attempt(self, what: str, action: Callable[[], Any]) -> Any:
-        if not self.run_id:
-            return None
-        # Whatever a store, a driver or a server raises: the record is lost from here on, the work is not.
-        try:
-            return action()
-        except Exception as error:
-            signals.raise_if_interrupted()  # a driver makes an error of its own of a Ctrl-C that meets it
+    def _attempt(self, what: str, action: Callable[[], object]) -> None:
+        if self.run_id and not attempt(what, action):
             self.run_id = ""
-            warn_once(what, error)
-            return None
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log nested settings as flat parameters, such as ``loss.weights.age``; known ones are left as they are."""
@@ -81,18 +73,22 @@ class Run:
         self._attempt("parameters", action)
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Log figures; each name stands for one line in the charts."""
+        """Log metrics by name; with ``step``, the epoch, each name is one line in the charts."""
         import mlflow
 
         self._attempt("metrics", lambda: mlflow.log_metrics(dict(values), step=step))
 
     def missing_epochs(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Log the epochs of an earlier part of this run that the store did not get before it was stopped."""
+        """Log the epochs of a training that the store lacks.
+
+        Args:
+            history: Metrics of each epoch, the first epoch first.
+        """
         import mlflow
 
         def action() -> None:
             name = next(iter(history[0]))
-            known = {point.step for point in mlflow.MlflowClient().get_metric_history(self.run_id, name)}
+            known = {metric.step for metric in mlflow.MlflowClient().get_metric_history(self.run_id, name)}
             for epoch, row in enumerate(history, start=1):
                 if epoch not in known:
                     mlflow.log_metrics(dict(row), step=epoch)
@@ -101,7 +97,7 @@ class Run:
             self._attempt("metrics", action)
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags."""
+        """Set tags; credentials in their values are masked."""
         import mlflow
 
         self._attempt("tags", lambda: mlflow.set_tags(masked_tags(values)))
@@ -114,7 +110,7 @@ class Run:
         self._attempt(f"artifact {path.name}", lambda: action(str(path), folder))
 
     def text(self, content: str, name: str) -> None:
-        """Log a text as an artifact of that name."""
+        """Log a text as an artifact of that name; credentials in it are masked."""
         import mlflow
 
         self._attempt(f"artifact {name}", lambda: mlflow.log_text(masked(content), name))
@@ -123,8 +119,8 @@ class Run:
         """Log which data the run used, under the digest that DVC has for it.
 
         Args:
-            labels: The labels of the part that was used.
-            name: Name of the dataset and its part; a run keeps one entry for each name.
+            labels: The labels of the subset that was used, one row a sample.
+            name: Name of the dataset and its subset; a run keeps one entry for each name.
             source: Path of the raw data, relative to the project's root.
             context: ``training`` or ``test``.
         """
@@ -141,12 +137,17 @@ class Run:
         self._attempt("dataset", action)
 
     def failure(self, error: BaseException) -> None:
-        """Keep what went wrong: the traceback as an artifact, its last line as a tag."""
+        """Record an error: its traceback as ``traceback.txt``, the start of its message as the tag ``error``."""
         self.text("".join(traceback.format_exception(error)), "traceback.txt")
         self.tags({"error": masked(" ".join(str(error).split()))[:500] or type(error).__name__})
 
     def model(self, model: keras.Model, heads: Mapping[str, Head]) -> None:
-        """Log a model that takes plain inputs and returns every head by name, whoever loads it."""
+        """Log a model with its signature: plain inputs, and every head's outputs by name.
+
+        Args:
+            model: The model for inference.
+            heads: Its heads by name.
+        """
         import keras
         import mlflow
         import numpy as np
@@ -154,7 +155,7 @@ class Run:
         from mlflow.models import ModelSignature
         from mlflow.types import Schema, TensorSpec
 
-        names = [output for name, head in heads.items() for output in head.output_names(name, model.output)]
+        names = [output for name, head in heads.items() for output in head.output_names(model.output)]
 
         def action() -> None:
             signature = ModelSignature(
@@ -169,26 +170,25 @@ class Run:
 
 
 @contextmanager
-def run(config: TrackingConfig, root: Path, place: RunSpec) -> Iterator[Run]:
-    """Open a run, new or known, and end_dead_run it with the status that the body ends in.
+def run(experiment: str, root: Path, spec: RunSpec) -> Iterator[Run]:
+    """Open a run, new or known, and end it with the status that the body ends in.
 
-    A run that is open in this process already stays open; this one lies within. What the body raises is kept in the
-    run as ``traceback.txt`` and, its first line, as the tag ``error``; of ``TrainingStopped`` the tag alone.
+    A run that is open in this process already stays open; this one lies within. An error of the body is recorded as
+    ``traceback.txt`` and as the tag ``error``; of ``TrainingStopped`` the tag alone.
 
     Args:
-        config: The experiment.
+        experiment: Name of the MLflow experiment.
         root: The project's root folder.
-        place: Name, tags, parent. Where the store does not know ``run_id``, a new run is made, tagged with it.
+        spec: Name, tags, parent, or the run to continue.
 
     Yields:
         The run; it accepts everything and records nothing if the store cannot be reached.
     """
     current = Run(root)
     try:
-        _start(current, config, root, place)
-    except Exception as error:
-        current.run_id = ""
-        warn_once(f"a run in {masked(tracking_uri(root))}", error)
+        current.run_id = _start(experiment, root, spec)
+    except Exception as error:  # whatever a store, a driver or a server raises
+        warn_not_taken(f"a run in {masked(tracking_uri(root))}", error)
     try:
         yield current
     except (KeyboardInterrupt, TrainingStopped) as reason:
@@ -203,40 +203,39 @@ def run(config: TrackingConfig, root: Path, place: RunSpec) -> Iterator[Run]:
     _end(current, "FINISHED")
 
 
-def _start(current: Run, config: TrackingConfig, root: Path, place: RunSpec) -> None:
-    client = open_client(config, root)
+def _start(experiment: str, root: Path, spec: RunSpec) -> str:
+    client, experiment_id = open_experiment(experiment, root)
     import mlflow
 
     mlflow.set_tracking_uri(tracking_uri(root))
-    mlflow.set_experiment(config.experiment)
-    tags, run_id = masked_tags(place.tags), place.run_id
-    if run_id and not is_known(client, run_id):
+    mlflow.set_experiment(experiment)
+    tags, run_id = masked_tags(spec.tags), spec.run_id
+    if run_id and not is_active(client, run_id):
         tags["trained_in_run"] = run_id
         run_id = ""
-    if place.model:
-        tags["model"] = place.model
-        run_id = _run_of_model(client, config, place.model)
-    if run_id:
-        active = mlflow.start_run(run_id=run_id, nested=True)
-        new = {key: value for key, value in tags.items() if key not in active.data.tags}
-        mlflow.set_tags(new | ({"mlflow.parentRunId": place.parent} if place.parent else {}))
-        if "error" in active.data.tags:
-            mlflow.delete_tag("error")  # of the attempt before
-    else:
-        active = mlflow.start_run(run_name=place.name, tags=tags, nested=True, parent_run_id=place.parent or None)
-    current.run_id = active.info.run_id
+    if spec.model:
+        tags["model"] = spec.model
+        run_id = _run_of_model(client, experiment_id, spec.model)
+    if not run_id:
+        started = mlflow.start_run(run_name=spec.name, tags=tags, nested=True, parent_run_id=spec.parent or None)
+        return str(started.info.run_id)
+    known = mlflow.start_run(run_id=run_id, nested=True)
+    new = {key: value for key, value in tags.items() if key not in known.data.tags}
+    mlflow.set_tags(new | ({"mlflow.parentRunId": spec.parent} if spec.parent else {}))
+    if "error" in known.data.tags:
+        mlflow.delete_tag("error")  # of the attempt before
+    return str(known.info.run_id)
 
 
-def _run_of_model(client: Any, config: TrackingConfig, digest: str) -> str:
-    """Return the newest run that left a model, points of sweeps and searches left out, or an empty text.
+def _run_of_model(client: Any, experiment_id: str, model: str) -> str:
+    """Return the id of the newest run that left a model, or an empty text; trials of sweeps and searches do not count.
 
-    A model is found by what it is: a file with the run's id beside it would differ from run to run, and DVC would take
-    the same model for another one.
+    The tag is the model's digest: a file with the run's id beside the model would differ from run to run, and DVC
+    would take the same model for another one.
     """
-    experiment = client.get_experiment_by_name(config.experiment)
     order = ["attributes.start_time DESC"]
-    found = client.search_runs([experiment.experiment_id], f"tags.model = '{digest}'", order_by=order)
-    return next((str(run.info.run_id) for run in found if "point" not in run.data.tags), "")
+    found = client.search_runs([experiment_id], f"tags.model = '{model}'", order_by=order)
+    return next((str(run.info.run_id) for run in found if "trial" not in run.data.tags), "")
 
 
 def _end(current: Run, status: str) -> None:
@@ -247,11 +246,16 @@ def _end(current: Run, status: str) -> None:
         mlflow.end_run(status)
     except Exception as error:
         if current.run_id:
-            warn_once("the end of the run", error)
+            warn_not_taken("the end of the run", error)
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings as flat ones with dotted names; lists become text."""
+    """Return nested settings as flat ones with dotted names; lists become text with commas.
+
+    Example:
+        >>> flattened({"loss": {"weights": {"age": 2.0}}, "widths": [8, 16]})
+        {'loss.weights.age': 2.0, 'widths': '8,16'}
+    """
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -259,79 +263,3 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
     return flat
-
-
-def as_json_list(values: Iterable[str]) -> str:
-    """Return several words as the text of one tag, to be read as JSON."""
-    return json.dumps(list(values))
-
-
-def end_dead_run(root: Path, run_id: str, status: str) -> None:
-    """End a run whose process died; without a store, or where the run has ended, nothing happens."""
-    import mlflow
-
-    current = Run(root)
-    current.run_id = run_id
-
-    def action() -> None:
-        client = mlflow.MlflowClient(tracking_uri(root))
-        if client.get_run(run_id).info.status == "RUNNING":
-            client.set_terminated(run_id, status)
-
-    current._attempt("the end of a run", action)
-
-
-def open_shared_run(config: TrackingConfig, root: Path, place: RunSpec) -> str:
-    """Return the id of a run, new or known, that belongs to several processes, or an empty text without a store.
-
-    It is open in none of them: ``set_status`` ends it, ``attach`` gives it files.
-    """
-    try:
-        client = open_client(config, root)
-        if place.run_id and is_known(client, place.run_id):
-            return place.run_id
-        experiment = client.get_experiment_by_name(config.experiment)
-        run = client.create_run(experiment.experiment_id, tags=masked_tags(place.tags), run_name=place.name)
-        return str(run.info.run_id)
-    except Exception as error:
-        warn_once(f"a run in {masked(tracking_uri(root))}", error)
-        return ""
-
-
-def set_status(root: Path, run_id: str, status: str) -> None:
-    """Say how a run stands that is open in no process: ``RUNNING``, or how it ended."""
-    import mlflow
-
-    current = Run(root)
-    current.run_id = run_id
-
-    def action() -> None:
-        client = mlflow.MlflowClient(tracking_uri(root))
-        if status == "RUNNING":
-            client.update_run(run_id, status)
-        else:
-            client.set_terminated(run_id, status)
-
-    current._attempt("the status of a run", action)
-
-
-def attach(root: Path, run_id: str, paths: Iterable[Path], folder: str) -> None:
-    """Log files as artifacts of a run that has ended or goes on elsewhere; its status stays as it is.
-
-    Args:
-        root: The project's root folder.
-        run_id: The run; an empty text if there is no record.
-        paths: The files.
-        folder: The artifacts' folder in the run.
-    """
-    import mlflow
-
-    current = Run(root)
-    current.run_id = run_id
-
-    def action() -> None:
-        client = mlflow.MlflowClient(tracking_uri(root))
-        for path in paths:
-            client.log_artifact(run_id, str(path), folder)
-
-    current._attempt(f"the files for {folder}", action)

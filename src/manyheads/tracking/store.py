@@ -1,23 +1,20 @@
-"""TODO manyheads.tracking.store."""
+"""The connection to the MLflow store: its address, its client, and what happens when it does not answer."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from manyheads.config.schema import TrackingConfig
 from manyheads.paths import main_project
+from manyheads.runtime import signals
 from manyheads.runtime.credentials import masked
 
-if TYPE_CHECKING:
-    pass
 logger = logging.getLogger(__name__)
 
-
-MANNERS = {
+CLIENT_SETTINGS = {
     # A tracking server that does not answer should cost seconds, not MLflow's default of many minutes.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -26,7 +23,6 @@ MANNERS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-
 
 # Lets the MLflow UI open on training runs; it would open on those of language models.
 KIND_OF_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
@@ -37,38 +33,48 @@ def tracking_uri(root: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{main_project(root) / 'mlflow.db'}"
 
 
-def open_client(config: TrackingConfig, root: Path) -> Any:
-    """Return a client of the store, in which the experiment exists."""
-    for key, value in MANNERS.items():
+def load_mlflow() -> Any:
+    """Import MLflow, with short time limits, and return it; it logs errors alone, through our log.
+
+    Our log masks credentials.
+    """
+    for key, value in CLIENT_SETTINGS.items():
         os.environ.setdefault(key, value)
-    import filelock
     import mlflow
 
-    quiet_mlflow()
-    uri = tracking_uri(root)
-    local = uri.startswith("sqlite:")
-    main = main_project(root)
+    for name in ("mlflow", "alembic"):
+        log = logging.getLogger(name)
+        log.setLevel(logging.ERROR)
+        log.handlers.clear()
+        log.propagate = True
+    return mlflow
+
+
+def open_experiment(experiment: str, root: Path) -> tuple[Any, str]:
+    """Return an MLflow client and the id of an experiment, which is made if the store does not have it.
+
+    Args:
+        experiment: Name of the experiment.
+        root: The project's root folder.
+    """
+    import filelock
+
+    mlflow = load_mlflow()
+    uri, main = tracking_uri(root), main_project(root)
     (main / ".cache").mkdir(exist_ok=True)
     # Two processes that open a fresh SQLite store at once both migrate it, and break it for good.
     with filelock.FileLock(main / ".cache/mlflow.lock"):
         client = mlflow.MlflowClient(uri)
-        if client.get_experiment_by_name(config.experiment) is None:
-            # Absolute, for MLflow would take it from the working directory, which may be a temporary copy.
-            location = (main / "mlruns").as_uri() if local else None
-            client.create_experiment(config.experiment, location, tags=KIND_OF_EXPERIMENT)
-    return client
+        known = client.get_experiment_by_name(experiment)
+        if known is not None:
+            return client, str(known.experiment_id)
+        # Absolute: MLflow would take it from the working directory, which may be a temporary copy.
+        location = (main / "mlruns").as_uri() if uri.startswith("sqlite:") else None
+        return client, str(client.create_experiment(experiment, location, tags=KIND_OF_EXPERIMENT))
 
 
-def quiet_mlflow() -> None:
-    """Let MLflow speak of errors alone, and through our log, which masks credentials."""
-    for noisy in ("mlflow", "alembic"):
-        log = logging.getLogger(noisy)
-        log.setLevel(logging.ERROR)
-        log.handlers.clear()
-        log.propagate = True
-
-
-def is_known(client: Any, run_id: str) -> bool:
+def is_active(client: Any, run_id: str) -> bool:
+    """Return whether the store has a run and it is not deleted."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -77,18 +83,39 @@ def is_known(client: Any, run_id: str) -> bool:
         return False
 
 
-def warn_once(what: str, error: Exception) -> None:
+def attempt(what: str, action: Callable[[], object]) -> bool:
+    """Return whether the store took something; if not, one warning says why.
+
+    A Ctrl-C during the action is raised, also where a driver makes an error of its own of it.
+
+    Args:
+        what: What it is, as in "MLflow did not take ...".
+        action: Sends it.
+    """
+    try:
+        action()
+    except Exception as error:  # whatever a store, a driver or a server raises
+        signals.raise_if_interrupted()
+        warn_not_taken(what, error)
+        return False
+    return True
+
+
+def warn_not_taken(what: str, error: Exception) -> None:
+    """Log that the store did not take something, and why."""
     logger.warning(
-        "warning: MLflow did not take %s (%s); the work goes on without a record, its figures are on disk in reports/",
+        "warning: MLflow did not take %s (%s); the work goes on without a record, its results are on disk in reports/",
         what,
         reason_of(error),
     )
 
 
 def reason_of(error: Exception) -> str:
-    # Masked before it is cut, or half a password would be none.
+    """Return the first line of an error, without credentials, at most 200 characters."""
+    # Masked before it is cut, or half a password would be left.
     return (masked(str(error)).splitlines() or [type(error).__name__])[0][:200]
 
 
 def masked_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return tags without the credentials that their values may hold."""
     return {key: masked(value) for key, value in tags.items()}

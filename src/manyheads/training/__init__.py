@@ -1,1 +1,1 @@
-"""TODO training."""
+"""One training: run, loop, batches, checkpoint, fingerprint, optimizer, display, and its MLflow run."""

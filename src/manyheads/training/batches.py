@@ -1,4 +1,4 @@
-"""TODO manyheads.training.batches."""
+"""Batches of a subset for Keras."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Feed:
     def epoch(self, number: int) -> tf.data.Dataset:
         """Return the batches of an epoch; shuffled and changed if they are for training.
 
-        Order and augmentation depend on seed, epoch and sample training_lock.
+        Order and augmentation depend on seed, epoch and sample alone.
         """
         if self.training:
             self.order = np.random.default_rng([self.seed, number]).permutation(len(self.subset))

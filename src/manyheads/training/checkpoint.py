@@ -1,4 +1,4 @@
-"""TODO manyheads.training.checkpoint."""
+"""The checkpoint of a training: one file that holds its whole state between epochs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from manyheads.runtime.locks import exclusive_lock
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
 
-    from manyheads.modeling.objective import MultiHeadModel
+    from manyheads.modeling.multi_head import MultiHeadModel
 
 
 Row = dict[str, float]
+"""The metrics of one epoch by name."""
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Progress:
     """How far a training is: what is kept between two runs of the same command.
 
     Attributes:
-        history: One row of figures for each finished epoch.
+        history: One row of metrics for each finished epoch.
         best_epoch: Epoch of the highest score, counted from 1; 0 before the first.
         best_weights: The model's variables at that epoch.
         run_id: The MLflow run that the training is recorded in, or an empty text.
@@ -45,13 +45,18 @@ class Progress:
     run_id: str = ""
     fingerprint: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def best_row(self) -> Row:
+        """The metrics of the best epoch."""
+        return self.history[self.best_epoch - 1]
 
-def _variables(model: MultiHeadModel) -> list[keras.Variable | tf.Variable]:
-    return [*model.variables, *model.averages, *model.optimizer.variables]
+
+def _variables(model: MultiHeadModel) -> list[keras.Variable]:
+    return [*model.variables, *model.optimizer.variables]
 
 
 def save_checkpoint(path: Path, model: MultiHeadModel, progress: Progress) -> None:
-    """Write how far a training is, aside and whole; ``resume`` reads it."""
+    """Write the state of a training atomically; ``resume`` reads it."""
     about = {
         "history": progress.history,
         "best_epoch": progress.best_epoch,
@@ -68,7 +73,7 @@ def recorded_run(path: Path) -> str:
     """Return the MLflow run of an unfinished training, or an empty text if there is none.
 
     Raises:
-        IntegrityError: The state file is damaged.
+        IntegrityError: The checkpoint is damaged.
     """
     if not path.exists():
         return ""
@@ -80,12 +85,12 @@ def resume(path: Path, model: MultiHeadModel, fingerprint: Mapping[str, str]) ->
     """Load the state of an unfinished training into a compiled model, or return a fresh start if there is none.
 
     Args:
-        path: The state.
+        path: The checkpoint.
         model: Compiled as for the training that was stopped.
         fingerprint: All that shapes the training, by name.
 
     Raises:
-        IntegrityError: The state file is damaged, or is that of another training.
+        IntegrityError: The checkpoint is damaged, or is that of another training.
     """
     if not path.exists():
         return Progress(fingerprint=fingerprint)
@@ -100,23 +105,23 @@ def resume(path: Path, model: MultiHeadModel, fingerprint: Mapping[str, str]) ->
 
 
 def differences(path: Path, fingerprint: Mapping[str, str]) -> str:
-    """Return in words how a state's training differs from one that is shaped by ``fingerprint``; nothing if it does not.
+    """Return in words how a checkpoint's fingerprint differs from another, or an empty text if it does not.
 
     Raises:
-        IntegrityError: The state file is damaged.
+        IntegrityError: The checkpoint is damaged.
     """
     with _state(path) as arrays:
         theirs = _about(arrays)["fingerprint"]
     names = [name for name in {**theirs, **fingerprint} if theirs.get(name) != fingerprint.get(name)]
-    # Nobody reads digests.
-    told = [
+    # Digests are too long to be of use to a reader.
+    found = [
         f"{name} is {theirs.get(name, 'not set')} there, {fingerprint.get(name, 'not set')} here"
         if max(len(theirs.get(name, "")), len(fingerprint.get(name, ""))) < 64
         else f"{name} differs"
         for name in names
     ]
-    more = f" and {len(told) - 3} more" if len(told) > 3 else ""
-    return "; ".join(told[:3]) + more
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return "; ".join(found[:3]) + more
 
 
 @contextmanager
@@ -133,7 +138,7 @@ def _about(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
 
 
 def training_lock(path: Path) -> AbstractContextManager[None]:
-    """Hold the lock of a training; two processes never write the same state.
+    """Hold the lock of a training; two processes never write the same checkpoint.
 
     Raises:
         MachineError: Another process trains the same.

@@ -1,4 +1,4 @@
-"""TODO manyheads.training.display."""
+"""What a person sees of a training: a bar on a terminal, a line an epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class EpochDisplay:
 
     def finish_epoch(self, epoch: int, row: Row, heads: Mapping[str, Head], best: bool) -> None:
         """Write the epoch's line; with the bar it stands above it."""
-        figures = "  ".join(
+        metrics = "  ".join(
             f"{name} {head.main_metric} {row[f'val/{name}/{head.main_metric}']:.3f}" for name, head in heads.items()
         )
         seconds = (time.monotonic() - self.start) / (epoch - self.done) * (self.epochs - epoch)
         left = f", {duration(seconds)} left" if epoch < self.epochs else ""
         line = (
-            f"epoch {epoch}/{self.epochs}  loss {row['train/loss']:.3f}  val: {figures}  score {row['val/score']:.3f}"
+            f"epoch {epoch}/{self.epochs}  loss {row['train/loss']:.3f}  val: {metrics}  score {row['val/score']:.3f}"
             f"{' *' if best else '  '}  {duration(row['train/seconds'])}{left}"
         )
         if self.bar.disable:
@@ -60,5 +60,6 @@ class EpochDisplay:
 
 
 def duration(seconds: float) -> str:
+    """Return seconds as minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

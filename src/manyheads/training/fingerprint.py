@@ -1,31 +1,26 @@
-"""TODO manyheads.training.fingerprint."""
+"""The fingerprint of a training: all that shapes it, by name."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import logging
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from manyheads.config.schema import Config, TrainConfig
 from manyheads.paths import Paths, main_project
 from manyheads.runtime import tensorflow
-from manyheads.runtime.files import sha256_of
+from manyheads.runtime.files import json_digest, sha256_of
 from manyheads.runtime.hardware import Precision, fastest_precision
 from manyheads.tracking import runs
-from manyheads.tracking.dvc import code_of
+from manyheads.tracking.dvc import code_digests
 from manyheads.training import checkpoint
 
-if TYPE_CHECKING:
-    pass
 logger = logging.getLogger(__name__)
 
 
 def split_digest(inputs: Paths) -> str:
-    """Return a digest of the split: figures of runs compare where it is the same."""
+    """Return a digest of the split: metrics of runs compare where it is the same."""
     return sha256_of(inputs.splits)[:16]
 
 
@@ -42,14 +37,19 @@ def fingerprint(config: Config, inputs: Paths) -> dict[str, str]:
         **{name: str(value) for name, value in runs.flattened(settings).items()},
         "the packed samples": sha256_of(inputs.samples),
         "the split": sha256_of(inputs.splits),
-        **code_of("train", inputs.root),
+        **code_digests("train", inputs.root),
         **_versions(),
     }
 
 
 def digest(config: Config, inputs: Paths) -> str:
-    """Return a digest of all that shapes a training."""
-    return hashlib.sha256(json.dumps(fingerprint(config, inputs), sort_keys=True).encode()).hexdigest()[:24]
+    """Return the digest of a training's fingerprint."""
+    return json_digest(fingerprint(config, inputs), 24)
+
+
+def checkpoint_of(config: Config, inputs: Paths) -> Path:
+    """Return the file that holds the state of a training between epochs."""
+    return checkpoint_folder(inputs) / f"{digest(config, inputs)}.npz"
 
 
 def log_unfinished_training(config: Config, inputs: Paths) -> None:
@@ -62,6 +62,7 @@ def log_unfinished_training(config: Config, inputs: Paths) -> None:
 
 
 def checkpoint_folder(inputs: Paths) -> Path:
+    """Return the folder of checkpoints, which the temporary copies of a project share with it."""
     return Paths(main_project(inputs.root)).resume
 
 

@@ -1,8 +1,8 @@
-"""Fitting a model epoch by epoch: resumable, and judged by a score that no loss weight touches.
+"""The epochs of a training: resumable, and scored by metrics that no loss weight touches.
 
-After each epoch the whole state (weights, optimiser, random seeds, history, the best weights so far) is written aside
-and renamed, in one file whose name is a digest of everything that shapes the result. The order of the samples and
-their augmentation depend on seed and epoch training_lock. So the same command goes on where it was stopped.
+After each epoch the whole state (weights, optimizer, random seeds, history, the best weights so far) is written
+atomically to one file. The order of the samples and their augmentation depend on seed and epoch alone. So the same
+command continues where it was stopped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from manyheads.config.schema import TrainConfig
 from manyheads.data.subsets import Subset
 from manyheads.errors import ManyheadsError
-from manyheads.heads import Head, baseline_metrics, skill_scores
+from manyheads.heads import baseline_metrics, skill_scores
 from manyheads.modeling.inference import outputs_of_head
 from manyheads.runtime import signals
 from manyheads.training.batches import Feed
@@ -26,75 +26,63 @@ from manyheads.training.display import EpochDisplay
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from manyheads.modeling.objective import MultiHeadModel
+    from manyheads.modeling.multi_head import MultiHeadModel
 
 
 def fit(
     model: MultiHeadModel,
-    heads: Mapping[str, Head],
     train: Subset,
     validation: Subset,
-    config: TrainConfig,
+    settings: TrainConfig,
     seed: int,
-    state: Path,
+    checkpoint: Path,
     progress: Progress,
     on_epoch: Callable[[int, Row], None] = lambda epoch, row: None,  # noqa: ARG005 - called by position
 ) -> Progress:
     """Train a compiled model and leave it with the weights of its best epoch.
 
     Args:
-        model: From ``model.compile_heads``.
-        heads: The heads by name.
+        model: From ``compile_model``.
         train: Samples to learn from.
         validation: Samples that choose the epoch.
-        config: Epochs, batch size, augmentation.
+        settings: Epochs, batch size, augmentation.
         seed: Seed of order and augmentation.
-        state: File that holds the state between epochs.
-        progress: Where to start: fresh, or what ``resume`` returned.
-        on_epoch: Called after each epoch with its number, counted from 1, and its figures. Their names are
-            ``train/loss``, ``val/<head>/<metric>`` and so on; ``val/score`` chooses the epoch. It may raise, to stop
-            the training there; the epoch's state is saved by then.
+        checkpoint: File that holds the state between epochs.
+        progress: The start: fresh, or what ``resume`` returned.
+        on_epoch: Called after each epoch with its number, counted from 1, and its metrics. Their names are
+            ``train/loss``, ``val/<head>/<metric>`` and so on; ``val/score`` chooses the epoch. It may raise, which stops
+            the training after that epoch is saved.
 
     Returns:
         The history with all epochs.
 
     Raises:
         ManyheadsError: The loss is not finite.
-        MachineError: The state cannot be written.
+        MachineError: The checkpoint cannot be written.
     """
-    feed = Feed(train, heads, config.batch_size, seed, training=True, augment=config.augment)
-    judge = Feed(validation, heads, max(config.batch_size, 128), seed, training=False, augment=0.0)
+    heads = model.heads
+    feed = Feed(train, heads, settings.batch_size, seed, training=True, augment=settings.augment)
+    evaluated = Feed(validation, heads, max(settings.batch_size, 128), seed, training=False, augment=0.0)
     baselines = {
-        name: figures[heads[name].main_metric]
-        for name, figures in baseline_metrics(heads, train.labels, validation.labels).items()
+        name: metrics[heads[name].main_metric]
+        for name, metrics in baseline_metrics(heads, train.labels, validation.labels).items()
     }
-    with EpochDisplay(config.epochs, feed.steps, done=len(progress.history)) as display:
-        for epoch in range(len(progress.history) + 1, config.epochs + 1):
+    with EpochDisplay(settings.epochs, feed.steps, done=len(progress.history)) as display:
+        for epoch in range(len(progress.history) + 1, settings.epochs + 1):
             start = time.monotonic()
-            batches = feed.epoch(epoch)
-            fitted = model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[display.callback()])
-            row = _named({name: float(values[-1]) for name, values in fitted.history.items()}, model)
-            _refuse_divergence(row, epoch)
-            with model.averaged():
-                row |= _validated(model, heads, validation, judge.epoch(epoch))
-                main = {name: row[f"val/{name}/{head.main_metric}"] for name, head in heads.items()}
-                gained = skill_scores(heads, main, baselines)
-                row |= {f"val/{name}/gain": gain for name, gain in gained.items()}
-                row["val/score"] = sum(gained.values())
-                best = (
-                    progress.best_epoch == 0
-                    or row["val/score"] > progress.history[progress.best_epoch - 1]["val/score"]
-                )
-                if best:
-                    progress.best_epoch = epoch
-                    progress.best_weights = [variable.numpy() for variable in model.variables]
-            for name, log_variance in model.log_variances.items():
-                row[f"train/{name}/log_variance"] = float(log_variance.numpy())
-                row[f"train/{name}/weight"] = math.exp(-row[f"train/{name}/log_variance"])
+            fitted = model.fit(feed.epoch(epoch), epochs=1, verbose=0, shuffle=False, callbacks=[display.callback()])
+            row = _training_metrics({name: float(values[-1]) for name, values in fitted.history.items()}, model)
+            _raise_if_diverged(row, epoch)
+            row |= _validation_metrics(model, validation, evaluated.epoch(epoch), baselines)
+            best = not progress.best_epoch or row["val/score"] > progress.best_row["val/score"]
+            if best:
+                progress.best_epoch = epoch
+                progress.best_weights = [variable.numpy() for variable in model.variables]
+            row |= _learned_weights(model)
             row["train/learning_rate"] = float(model.optimizer.learning_rate)
             row["train/seconds"] = round(time.monotonic() - start, 3)
             progress.history.append(row)
-            save_checkpoint(state, model, progress)
+            save_checkpoint(checkpoint, model, progress)
             display.finish_epoch(epoch, row, heads, best)
             on_epoch(epoch, row)
             signals.raise_if_interrupted()
@@ -103,30 +91,46 @@ def fit(
     return progress
 
 
-def _named(logs: Mapping[str, float], model: MultiHeadModel) -> Row:
+def _training_metrics(logs: Mapping[str, float], model: MultiHeadModel) -> Row:
     """Rename Keras's ``age_mae`` to ``train/age/mae``; the losses of single heads are not weighted."""
     row = {"train/loss": float(logs["loss"])}
-    for name, metrics in model.followed.items():
-        # Not whatever starts with the head's name: that of another head may, too.
+    for name, metrics in model.training_metrics.items():
+        # Not every key that starts with the head's name: another head's name may start alike.
         for key in (model.loss_trackers[name].name, *(metric.name for metric in metrics)):
             row[f"train/{name}/{key.removeprefix(f'{name}_')}"] = float(logs[key])
     return row
 
 
-def _validated(model: MultiHeadModel, heads: Mapping[str, Head], subset: Subset, batches: tf.data.Dataset) -> Row:
-    """Return the losses and every figure that evaluate will give, on the validation subset."""
+def _validation_metrics(
+    model: MultiHeadModel, subset: Subset, batches: tf.data.Dataset, baselines: Mapping[str, float]
+) -> Row:
+    """Return the losses, every metric that evaluate will give, the skill scores and their sum."""
+    heads = model.heads
     outputs = model.predict(batches, verbose=0)
     targets = {name: head.targets(subset.labels[name]) for name, head in heads.items()}
     losses = model.losses_of(targets, outputs)
     row = {"val/loss": losses["loss"]}
+    main: dict[str, float] = {}
     for name, head in heads.items():
         row[f"val/{name}/loss"] = losses[name]
-        measured = head.measure(subset.labels[name], outputs_of_head(head, name, outputs))
-        row |= {f"val/{name}/{figure}": value for figure, value in measured.items()}
+        metrics = head.evaluate(subset.labels[name], outputs_of_head(head, outputs))
+        row |= {f"val/{name}/{metric}": value for metric, value in metrics.items()}
+        main[name] = metrics[head.main_metric]
+    skills = skill_scores(heads, main, baselines)
+    row |= {f"val/{name}/skill": skill for name, skill in skills.items()}
+    row["val/score"] = sum(skills.values())
     return row
 
 
-def _refuse_divergence(row: Row, epoch: int) -> None:
+def _learned_weights(model: MultiHeadModel) -> Row:
+    row: Row = {}
+    for name, log_variance in model.log_variances.items():
+        row[f"train/{name}/log_variance"] = float(log_variance.numpy())
+        row[f"train/{name}/weight"] = math.exp(-row[f"train/{name}/log_variance"])
+    return row
+
+
+def _raise_if_diverged(row: Row, epoch: int) -> None:
     bad = [name for name, value in row.items() if not math.isfinite(value)]
     if bad:
         raise ManyheadsError(

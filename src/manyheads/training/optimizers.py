@@ -1,4 +1,4 @@
-"""TODO manyheads.training.optimizers."""
+"""Optimizers with their learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def optimizer_for(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Return the optimiser with its learning-rate schedule; see ``TrainConfig``."""
+    """Return the optimizer with its learning-rate schedule; see ``TrainConfig``."""
     import keras
 
     rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate

@@ -1,109 +1,73 @@
-"""TODO manyheads.training.out_of_fold."""
+"""Out-of-fold predictions: every training sample is predicted by a model that was trained without it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from manyheads.config.schema import Config, TrainConfig
 from manyheads.data.subsets import Subset
 from manyheads.heads import Outputs
 from manyheads.inputs import ImageInput
-from manyheads.modeling import build, inference
-from manyheads.modeling.build import build_network
-from manyheads.paths import Paths, main_project
-from manyheads.runtime.files import sha256_of
+from manyheads.modeling.inference import Predictor
+from manyheads.modeling.objective import objective_of
+from manyheads.paths import Paths
+from manyheads.runtime import tensorflow
+from manyheads.runtime.files import json_digest, sha256_of
 from manyheads.runtime.hardware import fastest_precision
-from manyheads.tracking.dvc import code_of
-from manyheads.training import checkpoint, loop, optimizers
+from manyheads.tracking.dvc import code_digests
+from manyheads.training.checkpoint import resume, training_lock
+from manyheads.training.fingerprint import checkpoint_folder
+from manyheads.training.loop import fit
+from manyheads.training.run import compiled_model
 
 
 def fold_of(groups: list[str], folds: int, seed: int) -> npt.NDArray[np.int64]:
     """Return the fold of each sample, shape (n,); samples of one duplicate group share theirs."""
     names, codes = np.unique(groups, return_inverse=True)
-    dealt = np.random.default_rng([seed, folds]).permutation(len(names)) % folds
-    return np.asarray(dealt[codes], dtype=np.int64)
+    assigned = np.random.default_rng([seed, folds]).permutation(len(names)) % folds
+    return np.asarray(assigned[codes], dtype=np.int64)
 
 
-def fold_masks(folds: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.bool_]]:
-    for number in range(int(folds.max()) + 1):
-        yield folds == number
+def train_without(
+    config: Config, project: Paths, train: Subset, held_out: npt.NDArray[np.bool_], validation: Subset, fold: int
+) -> Predictor:
+    """Return a model that was trained on the training subset without a fold; it continues where it was stopped.
 
-
-def ranked(config: Config, subset: Subset, outputs: Mapping[str, Outputs], name: str) -> pd.DataFrame:
-    """Return every sample of a subset with how much the outputs disagree with its label, one row a head and sample."""
-    tables = []
-    for head_name, head in config.data.heads.items():
-        known = np.flatnonzero(head.present(subset.labels[head_name]))
-        labels, values = subset.labels[head_name][known], outputs[head_name][known]
-        tables.append(
-            pd.DataFrame(
-                {
-                    "head": head_name,
-                    "path": [subset.paths[row] for row in known],
-                    "subset": name,
-                    "label": head.names(labels),
-                    "predicted": head.names(head.values(values)),
-                    "disagreement": np.round(head.disagreement(labels, values), 4),
-                }
-            ).astype({"label": object, "predicted": object})
-        )
-    return pd.concat(tables)
-
-
-def take(subset: Subset, chosen: npt.NDArray[Any]) -> Subset:
-    rows = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen
-    return replace(
-        subset,
-        rows=subset.rows[rows],
-        paths=[subset.paths[row] for row in rows],
-        labels={name: labels[rows] for name, labels in subset.labels.items()},
-        groups=[subset.groups[row] for row in rows],
+    Args:
+        config: The audit's settings, the encoder, the inputs and the heads; each head has its ``audit_loss``.
+        project: Where the checkpoint goes.
+        train: The training subset.
+        held_out: Which of its samples are left out, shape (n,).
+        validation: Chooses the epoch.
+        fold: Number of the fold, for the checkpoint.
+    """
+    heads, settings = config.data.heads, _settings(config)
+    rest = train.take(np.flatnonzero(~held_out))
+    tensorflow.start_training_session(deterministic=True)
+    functions = {name: head.audit_loss for name, head in heads.items()}
+    objective = objective_of(heads, functions, dict.fromkeys(heads, 1.0), "standard", rest.labels)
+    fixed = config.model_copy(
+        update={"loss": config.loss.model_copy(update={"weighting": "fixed", "form": "training_step"})}
     )
+    model = compiled_model(fixed, objective, settings, len(rest))
+    path, shaped_by = fold_checkpoint(config, project, fold), fold_fingerprint(config, project, fold)
+    with training_lock(path):
+        fit(model, rest, validation, settings, config.seed, path, resume(path, model, shaped_by))
+    return Predictor(model, heads)
 
 
-def trained_without(
-    config: Config, inputs: Paths, train: Subset, held_out: npt.NDArray[np.bool_], validation: Subset, number: int
-) -> inference.Predictor:
-    """Return a model that was trained on the training subset without a fold; it goes on where it was stopped."""
-    import keras
-
-    heads = config.data.heads
-    rest = take(train, ~held_out)
-    settings = _settings(config)
-    losses = {name: head.audit_loss for name, head in heads.items()}
-    statistics = {name: head.statistics("standard", rest.labels[name]) for name, head in heads.items()}
-    shaped = fold_fingerprint(config, inputs, number)
-    state = checkpoint_of(inputs, shaped)
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(config.seed)
-    network = build_network(config.model, heads, losses, statistics, config.inputs, str(settings.precision))
-    compiled = build.compile_heads(
-        network,
-        heads,
-        losses,
-        dict.fromkeys(heads, 1.0),
-        statistics,
-        optimizers.optimizer_for(settings, max(1, len(rest) // settings.batch_size)),
-        ema_decay=settings.ema_decay,
-    )
-    with checkpoint.training_lock(state):
-        progress = checkpoint.resume(state, compiled, shaped)
-        loop.fit(compiled, heads, rest, validation, settings, config.seed, state, progress)
-    return inference.Predictor(network, heads)
-
-
-def checkpoint_of(inputs: Paths, shaped: Mapping[str, str]) -> Path:
-    digest = hashlib.sha256(json.dumps(shaped, sort_keys=True).encode()).hexdigest()[:24]
-    return Paths(main_project(inputs.root)).resume / f"audit-{digest}.npz"
+def predict_out_of_fold(
+    config: Config, project: Paths, train: Subset, validation: Subset, fold: npt.NDArray[np.int64], number: int
+) -> tuple[Mapping[str, Outputs], Mapping[str, Outputs]]:
+    """Return the outputs for the samples of one fold, and for the validation subset, of a model trained without it."""
+    held_out = fold == number
+    predictor = train_without(config, project, train, held_out, validation, number)
+    return predictor(train.inputs, train.rows[held_out]), predictor(validation.inputs, validation.rows)
 
 
 def _settings(config: Config) -> TrainConfig:
@@ -115,28 +79,31 @@ def _settings(config: Config) -> TrainConfig:
         schedule="cosine",
         warmup_epochs=1.0,
         weight_decay=0.03,
-        ema_decay=0.99,
-        augment=0.5 if _changeable(config) else 0.0,
+        augment=0.5 if _can_augment(config) else 0.0,
         flip_tta=False,
         precision=fastest_precision(),
         deterministic=True,
     )
 
 
-def _changeable(config: Config) -> bool:
-    """Return whether images may be changed at random: there are some, and no label is a place in them."""
+def _can_augment(config: Config) -> bool:
     pictured = any(isinstance(kind, ImageInput) for kind in config.inputs.values())
-    return pictured and not any(head.moves_with_the_image for head in config.data.heads.values())
+    return pictured and not any(head.is_spatial for head in config.data.heads.values())
 
 
-def fold_fingerprint(config: Config, inputs: Paths, fold: int) -> dict[str, str]:
+def fold_checkpoint(config: Config, project: Paths, fold: int) -> Path:
+    """Return the file that holds the state of the training without a fold."""
+    return checkpoint_folder(project) / f"audit-{json_digest(fold_fingerprint(config, project, fold), 24)}.npz"
+
+
+def fold_fingerprint(config: Config, project: Paths, fold: int) -> dict[str, str]:
     """Return all that shapes the training without a fold, by name."""
     settings = config.model_dump(mode="json", include={"seed", "model", "audit", "inputs"})
     return {
         "settings": json.dumps(settings, sort_keys=True),
         "heads": json.dumps(config.model_dump(mode="json")["data"]["heads"], sort_keys=True),
         "fold": str(fold),
-        "the packed samples": sha256_of(inputs.samples),
-        "the split": sha256_of(inputs.splits),
-        **code_of("audit", Path(inputs.root)),
+        "the packed samples": sha256_of(project.samples),
+        "the split": sha256_of(project.splits),
+        **code_digests("audit", project.root),
     }

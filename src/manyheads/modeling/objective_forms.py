@@ -1,0 +1,72 @@
+"""Other ways for the same objective to reach Keras; ``MultiHeadModel`` itself overrides the loss of the training step.
+
+They exist because the three ways are often asked for side by side. A test holds their results together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from manyheads.modeling.multi_head import MultiHeadModel
+
+
+class AddedLoss(MultiHeadModel):
+    """The same objective, added by a layer that gets targets and outputs, instead of by the training step."""
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Return what the layer added; see ``keras.Model.compute_loss``."""
+        del x, sample_weight, training
+        layer = _Adding(self._objective)
+        layer(y, y_pred)
+        (objective,) = layer.losses
+        return objective
+
+
+class _Adding(keras.layers.Layer):  # type: ignore[misc]
+    def __init__(self, objective: Any) -> None:
+        super().__init__(dtype="float32", name="adding")
+        self.objective = objective
+
+    def call(self, targets: Any, outputs: Any) -> Any:
+        self.add_loss(self.objective(targets, outputs))
+        return outputs
+
+
+class CombinedOutput(MultiHeadModel):
+    """The same objective, as a loss of one target and one output that are all heads' side by side."""
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Return the loss of the combined output; see ``keras.Model.compute_loss``."""
+        del x, sample_weight, training
+        target, output = (keras.ops.concatenate(list(each.values()), axis=1) for each in (y, y_pred))
+        return self._objective(_columns_of_each(target, y), _columns_of_each(output, y_pred))
+
+
+def _columns_of_each(combined: Any, like: Mapping[str, Any]) -> dict[str, Any]:
+    ends = np.cumsum([values.shape[1] for values in like.values()])
+    return dict(zip(like, keras.ops.split(combined, ends[:-1].tolist(), axis=1), strict=True))
+
+
+FORMS: dict[str, type[MultiHeadModel]] = {
+    "training_step": MultiHeadModel,
+    "added_loss": AddedLoss,
+    "combined_output": CombinedOutput,
+}

@@ -1,0 +1,160 @@
+"""The space of a search: which settings are searched, in which ranges, read from words of Hydra's override grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from manyheads.config.composition import compose, composition_error
+from manyheads.config.loading import did_you_mean, known_keys
+from manyheads.config.schema import Config
+from manyheads.errors import ConfigError
+from manyheads.evaluation.comparison import short_names
+from manyheads.tracking.dvc import require_settings_as_locked
+from manyheads.tracking.runs import flattened
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
+
+WEIGHTS = (0.1, 10.0)
+"""Range in which the weight of every head is searched if the overrides have no list."""
+
+DIGITS = 3
+"""Significant digits of a number in an override. More say nothing, and would be typed when a trial is promoted."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched.
+
+    Attributes:
+        fixed: Hydra overrides of all trials.
+        searched: Distribution of each setting, by what stands before the ``=`` of its override.
+    """
+
+    fixed: tuple[str, ...]
+    searched: Mapping[str, Distribution]
+
+    def overrides(self, values: Mapping[str, Any]) -> list[str]:
+        """Return the Hydra overrides of a trial that has these values."""
+        return [*self.fixed, *(f"{key}={written(value)}" for key, value in values.items())]
+
+    def name(self, values: Mapping[str, Any]) -> str:
+        """Return the name of a trial that has these values, such as ``age=0.3 race=1.24``."""
+        short = short_names(self.searched)
+        return " ".join(f"{short[key]}={written(value)}" for key, value in values.items())
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Return values of a few trials: between them each choice, both ends of each interval and a value inside."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+        values: dict[str, list[Any]] = {}
+        for key, each in self.searched.items():
+            values[key] = list(each.choices) if isinstance(each, CategoricalDistribution) else [each.low, each.high]
+            if isinstance(each, FloatDistribution) and not each.step:
+                # A setting that takes whole numbers alone shows there.
+                values[key].append(each.low + (each.high - each.low) / np.e)
+        count = max(map(len, values.values()))
+        return [{key: each[i % len(each)] for key, each in values.items()} for i in range(count)]
+
+    def known_by(self) -> list[str]:
+        """Return each searched setting and its distribution as a text."""
+        from optuna.distributions import distribution_to_json
+
+        return [f"{key} {distribution_to_json(each)}" for key, each in self.searched.items()]
+
+
+def written(value: object) -> str:
+    """Return a value as it stands in an override: a fraction with three significant digits."""
+    return f"{float(f'{value:.{DIGITS}g}'):g}" if isinstance(value, float) else str(value)
+
+
+def compose_as_locked(root: Path, overrides: Sequence[str]) -> Config:
+    """Return the configuration of overrides.
+
+    Raises:
+        ConfigError: The overrides do not make a configuration.
+        IntegrityError: The packed samples or the split were made with other settings.
+    """
+    config = compose(root, overrides)
+    require_settings_as_locked(config.model_dump(mode="json"), root)
+    return config
+
+
+def parse(root: Path, overrides: Sequence[str]) -> Space:
+    """Return what overrides ask for: with no list among them, the weight of each head that is not given.
+
+    Args:
+        root: The project's root folder.
+        overrides: Words of Hydra's override grammar.
+
+    Raises:
+        ConfigError: An override is not understood, its setting is unknown, or nothing is left to search.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+    from optuna.distributions import FloatDistribution
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise composition_error(error) from error
+    if hydra := next((each.input_line for each in parsed if each.is_hydra_override()), None):
+        raise ConfigError(f"{hydra}: Hydra launches no search; in a second terminal the same command shares the work")
+    searched: dict[str, Distribution] = {
+        str(each.input_line).partition("=")[0]: _distribution(each) for each in parsed if each.is_sweep_override()
+    }
+    fixed = {each.key_or_group: str(each.input_line) for each in parsed if not each.is_sweep_override()}
+    base = compose_as_locked(root, list(fixed.values()))
+    _require_known(list(searched), list(flattened(base.model_dump())))
+    if not searched:
+        free = [key for key in (f"loss.weights.{head}" for head in base.loss.weights) if key not in fixed]
+        searched = {key: FloatDistribution(*WEIGHTS, log=True) for key in free}
+    if not searched:
+        raise ConfigError("every setting has one value: give one an interval or a list, as --help shows")
+    # Sorted, so that the same words in another order are the same search.
+    return Space(tuple(fixed.values()), dict(sorted(searched.items())))
+
+
+def _require_known(searched: Sequence[str], known: Sequence[str]) -> None:
+    for key in searched:
+        # Hydra would not tell which head it may have meant.
+        if "." in key and not key.startswith("+") and not any(f"{name}.".startswith(f"{key}.") for name in known):
+            raise ConfigError(f"unknown setting {key!r}{did_you_mean(key, [*known, *known_keys()])}")
+
+
+def _distribution(override: Override) -> Distribution:
+    from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    sweep = override.value()
+    if not isinstance(sweep, ChoiceSweep | IntervalSweep | RangeSweep):
+        raise ConfigError(f"{override.input_line}: write the options out, such as loss=balanced,learned")
+    meaningful = set() if isinstance(sweep, ChoiceSweep) else {"log"}
+    if unknown := sorted(sweep.tags - meaningful):
+        raise ConfigError(f"{override.input_line}: the tag {unknown[0]!r} has no meaning here")
+    log = "log" in sweep.tags
+    try:
+        if isinstance(sweep, ChoiceSweep):
+            return CategoricalDistribution(sorted(set(override.sweep_string_iterator())))
+        if isinstance(sweep, IntervalSweep):
+            ends: tuple[Any, Any] = (sweep.start, sweep.end)
+            whole = all(isinstance(end, int) for end in ends)
+            return IntDistribution(*ends, log=log) if whole else FloatDistribution(*ends, log=log)
+        values: list[Any] = list(override.sweep_iterator())
+        if not values:
+            raise ValueError("there is nothing in this range")
+        if all(isinstance(value, int) for value in values):
+            return IntDistribution(min(values), max(values), log=log, step=abs(int(sweep.step)))
+        # Hydra adds up in binary, and ends at 0.30000000000000004.
+        low, high = (float(written(end)) for end in (min(values), max(values)))
+        return FloatDistribution(low, high, log=log, step=abs(float(sweep.step)))
+    except ValueError as error:
+        raise ConfigError(f"{override.input_line}: {error}") from error

@@ -1,0 +1,143 @@
+"""Training one trial: its state follows what happens to it, on disk and in MLflow."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+
+from manyheads.config.schema import Config
+from manyheads.errors import ManyheadsError, TrainingStopped
+from manyheads.paths import Paths
+from manyheads.runtime.credentials import masked
+from manyheads.sweeps.trials import TrialState, TrialStore
+from manyheads.tracking.by_id import end_dead_run
+from manyheads.tracking.runs import RunSpec
+from manyheads.training.callbacks import Training, TrainingCallback
+from manyheads.training.tracked import record_again, train_and_record
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 2
+"""Maximum attempts for a trial whose process died. What killed it once may have been meant for another trial."""
+
+
+def train_trial(
+    store: TrialStore,
+    trial_id: str,
+    config: Config,
+    callbacks: Sequence[TrainingCallback] = (),
+) -> TrialState:
+    """Train a trial unless it is finished, and return its state; an error is in the state and is not raised.
+
+    If another process trains the same trial, this one waits for it.
+
+    Args:
+        store: The trials.
+        trial_id: The trial, which the store has.
+        config: Its configuration.
+        callbacks: Listeners to the training; ``TrainingStopped`` ends it.
+
+    Raises:
+        KeyboardInterrupt: The process was interrupted; the trial's status is ``KILLED``.
+        TrainingStopped: a callback ended the training; the trial's status is ``KILLED``.
+    """
+    with store.lock(trial_id):
+        state = store.read(trial_id)
+        # A launcher may start a trial whose process died again by itself, and again.
+        died_too_often = state.status == "RUNNING" and state.attempts >= ATTEMPTS
+        if state.status == "FINISHED" or died_too_often:
+            return state
+        state = state.model_copy(update={"status": "RUNNING", "attempts": state.attempts + 1, "error": ""})
+        store.write(trial_id, state)
+        start = time.monotonic()
+
+        listeners = (_RememberRun(store, trial_id, state), *callbacks)
+        spec = _run_spec(store, trial_id, state)
+        try:
+            trained = train_and_record(config, Paths(store.root), store.paths(trial_id), spec, listeners)
+        except (KeyboardInterrupt, TrainingStopped) as reason:
+            state.status, state.error = "KILLED", str(reason)
+            raise
+        except Exception as error:
+            state.status, state.error = "FAILED", masked(" ".join(str(error).split())) or type(error).__name__
+            logger.error("%s", state.error, exc_info=None if isinstance(error, ManyheadsError) else error)
+        else:
+            state.status, state.metrics, state.recorded = "FINISHED", trained.metrics, bool(trained.run_id)
+        finally:
+            state.seconds = round(time.monotonic() - start, 1)
+            store.write(trial_id, state)
+    return state
+
+
+class _RememberRun(TrainingCallback):
+    """Keeps the id of the MLflow run in the trial's state, so that a stopped trial continues in it."""
+
+    def __init__(self, store: TrialStore, trial_id: str, state: TrialState) -> None:
+        self.store = store
+        self.trial_id = trial_id
+        self.state = state
+
+    def on_start(self, training: Training) -> None:
+        """Write the id of the run that was opened."""
+        self.state.run_id = training.progress.run_id
+        self.store.write(self.trial_id, self.state)
+
+
+def record_in_mlflow_again(store: TrialStore, trial_id: str, config: Config) -> None:
+    """Record a finished trial in MLflow if MLflow did not take it when it was trained."""
+    state = store.read(trial_id)
+    if state.status == "FINISHED" and not state.recorded:
+        spec = _run_spec(store, trial_id, state)
+        run_id = record_again(config, Paths(store.root), store.paths(trial_id), spec, state.metrics)
+        state.run_id, state.recorded = run_id or state.run_id, bool(run_id)
+        store.write(trial_id, state)
+
+
+def _run_spec(store: TrialStore, trial_id: str, state: TrialState) -> RunSpec:
+    tags = {store.kind: store.folder.name, "trial": trial_id, "overrides": json.dumps(state.overrides)}
+    return RunSpec(state.name, tags, store.parent, state.run_id)
+
+
+def mark_dead_trials_killed(store: TrialStore) -> None:
+    """Set trials whose process died to ``KILLED``, in the store and in MLflow, where they would run for ever."""
+    import filelock
+
+    for trial_id, found in store.states().items():
+        if found.status != "RUNNING":
+            continue
+        try:
+            with store.lock(trial_id, timeout=0):
+                state = store.read(trial_id)  # it may have ended since
+                if state.status == "RUNNING":
+                    state.status, state.error = "KILLED", "its process died"
+                    store.write(trial_id, state)
+                    end_dead_run(store.root, state.run_id, "KILLED")
+        except filelock.Timeout:
+            continue
+
+
+def log_end(state: TrialState, time_left: str) -> None:
+    """Log how a trial ended.
+
+    Args:
+        state: The trial's state.
+        time_left: Estimate of the time that the other trials take, as ``time_left_text`` returns it.
+    """
+    if state.status == "FINISHED":
+        logger.info("done in %.0f s, score %.3f%s", state.seconds, state.metrics["best/val/score"], time_left)
+    else:
+        logger.warning("%s after %.0f s%s", state.status, state.seconds, time_left)
+
+
+def time_left_text(started: float, done: int, waiting: int) -> str:
+    """Return about how long the waiting trials take, such as ``; about 5 min left``; an empty text below a minute.
+
+    Args:
+        started: When the first of the trials that are done began, in seconds since the epoch.
+        done: How many trials ended since; 0 counts as 1.
+        waiting: How many trials have not ended.
+    """
+    minutes = (time.time() - started) / max(1, done) * waiting / 60
+    return f"; about {minutes:.0f} min left" if minutes >= 1 else ""
