@@ -135,6 +135,14 @@ def make_tiny_project(folder: Path, store: Path) -> Paths:
     return layout
 
 
+def make_sweep_project(folder: Path, store: Path) -> Paths:
+    """Write a tiny project in which sweeps and searches run: with ``conf/`` and a ``dvc.lock``."""
+    layout = make_tiny_project(folder, store)
+    (folder / "conf").symlink_to(ROOT / "conf")
+    write_lock(layout, compose(*TINY))
+    return layout
+
+
 def write_lock(layout: Paths, config: Config) -> None:
     """Write the subset of ``dvc.lock`` that describes a tiny project's pack and split."""
     values = config.model_dump(mode="json")
