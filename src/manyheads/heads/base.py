@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from manyheads.heads.metrics import Metric
+from manyheads.metrics.metric import Metric
 
 if TYPE_CHECKING:
     import keras
@@ -110,7 +110,7 @@ class Head(BaseModel, ABC):
     def metric(self, name: str) -> Metric:
         """Return what a figure is; one that is not among ``metrics`` is shown and not judged."""
         known = (metric for metric in self.metrics if metric.name == name)
-        return next(known, Metric(name=name, label=name, judged=False))
+        return next(known, Metric(name=name, judged=False))
 
     @property
     @abstractmethod

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from manyheads.heads.base import Head, Labels, LabelStatistics, Outputs, Term
 from manyheads.heads.categorical import Categorical
-from manyheads.heads.metrics import Metric
 from manyheads.heads.vector import Vector
+from manyheads.metrics.metric import Metric
 
 if TYPE_CHECKING:
     import keras
@@ -47,8 +47,7 @@ class Box(Vector):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        overlaps = Metric(name="iou", label="IoU"), Metric(name="iou_50", label="IoU of half or more")
-        return (*overlaps, *super().metrics)
+        return (Metric(name="iou"), Metric(name="iou_50"), *super().metrics)
 
     @property
     def moves_with_the_image(self) -> bool:
