@@ -1,6 +1,6 @@
 """Whether a quick sweep ranks settings as full trainings do: rank correlations between two tables of points.
 
-    python benchmarks/rank_correlation.py reports/sweeps/QUICK/points.csv reports/sweeps/FULL/points.csv
+    python benchmarks/rank_correlation.py reports/sweeps/QUICK/trials.csv reports/sweeps/FULL/trials.csv
 
 Points belong together when all loss weights are the same; seeds are averaged. With few points a correlation says
 little, so each stands beside the share of all orders that would give one as high by chance.
@@ -23,8 +23,8 @@ def candidates(path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("quick", type=Path, help="points.csv of the quick sweep")
-    parser.add_argument("full", type=Path, help="points.csv of the full trainings")
+    parser.add_argument("quick", type=Path, help="trials.csv of the quick sweep")
+    parser.add_argument("full", type=Path, help="trials.csv of the full trainings")
     options = parser.parse_args()
     quick, full = candidates(options.quick), candidates(options.full)
     both = quick.merge(full, left_index=True, right_index=True, suffixes=(" quick", " full"))

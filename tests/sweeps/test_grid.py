@@ -97,11 +97,11 @@ def test_the_answer_is_beside_the_points_and_on_the_parent(swept):
     layout, _ = swept
     (parent,), children = runs(layout)
     (folder,) = layout.sweeps.iterdir()
-    table = pd.read_csv(folder / "points.csv")
+    table = pd.read_csv(folder / "trials.csv")
     assert sorted(table["run_id"]) == sorted(child.info.run_id for child in children)
     assert "dvc exp run -S" in (folder / "comparison.html").read_text()
     logged = mlflow.MlflowClient().list_artifacts(parent.info.run_id, "comparison")
-    assert {Path(each.path).name for each in logged} == {"comparison.html", "points.csv"}
+    assert {Path(each.path).name for each in logged} == {"comparison.html", "trials.csv"}
 
 
 def test_the_same_command_again_trains_nothing_and_answers(swept, monkeypatch, capsys):

@@ -122,7 +122,7 @@ def test_points_in_processes_of_their_own(tmp_path, migrated_store, server, plug
         steps = [point.step for point in client.get_metric_history(run.info.run_id, "val/score")]
         assert sorted(steps) == list(range(1, EPOCHS + 1)), run.info.run_name
     assert {Path(each.path).name for each in client.list_artifacts(parent.info.run_id, "comparison")} == {
-        "comparison.html", "points.csv",
+        "comparison.html", "trials.csv",
     }  # fmt: skip
 
     again = start(layout, server, log, *command)

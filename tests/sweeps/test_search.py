@@ -63,12 +63,12 @@ def states(layout: Paths) -> list[str]:
     return [trial.state.name for trial in trials(layout)]
 
 
-def pretend(group: TrialStore, identity: str, gain: float) -> None:
-    """Write what a finished training of a point leaves, with the same gain for every head in each of three epochs."""
-    figures = {f"best/val/{head}/gain": gain for head in HEADS} | {"best/val/score": 3 * gain}
+def pretend(group: TrialStore, identity: str, skill: float) -> None:
+    """Write what a finished training of a point leaves, with the same skill score for every head in each of three epochs."""
+    figures = {f"best/val/{head}/skill": skill for head in HEADS} | {"best/val/score": 3 * skill}
     record = group.read(identity)
     group.write(identity, record.model_copy(update={"status": "FINISHED", "figures": figures, "recorded": True}))
-    history = pd.DataFrame({"epoch": [1, 2, 3]} | {f"val/{head}/gain": [gain] * 3 for head in HEADS})
+    history = pd.DataFrame({"epoch": [1, 2, 3]} | {f"val/{head}/skill": [skill] * 3 for head in HEADS})
     write_table(group.place(identity).history, history)
 
 
@@ -211,12 +211,12 @@ def test_optuna_is_to_raise_the_gain_of_every_head(project, quick_trainings):
     assert command("--trials", "2", "loss.weights.age=interval(2,10)") == 0
     assert [direction.name for direction in study(project).directions] == ["MAXIMIZE"] * 3
     weights = [trial.params["loss.weights.age"] for trial in trials(project)]
-    gains = [trial.values for trial in trials(project)]  # noqa: PD011 - no pandas
-    assert gains == [pytest.approx([1 / (weight - 1)] * 3, abs=0.01) for weight in weights]
+    skills = [trial.values for trial in trials(project)]  # noqa: PD011 - no pandas
+    assert skills == [pytest.approx([1 / (weight - 1)] * 3, abs=0.01) for weight in weights]
 
 
 def row(age, race):
-    return {"val/age/gain": age, "val/race/gain": race}
+    return {"val/age/skill": age, "val/race/skill": race}
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_hopeless_trial_is_stopped_and_says_why(project, monkeypatch):
     reason = "after epoch 1 of 3 at least half of the 4 finished trials were better for every head"
     assert child.data.tags["error"] == reason
     (folder,) = project.searches.iterdir()
-    table = pd.read_csv(folder / "points.csv")
+    table = pd.read_csv(folder / "trials.csv")
     assert list(table.loc[table["status"] == "KILLED", "error"]) == [reason]
     assert command("--trials", "5") == 0  # it is not tried again
     assert len(trials(project)) == 5

@@ -23,8 +23,8 @@ def test_it_returns_the_figures_that_the_run_has(tiny_project, tiny_config):
     assert run.data.tags["point"] == "0123"
     for name, value in trained.figures.items():
         assert run.data.metrics[name] == pytest.approx(value)
-    gains = [trained.figures[f"best/val/{head}/gain"] for head in ("age", "race", "gender")]
-    assert trained.figures["best/val/score"] == pytest.approx(math.fsum(gains))
+    skills = [trained.figures[f"best/val/{head}/skill"] for head in ("age", "race", "gender")]
+    assert trained.figures["best/val/score"] == pytest.approx(math.fsum(skills))
     assert {"last/val/age/mae", "last/val/score", "best/epoch", "wall_seconds"} <= set(trained.figures)
 
 

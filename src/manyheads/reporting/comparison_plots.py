@@ -1,4 +1,4 @@
-"""TODO manyheads.reporting.comparison_plots."""
+"""Plots of a comparison of trials."""
 
 from __future__ import annotations
 
@@ -19,22 +19,20 @@ from manyheads.evaluation.comparison import (
     short_value,
     value_order,
 )
-from manyheads.reporting.comparison_words import axis_labels, half_width, metric_label, shown_value
+from manyheads.reporting.comparison_text import axis_labels, half_width, outcome_label, shown_value
 from manyheads.reporting.html import BLUE, GREY, ORANGE, styled
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-BEST, FRONT, OTHER = ORANGE, BLUE, GREY
 
+BEST, FRONT, OTHER = ORANGE, BLUE, GREY
 
 MAX_TICKS = 6
 
-
-# So many stand side by side below a small plot.
+# How many letters fit side by side below a small plot.
 LETTERS = 28
 
-
-# Of dashes that stand for means, on white and on black.
+# The colour of dashes that stand for means, on white and on black.
 MEAN = "#767676"
 
 
@@ -47,7 +45,7 @@ def _hover(candidate: Candidate, comparison: Comparison) -> str:
     lines = [f"<b>{html.escape(candidate.name)}</b>", f"score {candidate.score:.3f}"]
     for head, label in axis_labels(comparison).items():
         metric = shown_value(comparison.main_metrics[head], candidate.metrics[head])
-        lines.append(f"{html.escape(label)} {metric} (gain {candidate.figures[head]:.3f})")
+        lines.append(f"{html.escape(label)} {metric} (skill score {candidate.scores[head]:.3f})")
     lines.append(f"{candidate.seeds} seed{'' if candidate.seeds == 1 else 's'}")
     return "<br>".join(lines)
 
@@ -180,17 +178,17 @@ def pair_plots(comparison: Comparison) -> list[Figure]:
 
 
 def effect_plots(comparison: Comparison, setting: str) -> list[Figure]:
-    """Return the score and each head's gain against a setting: candidates, means by value, and the fitted line."""
+    """Return the score and each head's skill score against a setting: candidates, means by value, the fitted line."""
     import plotly.graph_objects as go
 
     candidates = comparison.candidates
     places, ticks, texts = _scale([candidate.settings[setting] for candidate in candidates])
     place_of = dict(zip((candidate.settings[setting] for candidate in candidates), places, strict=True))
     marginals = [marginal for marginal in comparison.marginals if marginal.setting == setting]
-    slopes = {slope.figure: slope.slope for slope in comparison.slopes if slope.setting == setting}
+    slopes = {slope.outcome: slope.slope for slope in comparison.slopes if slope.setting == setting}
     figures = []
     for name in (SCORE, *comparison.heads):
-        values = [candidate.figures[name] for candidate in candidates]
+        values = [candidate.scores[name] for candidate in candidates]
         figure = go.Figure()
         figure.add_scatter(
             x=places,
@@ -213,7 +211,7 @@ def effect_plots(comparison: Comparison, setting: str) -> list[Figure]:
         if marginals:
             figure.add_scatter(
                 x=[place_of[marginal.value] for marginal in marginals],
-                y=[marginal.figures[name] for marginal in marginals],
+                y=[marginal.scores[name] for marginal in marginals],
                 mode="markers",
                 marker={"size": 16, "symbol": "line-ew", "line": {"width": 2.5, "color": MEAN}},
                 error_y={"type": "data", "array": _bars(comparison, marginals, name), "color": MEAN, "thickness": 1.2},
@@ -227,7 +225,7 @@ def effect_plots(comparison: Comparison, setting: str) -> list[Figure]:
             tickangle=0,
             range=[min(places) - room, max(places) + room],
         )
-        figure.update_layout(title={"text": html.escape(metric_label(name)), "x": 0, "xref": "paper", "font_size": 13})
+        figure.update_layout(title={"text": html.escape(outcome_label(name)), "x": 0, "xref": "paper", "font_size": 13})
         figures.append(styled(figure, 220, {"l": 46, "r": 8, "t": 30, "b": 36}))
     return figures
 
@@ -235,12 +233,12 @@ def effect_plots(comparison: Comparison, setting: str) -> list[Figure]:
 def _bars(comparison: Comparison, marginals: Sequence[Marginal], name: str) -> list[float] | None:
     if comparison.noise is None:
         return None
-    return [comparison.noise.half_width(comparison.noise.figures[name], marginal.seeds) for marginal in marginals]
+    return [comparison.noise.half_width(comparison.noise.scores[name], marginal.seeds) for marginal in marginals]
 
 
 def _marginal_hover(comparison: Comparison, marginal: Marginal) -> str:
-    lines = [f"<b>mean of {len(marginal.seeds)}</b>", f"score {marginal.figures[SCORE]:.3f}"]
+    lines = [f"<b>mean of {len(marginal.seeds)}</b>", f"score {marginal.scores[SCORE]:.3f}"]
     for head, label in axis_labels(comparison).items():
         metric = shown_value(comparison.main_metrics[head], marginal.metrics[head])
-        lines.append(f"{html.escape(label)} {metric} (gain {marginal.figures[head]:.3f})")
+        lines.append(f"{html.escape(label)} {metric} (skill score {marginal.scores[head]:.3f})")
     return "<br>".join(lines)

@@ -1,4 +1,4 @@
-"""Search: trials that Optuna chooses, towards the front of all heads' gains, instead of a grid that a person writes.
+"""Search: Optuna chooses trials towards the front of all heads' skill scores, instead of a grid written by hand.
 
 Any number of processes work on a search: what they decide together they decide under one lock, from what is on disk.
 So the same command goes on where a search was stopped, and in a second terminal it takes a share of the work.
@@ -201,11 +201,11 @@ def hopeless(row: Row, others: Sequence[Row], heads: Sequence[str]) -> bool:
     several, a trial that may yet be on the front goes on. Optuna has no such rule: its pruners refuse several heads.
 
     Args:
-        row: Figures of the trial's last epoch, such as ``val/age/gain``.
+        row: Figures of the trial's last epoch, such as ``val/age/skill``.
         others: Figures of the finished trials at the same epoch.
         heads: Names of the heads.
     """
-    better = sum(all(other[f"val/{head}/gain"] > row[f"val/{head}/gain"] for head in heads) for other in others)
+    better = sum(all(other[f"val/{head}/skill"] > row[f"val/{head}/skill"] for head in heads) for other in others)
     return len(others) >= ENOUGH and 2 * better >= len(others)
 
 
@@ -260,7 +260,7 @@ class Search:
         lock: Held by the process that decides something for all.
         total: How many trials there are to be.
         command: What was typed.
-        heads: Names of the heads, whose gains are the objectives, in this order.
+        heads: Names of the heads, whose skill scores are the objectives, in this order.
         seed: Seed of the choices; they do not depend on how often a search was stopped.
         started: When this process joined.
     """
@@ -320,7 +320,7 @@ class Search:
             logger.info("stopped: %s%s", reason, self._left())
             return
         if record.status == "FINISHED":
-            self.study.tell(trial, [record.figures[f"best/val/{head}/gain"] for head in self.heads])
+            self.study.tell(trial, [record.figures[f"best/val/{head}/skill"] for head in self.heads])
             logger.info("done in %.0f s, score %.3f%s", record.seconds, record.figures["best/val/score"], self._left())
         else:
             self.study.tell(trial, state=TrialState.FAIL)

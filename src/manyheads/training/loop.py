@@ -78,9 +78,9 @@ def fit(
             with model.averaged():
                 row |= _validated(model, heads, validation, judge.epoch(epoch))
                 main = {name: row[f"val/{name}/{head.main_metric}"] for name, head in heads.items()}
-                gained = skill_scores(heads, main, baselines)
-                row |= {f"val/{name}/gain": gain for name, gain in gained.items()}
-                row["val/score"] = sum(gained.values())
+                skills = skill_scores(heads, main, baselines)
+                row |= {f"val/{name}/skill": skill for name, skill in skills.items()}
+                row["val/score"] = sum(skills.values())
                 best = (
                     progress.best_epoch == 0
                     or row["val/score"] > progress.history[progress.best_epoch - 1]["val/score"]
