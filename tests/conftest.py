@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from manyheads.config import composition, schema
+from manyheads.config import composition
 from manyheads.config.schema import Config
 from manyheads.data.tables import write_table
 from manyheads.paths import Paths
@@ -136,7 +136,7 @@ def make_tiny_project(folder: Path, store: Path) -> Paths:
 
 def write_lock(layout: Paths, config: Config) -> None:
     """Write the subset of ``dvc.lock`` that describes a tiny project's pack and split."""
-    values = schema.model_dump(mode="json")
+    values = config.model_dump(mode="json")
     outputs = {"pack": "data/packed", "split": "data/splits.csv"}
     keys = {"pack": ("data", "inputs"), "split": ("split",)}
     stages = {

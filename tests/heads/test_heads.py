@@ -107,8 +107,8 @@ def test_gains_are_zero_for_the_baseline_and_one_for_perfection():
 
 
 def test_constant_answers_are_the_median_and_the_majority():
-    assert AGE.constant(np.array([1, 2, 90])).tolist() == [[2.0]]
-    assert RACE.constant(np.array([1, 1, 2])).tolist() == [[0.0, 1.0, 0.0]]
+    assert AGE.baseline_output(np.array([1, 2, 90])).tolist() == [[2.0]]
+    assert RACE.baseline_output(np.array([1, 1, 2])).tolist() == [[0.0, 1.0, 0.0]]
 
 
 def test_predictions_of_a_classification_name_the_class_and_add_up_to_one():

@@ -24,7 +24,7 @@ from manyheads.data.tables import read_predictions
 from manyheads.errors import DataError
 from manyheads.evaluation.comparison import Trial, compare
 from manyheads.evaluation.paired import pair
-from manyheads.heads import Metric
+from manyheads.metrics.metric import Metric
 from manyheads.paths import Paths, project_root
 from manyheads.reporting import comparison, paired
 from manyheads.runtime.credentials import masked
@@ -33,7 +33,7 @@ from manyheads.tracking import dvc, queries, runs
 logger = logging.getLogger(__name__)
 
 EPILOG = """examples:
-  python -m manyheads compare                                          the points of the newest sweep or search
+  python -m manyheads compare                                          the trials of the newest sweep or search
   python -m manyheads compare 3f9a1c07                                 of this one
   python -m manyheads compare 3f9a1c07 b2d4e688 90aa17c5               of several, or single trainings
   python -m manyheads compare --test 3f9a1c07 b2d4e688                 two evaluated runs, paired on the test subset
@@ -44,7 +44,7 @@ The filter is MLflow's: names with dots or slashes stand in backticks, so quote 
 
 
 def main(arguments: list[str]) -> None:
-    """Parse the command line, read the points from MLflow, and write and print their comparison."""
+    """Parse the command line, read the trials from MLflow, and write and print their comparison."""
     parser = argparse.ArgumentParser(
         prog="python -m manyheads compare", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Compare trainings: candidates, noise, front, effects, and the command that promotes the best.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from manyheads.evaluation.comparison import (
@@ -133,101 +133,122 @@ def _range(values: Sequence[float], more_is_better: bool) -> list[float]:
 
 def pair_plots(comparison: Comparison) -> list[Figure]:
     """Return the candidates by the main metrics of each two heads; up and right are better."""
+    return [_pair_plot(comparison, across, up) for across, up in itertools.combinations(comparison.main_metrics, 2)]
+
+
+def _pair_plot(comparison: Comparison, across: str, up: str) -> Figure:
     import plotly.graph_objects as go
 
     # The best is drawn last, on top.
     order = sorted(comparison.candidates, key=lambda candidate: (candidate.on_front, candidate.score))
-    labels, figures = axis_labels(comparison), []
-    for across, up in itertools.combinations(labels, 2):
-        bars = {
-            f"error_{axis}": {
-                "type": "data",
-                "array": [half_width(comparison, candidate, head) for candidate in order],
-                "thickness": 1,
-                "width": 0,
-                "color": "rgba(90, 90, 90, 0.4)",
-            }
-            for axis, head in (("x", across), ("y", up))
-            if comparison.noise
+    bars = {
+        f"error_{axis}": {
+            "type": "data",
+            "array": [half_width(comparison, candidate, head) for candidate in order],
+            "thickness": 1,
+            "width": 0,
+            "color": "rgba(90, 90, 90, 0.4)",
         }
-        figure = go.Figure(
-            go.Scatter(
-                x=[candidate.metrics[across] for candidate in order],
-                y=[candidate.metrics[up] for candidate in order],
-                mode="markers",
-                marker={
-                    "size": [11 if candidate.on_front else 8 for candidate in order],
-                    "symbol": ["diamond" if candidate.on_front else "circle" for candidate in order],
-                    "color": [_colour(candidate, comparison) for candidate in order],
-                    "opacity": 1,
-                    "line": {"color": "white", "width": 1},
-                },
-                hovertext=[_hover(candidate, comparison) for candidate in order],
-                hoverinfo="text",
-                **bars,
-            )
+        for axis, head in (("x", across), ("y", up))
+        if comparison.noise
+    }
+    figure = go.Figure(
+        go.Scatter(
+            x=[candidate.metrics[across] for candidate in order],
+            y=[candidate.metrics[up] for candidate in order],
+            mode="markers",
+            marker={
+                "size": [11 if candidate.on_front else 8 for candidate in order],
+                "symbol": ["diamond" if candidate.on_front else "circle" for candidate in order],
+                "color": [_colour(candidate, comparison) for candidate in order],
+                "opacity": 1,
+                "line": {"color": "white", "width": 1},
+            },
+            hovertext=[_hover(candidate, comparison) for candidate in order],
+            hoverinfo="text",
+            **bars,
         )
-        for axis, head in (("xaxis", across), ("yaxis", up)):
-            better = comparison.main_metrics[head].greater_is_better
-            title = f"{html.escape(labels[head])}{'' if better else ' (reversed)'}"
-            figure.update_layout(
-                {axis: {"title": {"text": title, "standoff": 10}, "autorange": True if better else "reversed"}}
-            )
-        figures.append(styled(figure, 320, {"l": 70, "r": 12, "t": 12, "b": 50}))
-    return figures
+    )
+    labels = axis_labels(comparison)
+    for axis, head in (("xaxis", across), ("yaxis", up)):
+        better = comparison.main_metrics[head].greater_is_better
+        title = f"{html.escape(labels[head])}{'' if better else ' (reversed)'}"
+        figure.update_layout(
+            {axis: {"title": {"text": title, "standoff": 10}, "autorange": True if better else "reversed"}}
+        )
+    return styled(figure, 320, {"l": 70, "r": 12, "t": 12, "b": 50})
 
 
 def effect_plots(comparison: Comparison, setting: str) -> list[Figure]:
     """Return the score and each head's skill score against a setting: candidates, means by value, the fitted line."""
+    return [_effect_plot(comparison, setting, outcome) for outcome in (SCORE, *comparison.heads)]
+
+
+def _effect_plot(comparison: Comparison, setting: str, outcome: str) -> Figure:
     import plotly.graph_objects as go
 
-    candidates = comparison.candidates
-    places, ticks, texts = _scale([candidate.settings[setting] for candidate in candidates])
-    place_of = dict(zip((candidate.settings[setting] for candidate in candidates), places, strict=True))
-    marginals = [marginal for marginal in comparison.marginals if marginal.setting == setting]
-    slopes = {slope.outcome: slope.slope for slope in comparison.slopes if slope.setting == setting}
-    figures = []
-    for name in (SCORE, *comparison.heads):
-        values = [candidate.scores[name] for candidate in candidates]
-        figure = go.Figure()
-        figure.add_scatter(
+    settings = [candidate.settings[setting] for candidate in comparison.candidates]
+    places, ticks, texts = _scale(settings)
+    figure = go.Figure(
+        go.Scatter(
             x=places,
-            y=values,
+            y=[candidate.scores[outcome] for candidate in comparison.candidates],
             mode="markers",
-            marker={"size": 6, "color": [_colour(candidate, comparison) for candidate in candidates], "opacity": 0.65},
-            hovertext=[_hover(candidate, comparison) for candidate in candidates],
+            marker={
+                "size": 6,
+                "color": [_colour(candidate, comparison) for candidate in comparison.candidates],
+                "opacity": 0.65,
+            },
+            hovertext=[_hover(candidate, comparison) for candidate in comparison.candidates],
             hoverinfo="text",
         )
-        if name in slopes:
-            middle, height = sum(places) / len(places), sum(values) / len(values)
-            ends = [min(places), max(places)]
-            figure.add_scatter(
-                x=ends,
-                y=[height + slopes[name] * (end - middle) for end in ends],
-                mode="lines",
-                line={"color": OTHER, "width": 1.5, "dash": "dot"},
-                hoverinfo="skip",
-            )
-        if marginals:
-            figure.add_scatter(
-                x=[place_of[marginal.value] for marginal in marginals],
-                y=[marginal.scores[name] for marginal in marginals],
-                mode="markers",
-                marker={"size": 16, "symbol": "line-ew", "line": {"width": 2.5, "color": MEAN}},
-                error_y={"type": "data", "array": _bars(comparison, marginals, name), "color": MEAN, "thickness": 1.2},
-                hovertext=[_marginal_hover(comparison, marginal) for marginal in marginals],
-                hoverinfo="text",
-            )
-        room = (max(places) - min(places)) * 0.08
-        figure.update_xaxes(
-            tickvals=ticks,
-            ticktext=list(map(html.escape, texts)),
-            tickangle=0,
-            range=[min(places) - room, max(places) + room],
+    )
+    _add_fitted_line(figure, comparison, setting, outcome, places)
+    _add_means(figure, comparison, setting, outcome, dict(zip(settings, places, strict=True)))
+    room = (max(places) - min(places)) * 0.08
+    figure.update_xaxes(
+        tickvals=ticks,
+        ticktext=list(map(html.escape, texts)),
+        tickangle=0,
+        range=[min(places) - room, max(places) + room],
+    )
+    figure.update_layout(title={"text": html.escape(outcome_label(outcome)), "x": 0, "xref": "paper", "font_size": 13})
+    return styled(figure, 220, {"l": 46, "r": 8, "t": 30, "b": 36})
+
+
+def _add_fitted_line(
+    figure: Figure, comparison: Comparison, setting: str, outcome: str, places: Sequence[float]
+) -> None:
+    slopes = [each for each in comparison.slopes if (each.setting, each.outcome) == (setting, outcome)]
+    for slope in slopes:
+        values = [candidate.scores[outcome] for candidate in comparison.candidates]
+        middle, height = sum(places) / len(places), sum(values) / len(values)
+        ends = [min(places), max(places)]
+        figure.add_scatter(
+            x=ends,
+            y=[height + slope.slope * (end - middle) for end in ends],
+            mode="lines",
+            line={"color": OTHER, "width": 1.5, "dash": "dot"},
+            hoverinfo="skip",
         )
-        figure.update_layout(title={"text": html.escape(outcome_label(name)), "x": 0, "xref": "paper", "font_size": 13})
-        figures.append(styled(figure, 220, {"l": 46, "r": 8, "t": 30, "b": 36}))
-    return figures
+
+
+def _add_means(
+    figure: Figure, comparison: Comparison, setting: str, outcome: str, place_of: Mapping[str, float]
+) -> None:
+    marginals = [marginal for marginal in comparison.marginals if marginal.setting == setting]
+    if not marginals:
+        return
+    bars = {"type": "data", "array": _bars(comparison, marginals, outcome), "color": MEAN, "thickness": 1.2}
+    figure.add_scatter(
+        x=[place_of[marginal.value] for marginal in marginals],
+        y=[marginal.scores[outcome] for marginal in marginals],
+        mode="markers",
+        marker={"size": 16, "symbol": "line-ew", "line": {"width": 2.5, "color": MEAN}},
+        error_y=bars,
+        hovertext=[_marginal_hover(comparison, marginal) for marginal in marginals],
+        hoverinfo="text",
+    )
 
 
 def _bars(comparison: Comparison, marginals: Sequence[Marginal], name: str) -> list[float] | None:
