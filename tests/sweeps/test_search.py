@@ -64,7 +64,7 @@ def states(layout: Paths) -> list[str]:
 
 
 def pretend(group: TrialStore, identity: str, skill: float) -> None:
-    """Write what a finished training of a point leaves, with the same skill score for every head in each of three epochs."""
+    """Write what a finished trial leaves, with the same skill score for every head in each of three epochs."""
     figures = {f"best/val/{head}/skill": skill for head in HEADS} | {"best/val/score": 3 * skill}
     record = group.read(identity)
     group.write(identity, record.model_copy(update={"status": "FINISHED", "figures": figures, "recorded": True}))
