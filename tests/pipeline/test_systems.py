@@ -66,7 +66,7 @@ def test_a_system_learns_and_is_reported_and_predicted(name, tmp_path, migrated_
     recorded = read_predictions(layout.predictions, settings.data.heads)
     compared = pair(settings.data.heads, recorded, recorded).differences
     for head, figures in ((head, metrics[head]) for head in settings.data.heads):
-        shown = {row.figure: row.first.value for row in compared if row.head == head}
+        shown = {row.metric.name: row.first.value for row in compared if row.head == head}
         assert {figure: shown[figure] for figure in figures} == pytest.approx(figures, abs=0.02)
     assert not [row for row in compared if row.better is not None]
 

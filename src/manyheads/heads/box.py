@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from manyheads.heads.base import Head, HeadLoss, Labels, LabelStatistics, Outputs
-from manyheads.heads.metrics import Metric
 from manyheads.heads.vector import Vector
+from manyheads.metrics.metric import Metric
 
 if TYPE_CHECKING:
     import keras
@@ -46,8 +46,7 @@ class Box(Vector):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        overlaps = Metric(name="iou", label="IoU"), Metric(name="iou_50", label="IoU of half or more")
-        return (*overlaps, *super().metrics)
+        return (Metric(name="iou"), Metric(name="iou_50"), *super().metrics)
 
     @property
     def is_spatial(self) -> bool:

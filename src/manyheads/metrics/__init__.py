@@ -1,0 +1,1 @@
+"""Numbers that judge predictions: what they are, and how they are named for people."""
