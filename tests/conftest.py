@@ -17,11 +17,11 @@ from PIL import Image
 from manyheads.config import composition
 from manyheads.config.schema import Config
 from manyheads.data.tables import write_table
-from manyheads.evaluation import label_issues
 from manyheads.paths import Paths
 from manyheads.runtime.files import write_text
 from manyheads.stages import split
 from manyheads.tracking import dvc
+from manyheads.training import label_issues
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,7 +7,7 @@ from scipy import stats
 from manyheads import heads
 from manyheads.errors import DataError
 from manyheads.evaluation.comparison import Trial, compare
-from manyheads.metrics.metric import Metric
+from manyheads.heads.metrics import Metric
 
 MAIN = {
     "age": Metric(name="mae", greater_is_better=False),

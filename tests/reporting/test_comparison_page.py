@@ -9,7 +9,7 @@ from plotly.offline import get_plotlyjs
 from rich.console import Console
 
 from manyheads.evaluation.comparison import Trial, compare
-from manyheads.metrics.metric import Metric
+from manyheads.heads.metrics import Metric
 from manyheads.reporting import comparison
 
 HEADS = {"age": ("mae", 10.0), "race": ("accuracy", 1.0), "gender": ("accuracy", 1.0)}

@@ -9,7 +9,6 @@ from sklearn.metrics import accuracy_score, mean_absolute_error, r2_score
 from conftest import make_tiny_project
 from manyheads.commands import results
 from manyheads.errors import IntegrityError
-from manyheads.modeling import saving
 from manyheads.paths import Paths
 from manyheads.stages import evaluate, train
 
@@ -107,7 +106,7 @@ def test_without_the_trainings_run_a_new_one_names_the_model(evaluated, tmp_path
     evaluate.run(config, elsewhere, elsewhere)
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     (run,) = mlflow.MlflowClient().search_runs(["1"])
-    assert run.data.tags["model"] == saving.model_tag(layout.model)
+    assert run.data.tags["model"] == runs.model_tag(layout.model)
     assert "test/score" in run.data.metrics
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from manyheads.evaluation.bootstrap import Array, Bootstrap, Estimate, estimate
 from manyheads.heads import Labels
 from manyheads.heads.categorical import SMALLEST
-from manyheads.metrics.metric import Metric
+from manyheads.heads.metrics import Metric
 
 BINS = 15
 """Bins of equal mass for the expected calibration error."""

@@ -21,7 +21,7 @@ import pandas as pd
 
 from manyheads.errors import DataError
 from manyheads.evaluation.bootstrap import CONFIDENCE
-from manyheads.metrics.metric import Metric
+from manyheads.heads.metrics import Metric
 
 Values = Mapping[str, float]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from manyheads.evaluation.bootstrap import Array, Bootstrap, Estimate, estimate
 from manyheads.heads import Head, Labels, Outputs
-from manyheads.metrics.metric import Metric
+from manyheads.heads.metrics import Metric
 
 SMALL = 30
 """Groups with fewer samples are marked, and are neither the worst nor the best group."""

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from manyheads.heads import Head, Labels, Outputs
-from manyheads.metrics.labels import wording
-from manyheads.metrics.metric import Metric
+from manyheads.heads.metrics import Metric
 
 STRATUM_WIDTH = 12
 SUPPORT_WIDTH = 9
+DIGITS = 3
+"""Digits after the point of every metric in a text report."""
 TOTAL = "all"
 
 
@@ -72,10 +73,10 @@ def _report_of_strata(head: Head, labels: Labels, outputs: Outputs) -> HeadRepor
     }
     found = head.compute_metrics(head.contributions(labels, outputs).sum(axis=0))
     shown = [head.metric(name) for name in found]
-    widths = {metric.name: max(9, len(wording(metric).short) + 1) for metric in shown}
+    widths = {metric.name: max(9, len(metric.name) + 1) for metric in shown}
     unit = getattr(head, "unit", "")
     header = f"{unit or 'label':>{STRATUM_WIDTH}}" + "".join(
-        f"{wording(metric).short:>{widths[metric.name]}}" for metric in shown
+        f"{metric.name:>{widths[metric.name]}}" for metric in shown
     )
     lines = [f"{header}{'support':>{SUPPORT_WIDTH}}"]
     for name, values in data.items():
@@ -87,4 +88,4 @@ def _report_of_strata(head: Head, labels: Labels, outputs: Outputs) -> HeadRepor
 
 
 def _cell(metric: Metric, values: Mapping[str, float]) -> str:
-    return f"{values[metric.name]:.{wording(metric).digits}f}" if metric.name in values else "-"
+    return f"{values[metric.name]:.{DIGITS}f}" if metric.name in values else "-"

@@ -12,7 +12,7 @@ import pandas as pd
 from manyheads.errors import DataError
 from manyheads.evaluation.bootstrap import Array, Bootstrap, Estimate, estimate
 from manyheads.heads import Head, Labels
-from manyheads.metrics.metric import Metric
+from manyheads.heads.metrics import Metric
 
 
 class Difference(NamedTuple):

@@ -17,10 +17,10 @@ from manyheads.heads.base import MISSING, Head, HeadLoss, Labels, LabelStatistic
 from manyheads.heads.binary import Binary
 from manyheads.heads.box import Box
 from manyheads.heads.categorical import Categorical
+from manyheads.heads.metrics import Metric
 from manyheads.heads.regression import Regression
 from manyheads.heads.score import baseline_metrics, skill_scores, total_score
 from manyheads.heads.vector import Vector
-from manyheads.metrics.metric import Metric
 
 __all__ = [
     "HEADS",

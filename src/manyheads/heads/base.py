@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from manyheads.metrics.metric import Metric
+from manyheads.heads.metrics import Metric
 
 if TYPE_CHECKING:
     import keras

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from manyheads.heads.base import Head, HeadLoss, Labels, LabelStatistics, Outputs
+from manyheads.heads.metrics import Metric
 from manyheads.heads.vector import Vector
-from manyheads.metrics.metric import Metric
 
 if TYPE_CHECKING:
     import keras

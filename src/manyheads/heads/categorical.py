@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from manyheads.heads.base import MISSING, Head, HeadLoss, Labels, LabelStatistics, Outputs, Scale
-from manyheads.metrics.metric import Metric
+from manyheads.heads.metrics import Metric
 
 if TYPE_CHECKING:
     import keras

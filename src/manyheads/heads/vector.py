@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import PositiveInt, model_validator
 
 from manyheads.heads.base import Head, HeadLoss, Labels, LabelStatistics, Outputs, Scale
-from manyheads.metrics.metric import Metric
+from manyheads.heads.metrics import Metric
 
 if TYPE_CHECKING:
     import keras

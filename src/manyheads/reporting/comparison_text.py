@@ -11,8 +11,8 @@ from manyheads.evaluation.comparison import (
     Slope,
     short_names,
 )
-from manyheads.metrics.labels import wording
-from manyheads.metrics.metric import Metric
+from manyheads.heads.metrics import Metric
+from manyheads.reporting.labels import wording
 from manyheads.reporting.numbers import signed_text
 
 NAMES_IN_A_SENTENCE = 4

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from manyheads.heads import Head
-from manyheads.metrics.metric import Metric
+from manyheads.heads.metrics import Metric
 
 
 class Contents(NamedTuple):

@@ -19,6 +19,7 @@ EXAMPLES = 12
 MISTAKES = 8
 """Samples that are shown of each head's worst."""
 
+
 class Example(NamedTuple):
     """A sample that is shown.
 

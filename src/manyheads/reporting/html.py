@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manyheads.metrics.labels import wording
+from manyheads.reporting.labels import wording
 from manyheads.reporting.numbers import estimate_text, number_text, signed_text
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from manyheads.metrics.labels import DIGITS
+from manyheads.reporting.labels import DIGITS
 
 
 def number_text(value: float, digits: int = DIGITS) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from manyheads.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Estimate
 from manyheads.evaluation.paired import Difference, Paired
-from manyheads.metrics.labels import wording
 from manyheads.reporting.html import GREEN, GREY, ORANGE, render, styled
+from manyheads.reporting.labels import wording
 from manyheads.reporting.numbers import estimate_text, number_text
 from manyheads.runtime.files import write_text
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from manyheads.heads import Head
-from manyheads.metrics.labels import wording
 from manyheads.reporting.contents import Contents
 from manyheads.reporting.html import BLUE, GREY, ORANGE
+from manyheads.reporting.labels import wording
 from manyheads.reporting.numbers import estimate_text
 from manyheads.reporting.plots import Plot, error_bars, finished
 

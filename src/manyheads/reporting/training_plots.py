@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from manyheads.metrics.labels import wording
 from manyheads.reporting.contents import Contents
 from manyheads.reporting.html import BLUE, COLOURS, GREY, ORANGE
+from manyheads.reporting.labels import wording
 from manyheads.reporting.plots import Plot, finished
 
 COLOUR_OF = {"train": ORANGE, "val": BLUE}

@@ -151,7 +151,7 @@ def _record(
     flat |= {
         f"test_baseline/{name}/{key}": value for name, row in metrics["baseline"].items() for key, value in row.items()
     }
-    spec = runs.RunSpec("evaluate", git.provenance(inputs.root), model=saving.model_tag(inputs.model))
+    spec = runs.RunSpec("evaluate", git.provenance(inputs.root), model=runs.model_tag(inputs.model))
     with runs.run(config.tracking.experiment, inputs.root, spec) as record:
         record.metrics(flat | {"test/score": metrics["score"], "test/n": metrics["n"]} | group_metrics(evaluation))
         record.dataset(label_table(config.data.heads, test), f"{config.data.name}-test", config.data.path, "test")

@@ -24,7 +24,6 @@ from manyheads.data.arrays import open_packed
 from manyheads.data.tables import read_predictions, read_samples, read_splits
 from manyheads.errors import IntegrityError
 from manyheads.heads import Head
-from manyheads.modeling import saving
 from manyheads.paths import Paths
 from manyheads.reporting import cards, report
 from manyheads.reporting.contents import Contents
@@ -42,7 +41,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     write_text(outputs.model_card, cards.model_card(contents, config))
     write_text(outputs.data_card, cards.data_card(contents, config))
     tags = git.provenance(inputs.root)
-    spec = runs.RunSpec("report", tags, model=saving.model_tag(inputs.model))
+    spec = runs.RunSpec("report", tags, model=runs.model_tag(inputs.model))
     with runs.run(config.tracking.experiment, inputs.root, spec) as record:
         edited = ", with uncommitted changes" if tags.get("git.dirty") == "true" else ""
         of_the_run = {
@@ -153,7 +152,7 @@ def _counts(samples: pd.DataFrame, rejected: pd.DataFrame, split: Mapping[str, A
 
 
 def _provenance(config: Config, inputs: Paths) -> dict[str, str]:
-    model = saving.model_tag(inputs.model)
+    model = runs.model_tag(inputs.model)
     trained_in = read_json(inputs.model / "model.json", "dvc repro train")["precision"]
     return {
         "model": f"{model}, the tag `model` of its run in MLflow",

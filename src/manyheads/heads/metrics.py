@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt
 class Metric(BaseModel):
     """A number that judges predictions of a head.
 
-    Wording stands in ``metrics.labels``, which training does not read: an edit of a label there trains no model again.
+    Wording stands in ``reporting.labels``, which training does not read: an edit of a label there trains no model again.
 
     Attributes:
         name: What it is called in tables, such as ``mae``.
-        label: What it is called for people, such as ``mean absolute error``; None: ``metrics.labels`` says it.
+        label: What it is called for people, such as ``mean absolute error``; None: ``reporting.labels`` says it.
         greater_is_better: Whether more of it is better.
-        digits: Digits after the point that it is shown with; None: ``metrics.labels`` says it.
+        digits: Digits after the point that it is shown with; None: ``reporting.labels`` says it.
         judged: Whether a difference between two models is better or worse. A bias is best at 0 and an interval's
             coverage at what it promises: these are shown alone.
         headline: Whether the first table of a report shows it. Every other table shows it anyway.

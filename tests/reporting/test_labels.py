@@ -3,8 +3,8 @@ import pytest
 from manyheads.evaluation import calibration
 from manyheads.evaluation.groups import RATIO
 from manyheads.heads import Box, Categorical, Regression, Vector
-from manyheads.metrics.labels import DIGITS, WORDINGS, Wording, wording
-from manyheads.metrics.metric import Metric
+from manyheads.heads.metrics import Metric
+from manyheads.reporting.labels import DIGITS, WORDINGS, Wording, wording
 
 HEADS = [
     Regression(unit="years", minimum=0, maximum=9, tolerance=3),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from manyheads.metrics.metric import Metric
+from manyheads.heads.metrics import Metric
 
 DIGITS = 3
 """Digits after the point of a metric that says nothing else."""

@@ -1,1 +1,0 @@
-"""Numbers that judge predictions: what they are, and how they are named for people."""
