@@ -52,10 +52,11 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     heads = config.data.heads
     samples = tables.read_samples(inputs.samples, heads).sort_values("path", ignore_index=True)
     missing: dict[str, list[str]] = {}
+    shares = {"train": config.split.train, "validation": config.split.validation, "test": config.split.test}
     if config.split.method == "clean":
-        assignment = clean(samples, heads, config.split, config.split.seed)
+        assignment = clean(samples, heads, shares, config.split.seed)
     elif config.split.method == "random":
-        assignment = random(samples, config.split, config.split.seed)
+        assignment = random(samples, shares, config.split.seed)
     else:
         lists = read_lists(
             inputs.root, {subset: path for subset, path in config.split.files.items() if subset != REVIEWED}
