@@ -22,6 +22,7 @@ $(VENV)/.installed: requirements/uv.txt requirements/$(EXTRA).txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/$(EXTRA).txt
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m manyheads plots
 	@touch $@
 
 repro: install ## Run what is out of date on params.yaml, then print the test figures

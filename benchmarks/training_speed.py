@@ -33,6 +33,7 @@ from manyheads.paths import project_root
 from manyheads.runtime import tensorflow
 from manyheads.training import run
 from manyheads.training.batches import Feed
+from manyheads.training.compilation import compiled_model
 
 RECIPES = ("minutes", "hour")
 
@@ -51,7 +52,8 @@ def subset_of(heads, images, kinds):
 
 
 def compiled(settings, fed):
-    return run.compiled_model(settings, run.training_objective(settings, fed), settings.train, len(fed))
+    objective = run.training_objective(settings, fed)
+    return compiled_model(settings.model, settings.inputs, objective, settings.train, settings.seed, len(fed))
 
 
 def article(archive, steps):

@@ -17,11 +17,11 @@ from PIL import Image
 from manyheads.config import composition
 from manyheads.config.schema import Config
 from manyheads.data.tables import write_table
-from manyheads.evaluation import label_issues
 from manyheads.paths import Paths
 from manyheads.runtime.files import write_text
 from manyheads.stages import split
 from manyheads.tracking import dvc
+from manyheads.training import label_issues
 
 ROOT = Path(__file__).parents[1]
 
@@ -132,6 +132,14 @@ def make_tiny_project(folder: Path, store: Path) -> Paths:
     none = pd.DataFrame(columns=["path", "stage", "code", "reason"])
     for rejected in (layout.rejected, layout.undecodable):
         write_table(rejected, none)
+    return layout
+
+
+def make_sweep_project(folder: Path, store: Path) -> Paths:
+    """Write a tiny project in which sweeps and searches run: with ``conf/`` and a ``dvc.lock``."""
+    layout = make_tiny_project(folder, store)
+    (folder / "conf").symlink_to(ROOT / "conf")
+    write_lock(layout, compose(*TINY))
     return layout
 
 

@@ -38,7 +38,8 @@ OTHERS = {
     "search": Command(
         "let Optuna choose loss weights or other settings", "search --trials 20 train.epochs=6", "search"
     ),
-    "results": Command("print the test figures", "results", "results"),
+    "results": Command("print the test metrics", "results", "results"),
+    "plots": Command("let `dvc plots` write pages that need no network", "plots", "plots"),
     "compare": Command("compare the trainings of a sweep, a search or a filter", "compare", "compare"),
     "predict": Command("predict every head for new samples", "predict posts.csv", "predict"),
 }

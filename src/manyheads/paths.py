@@ -62,12 +62,12 @@ class Paths:
 
     @property
     def metrics(self) -> Path:
-        """Test figures, written by evaluate."""
+        """Test metrics, written by evaluate."""
         return self.root / "reports/metrics.json"
 
     @property
     def evaluation(self) -> Path:
-        """Every test figure with its interval, by group and by confidence, written by evaluate."""
+        """Every test metric with its interval, by group and by confidence, written by evaluate."""
         return self.root / "reports/evaluation.json"
 
     @property
@@ -81,9 +81,9 @@ class Paths:
         return self.root / "reports/heads"
 
     @property
-    def figures(self) -> Path:
-        """Folder of figures, written by evaluate."""
-        return self.root / "reports/figures"
+    def plots(self) -> Path:
+        """Folder of the tables that ``dvc plots`` shows, written by evaluate."""
+        return self.root / "reports/plots"
 
     @property
     def label_issues(self) -> Path:

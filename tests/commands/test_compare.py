@@ -47,8 +47,8 @@ def sweep(root, weights, failing=()):
                         run.params({"seed": seed, "loss": {"name": "balanced", "weights": {"age": weight}}})
                         if weight in failing:
                             raise RuntimeError("out of memory\nin two lines")
-                        gain = 0.5 + weight / 10 + seed / 1000
-                        figures = {"age/gain": gain, "age/mae": 10 * (1 - gain), "score": gain}
+                        skill = 0.5 + weight / 10 + seed / 1000
+                        figures = {"age/skill": skill, "age/mae": 10 * (1 - skill), "score": skill}
                         run.metrics({f"best/val/{name}": value for name, value in figures.items()})
                 except RuntimeError:
                     pass
@@ -59,14 +59,14 @@ def artifacts(root, run_id):
     return {file.path for file in mlflow.MlflowClient(store.tracking_uri(root)).list_artifacts(run_id, "comparison")}
 
 
-FILES = {"comparison/comparison.html", "comparison/points.csv"}
+FILES = {"comparison/comparison.html", "comparison/trials.csv"}
 
 
 def test_the_newest_sweep_is_compared_and_gets_the_files(root, capsys):
     sweep(root, [4])
     parent, points = sweep(root, [1, 2], failing=[3])
     compare.main([])
-    table = pd.read_csv(root / "reports/comparison/points.csv", keep_default_na=False)
+    table = pd.read_csv(root / "reports/comparison/trials.csv", keep_default_na=False)
     assert set(table["run_id"]) == set(points)
     assert table["status"].tolist() == ["FINISHED"] * 4 + ["FAILED"] * 2
     assert table["error"].tolist()[-1] == "out of memory in two lines"
@@ -82,10 +82,10 @@ def test_sweeps_and_trainings_can_be_named_by_their_first_characters(root, tmp_p
     second, of_second = sweep(root, [2, 4])
     output = tmp_path / "elsewhere"
     compare.main([first[:10], of_second[0][:10], "--output", str(output)])
-    assert set(pd.read_csv(output / "points.csv")["run_id"]) == {*of_first, of_second[0]}
+    assert set(pd.read_csv(output / "trials.csv")["run_id"]) == {*of_first, of_second[0]}
     assert artifacts(root, first) == FILES
     compare.main([first, second, "--output", str(output)])
-    assert set(pd.read_csv(output / "points.csv")["run_id"]) == {*of_first, *of_second}
+    assert set(pd.read_csv(output / "trials.csv")["run_id"]) == {*of_first, *of_second}
     assert artifacts(root, second) == set()
 
 
@@ -93,10 +93,10 @@ def test_a_filter_is_mlflows_and_never_takes_a_sweep_itself(root):
     _, first = sweep(root, [1, 2])
     _, second = sweep(root, [2])
     compare.main(["--filter", "params.`loss.weights.age` = '2'"])
-    table = pd.read_csv(root / "reports/comparison/points.csv")
+    table = pd.read_csv(root / "reports/comparison/trials.csv")
     assert set(table["run_id"]) == {*first[2:], *second}
     compare.main(["--filter", "metrics.`best/val/score` > 0"])
-    assert len(pd.read_csv(root / "reports/comparison/points.csv")) == 6
+    assert len(pd.read_csv(root / "reports/comparison/trials.csv")) == 6
 
 
 def test_what_cannot_be_compared_is_named_in_one_line(root, monkeypatch):

@@ -21,7 +21,7 @@ def reliability(labels, predicted):
 def test_probabilities_that_are_frequencies_are_calibrated():
     labels, shares = drawn()
     found = reliability(labels, shares)
-    assert found.figures["ece"].value < 0.02
+    assert found.metrics["ece"].value < 0.02
     assert sum(found.n) == 6000
     assert max(found.n) - min(found.n) <= 1
     for sure, right in zip(found.confidence, found.accuracy, strict=True):
@@ -33,19 +33,19 @@ def test_a_planted_miscalibration_is_seen_and_one_temperature_mends_it():
     too_sure = calibration.at_temperature(shares, 0.4)
     temperature = calibration.fit_temperature(*(part[:3000] for part in (labels, too_sure)))
     assert temperature == pytest.approx(2.5, rel=0.1)
-    before = reliability(labels[3000:], too_sure[3000:]).figures
-    after = reliability(labels[3000:], calibration.at_temperature(too_sure[3000:], temperature)).figures
+    before = reliability(labels[3000:], too_sure[3000:]).metrics
+    after = reliability(labels[3000:], calibration.at_temperature(too_sure[3000:], temperature)).metrics
     assert before["ece"].low > after["ece"].high
     assert before["nll"].low > after["nll"].high
 
 
-def test_figures_are_those_of_the_textbook():
+def test_metrics_are_those_of_the_textbook():
     labels = np.array([0, 1, 1])
     predicted = np.array([[0.8, 0.2], [0.4, 0.6], [0.9, 0.1]])
-    figures = reliability(labels, predicted).figures
-    assert figures["nll"].value == pytest.approx(-np.mean(np.log([0.8, 0.6, 0.1])))
-    assert figures["brier"].value == pytest.approx(np.mean([0.08, 0.32, 1.62]))
-    assert figures["ece"].value == pytest.approx(np.mean([0.2, 0.4, 0.9]))
+    metrics = reliability(labels, predicted).metrics
+    assert metrics["nll"].value == pytest.approx(-np.mean(np.log([0.8, 0.6, 0.1])))
+    assert metrics["brier"].value == pytest.approx(np.mean([0.08, 0.32, 1.62]))
+    assert metrics["ece"].value == pytest.approx(np.mean([0.2, 0.4, 0.9]))
 
 
 def test_sigmoids_become_probabilities_and_zeros_stay_finite():
@@ -54,4 +54,4 @@ def test_sigmoids_become_probabilities_and_zeros_stay_finite():
     )
     assert found.sum(axis=1) == pytest.approx(1)
     assert np.all(found > 0)
-    assert np.isfinite(reliability(np.array([1, 1, 1]), found).figures["nll"].value)
+    assert np.isfinite(reliability(np.array([1, 1, 1]), found).metrics["nll"].value)

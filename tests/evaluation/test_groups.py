@@ -43,9 +43,9 @@ def test_every_group_and_pair_is_there_with_its_size():
     rows = (labels["race"] == 1) & (labels["gender"] == 1)
     assert cell.n == rows.sum()
     error = outputs["age"][rows, 0] - labels["age"][rows]
-    assert cell.figures["mae"].value == pytest.approx(np.abs(error).mean(), rel=1e-5)
-    assert cell.figures["bias"].value == pytest.approx(error.mean(), rel=1e-5)
-    assert cell.figures["mae"].low < cell.figures["mae"].value < cell.figures["mae"].high
+    assert cell.metrics["mae"].value == pytest.approx(np.abs(error).mean(), rel=1e-5)
+    assert cell.metrics["bias"].value == pytest.approx(error.mean(), rel=1e-5)
+    assert cell.metrics["mae"].low < cell.metrics["mae"].value < cell.metrics["mae"].high
 
 
 def test_a_planted_bias_in_one_group_is_the_worst_group_with_a_gap_that_is_no_noise():
@@ -60,8 +60,8 @@ def test_a_planted_bias_in_one_group_is_the_worst_group_with_a_gap_that_is_no_no
     assert spread.gap.high < -0.3
     assert spread.ratio.value == pytest.approx(0.6, abs=0.07)
     assert spreads[("race", "gender"), "age"].worst == ("c", "male")
-    assert cells[("race", "gender"), ("c", "male"), "age"].figures["bias"].high < -6
-    assert abs(cells[("race", "gender"), ("a", "male"), "age"].figures["bias"].value) < 1
+    assert cells[("race", "gender"), ("c", "male"), "age"].metrics["bias"].high < -6
+    assert abs(cells[("race", "gender"), ("a", "male"), "age"].metrics["bias"].value) < 1
 
 
 def test_small_groups_are_told_and_are_neither_best_nor_worst():
@@ -71,7 +71,7 @@ def test_small_groups_are_told_and_are_neither_best_nor_worst():
     outputs["age"][5] += 50
     cells, spreads = grouped(labels, outputs)
     assert cells[("race",), ("c",), "age"].n == 1
-    assert cells[("race",), ("c",), "age"].figures["mae"].low is None
+    assert cells[("race",), ("c",), "age"].metrics["mae"].low is None
     assert {spreads[("race",), "age"].best, spreads[("race",), "age"].worst} == {("a",), ("b",)}
 
 

@@ -41,7 +41,7 @@ def difficulty():
 
 def test_a_small_difference_is_seen_because_samples_are_paired(difficulty):
     compared = pair(HEADS, table(6.0, 0.8, 3, difficulty), table(5.6, 0.8, 4, difficulty))
-    found = {(row.head, row.figure): row for row in compared.differences}
+    found = {(row.head, row.metric.name): row for row in compared.differences}
     mae = found["age", "mae"]
     assert mae.better is True
     assert mae.difference.high < 0
@@ -132,9 +132,9 @@ def test_every_kind_of_head_compares_with_itself(missing, tmp_path):
     assert {row.head for row in compared.differences} == set(heads)
     assert not [row for row in compared.differences if row.better is not None]
     assert all(row.difference.value in (0, None) for row in compared.differences)
-    assert all(row.figure in {metric.name for metric in heads[row.head].metrics} for row in compared.differences)
+    assert all(row.metric in heads[row.head].metrics for row in compared.differences)
     assert [(test.only_first, test.only_second) for test in compared.disagreements] == [(0, 0), (0, 0)]
-    accuracy = next(row for row in compared.differences if row.figure == "accuracy")
+    accuracy = next(row for row in compared.differences if row.metric.name == "accuracy")
     known = read[read["race_label"].notna()]
     assert accuracy.first.value == pytest.approx((known["race"] == known["race_label"]).mean())
 

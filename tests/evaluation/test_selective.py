@@ -15,6 +15,6 @@ def test_the_surest_predictions_are_kept():
     outputs[n // 2 :] = [0.4, 0.6]
     found = selective(HEAD, labels, outputs, HEAD.confidence(outputs), Bootstrap([f"{i}" for i in range(n)]))
     assert [row.kept for row in found] == list(KEPT)
-    assert found[0].figure.value == 0.5
-    assert {row.figure.value for row in found if row.kept <= 0.5} == {1.0}
+    assert found[0].metric.value == 0.5
+    assert {row.metric.value for row in found if row.kept <= 0.5} == {1.0}
     assert [row.n for row in found] == [round(kept * n) for kept in KEPT]

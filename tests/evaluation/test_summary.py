@@ -38,28 +38,28 @@ def summary():
     return test, summarise(HEADS, test, validation, [], baseline_metrics(HEADS, validation.labels, test.labels))
 
 
-def test_figures_are_those_of_scikit_learn(summary):
+def test_metrics_are_those_of_scikit_learn(summary):
     test, found = summary
-    figures = {
-        name: {figure: value["value"] for figure, value in head["figures"].items()}
+    metrics = {
+        name: {metric: value["value"] for metric, value in head["metrics"].items()}
         for name, head in found["heads"].items()
     }
     labels, outputs = test.labels["age"], test.outputs["age"][:, 0]
-    assert figures["age"]["mae"] == pytest.approx(mean_absolute_error(labels, outputs))
-    assert figures["age"]["rmse"] == pytest.approx(root_mean_squared_error(labels, outputs))
-    assert figures["age"]["r2"] == pytest.approx(r2_score(labels, outputs))
+    assert metrics["age"]["mae"] == pytest.approx(mean_absolute_error(labels, outputs))
+    assert metrics["age"]["rmse"] == pytest.approx(root_mean_squared_error(labels, outputs))
+    assert metrics["age"]["r2"] == pytest.approx(r2_score(labels, outputs))
     labels, values = test.labels["race"], test.outputs["race"].argmax(axis=1)
     present = {"labels": [0, 1, 2], "average": "macro"}
-    assert figures["race"]["accuracy"] == pytest.approx(accuracy_score(labels, values))
-    assert figures["race"]["macro_f1"] == pytest.approx(f1_score(labels, values, **present))
-    assert figures["race"]["balanced_accuracy"] == pytest.approx(recall_score(labels, values, **present))
+    assert metrics["race"]["accuracy"] == pytest.approx(accuracy_score(labels, values))
+    assert metrics["race"]["macro_f1"] == pytest.approx(f1_score(labels, values, **present))
+    assert metrics["race"]["balanced_accuracy"] == pytest.approx(recall_score(labels, values, **present))
     for i, name in enumerate("abc"):
-        assert figures["race"][f"f1_{name}"] == pytest.approx(f1_score(labels, values, labels=[i], average="macro"))
+        assert metrics["race"][f"f1_{name}"] == pytest.approx(f1_score(labels, values, labels=[i], average="macro"))
 
 
-def test_a_class_that_the_test_part_lacks_has_no_figure_and_the_file_is_plain_json(summary):
+def test_a_class_that_the_test_subset_lacks_has_no_value_and_the_file_is_plain_json(summary):
     _, found = summary
-    assert found["heads"]["race"]["figures"]["f1_d"] == {"value": None, "low": None, "high": None}
+    assert found["heads"]["race"]["metrics"]["f1_d"] == {"value": None, "low": None, "high": None}
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
@@ -70,14 +70,14 @@ def test_intervals_hold_what_they_promise(summary):
     assert [row["level"] for row in found["heads"]["age"]["coverage"]] == [0.5, 0.8, 0.9, 0.95]
 
 
-def test_constant_predictions_are_figures_like_others():
+def test_constant_predictions_have_metrics_like_others():
     n = 100
     test = predicted(n, 1)
     constant = {"age": np.full((n, 1), 40, np.float32), "race": np.tile([[1, 0, 0, 0]], (n, 1)).astype(np.float32)}
-    trivial = baseline_metrics(HEADS, test.labels, test.labels)
-    found = summarise(HEADS, test._replace(outputs=constant), test._replace(outputs=constant), [], trivial)
+    baselines = baseline_metrics(HEADS, test.labels, test.labels)
+    found = summarise(HEADS, test._replace(outputs=constant), test._replace(outputs=constant), [], baselines)
     assert "coverage" not in found["heads"]["age"]
-    assert found["heads"]["race"]["figures"]["accuracy"]["value"] == pytest.approx(np.mean(test.labels["race"] == 0))
+    assert found["heads"]["race"]["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(test.labels["race"] == 0))
     assert json.dumps(found, allow_nan=False)
 
 
@@ -87,8 +87,8 @@ def test_leaked_samples_are_counted_and_judged_apart():
     outputs = {name: values.copy() for name, values in test.outputs.items()}
     outputs["age"][:150, 0] = test.labels["age"][:150]
     outputs["race"][150::2] = np.eye(4)[(test.labels["race"][150::2] + 1) % 3]
-    trivial = baseline_metrics(HEADS, test.labels, test.labels)
-    found = summarise(HEADS, test._replace(outputs=outputs), validation, leaked, trivial)["leaked"]
+    baselines = baseline_metrics(HEADS, test.labels, test.labels)
+    found = summarise(HEADS, test._replace(outputs=outputs), validation, leaked, baselines)["leaked"]
     assert found["n"] == 150
     assert found["heads"]["age"]["seen"]["value"] == 0
     assert found["heads"]["race"]["seen"]["value"] == 1
@@ -96,5 +96,5 @@ def test_leaked_samples_are_counted_and_judged_apart():
     assert found["heads"]["age"]["unseen"]["value"] == pytest.approx(
         mean_absolute_error(test.labels["age"][150:], test.outputs["age"][150:, 0])
     )
-    clean = summarise(HEADS, test, validation, [], trivial)["leaked"]
+    clean = summarise(HEADS, test, validation, [], baselines)["leaked"]
     assert clean == {"n": 0, "heads": {}}

@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 NOT_TRAINING = (
-    "src/manyheads/metrics/labels.py",
-    "src/manyheads/reporting/report_plots.py",
+    "src/manyheads/reporting/labels.py",
+    "src/manyheads/reporting/result_plots.py",
     "src/manyheads/reporting/templates/report.html",
     "src/manyheads/evaluation/bootstrap.py",
     "src/manyheads/preprocessing/duplicates.py",
@@ -24,7 +24,7 @@ TRAINING = (
     "src/manyheads/encoders/compact.py",
     "src/manyheads/modeling/build.py",
     "src/manyheads/training/loop.py",
-    "src/manyheads/metrics/metric.py",
+    "src/manyheads/heads/metrics.py",
 )
 
 

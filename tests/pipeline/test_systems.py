@@ -66,7 +66,7 @@ def test_a_system_learns_and_is_reported_and_predicted(name, tmp_path, migrated_
     recorded = read_predictions(layout.predictions, settings.data.heads)
     compared = pair(settings.data.heads, recorded, recorded).differences
     for head, figures in ((head, metrics[head]) for head in settings.data.heads):
-        shown = {row.figure: row.first.value for row in compared if row.head == head}
+        shown = {row.metric.name: row.first.value for row in compared if row.head == head}
         assert {figure: shown[figure] for figure in figures} == pytest.approx(figures, abs=0.02)
     assert not [row for row in compared if row.better is not None]
 
@@ -118,7 +118,7 @@ def test_the_example_of_the_documentation_runs(tmp_path, migrated_store, monkeyp
         pixels = np.full((20, 20, 3), [40 + 5 * petals, 200 * kind, 90]) + random.normal(0, 8, (20, 20, 3))
         image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
         image.save(flowers / f"{('daisy', 'tulip')[kind]}_{petals}_{number}.jpg")
-    settings = composition.compose(tmp_path, ["experiment=flowers"])
+    settings = composition.compose(tmp_path, ["experiment=flowers", "train.precision=float32"])
     metrics = run(Paths(tmp_path), settings)
     shown = main_metrics(settings)["petals"]  # what a sweep shows of it
     assert (shown.name, shown.greater_is_better) == ("within_1", True)

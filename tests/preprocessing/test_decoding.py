@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,19 @@ def test_workers_that_always_die_are_the_machines_fault(
     raw = [Raw(row, KILLER) for row in range(5)]
     with pytest.raises(MachineError, match="2 decoding processes died"):
         list(decoding.encode_into(tmp_path / "image.npy", 5, raw, mortal))
+
+
+def test_workers_that_cannot_start_their_work_are_the_machines_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(chunk: Sequence[Raw]) -> list[Refused]:
+        raise NotImplementedError
+
+    # A function that this process can name and no other can import.
+    module = types.ModuleType("nowhere_else")
+    module.work = work
+    work.__module__, work.__qualname__ = "nowhere_else", "work"
+    monkeypatch.setitem(sys.modules, "nowhere_else", module)
+    with pytest.raises(MachineError, match="decoding processes end before they begin"):
+        list(decoding.in_processes([Raw(0, b"")], work))
 
 
 KILLED = f"""

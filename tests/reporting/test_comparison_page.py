@@ -9,24 +9,21 @@ from plotly.offline import get_plotlyjs
 from rich.console import Console
 
 from manyheads.evaluation.comparison import Trial, compare
-from manyheads.heads import Metric
+from manyheads.heads.metrics import Metric
 from manyheads.reporting import comparison
 
 HEADS = {"age": ("mae", 10.0), "race": ("accuracy", 1.0), "gender": ("accuracy", 1.0)}
-MAIN = {
-    head: Metric(name=metric, label=metric.replace("mae", "MAE"), greater_is_better=metric != "mae")
-    for head, (metric, _) in HEADS.items()
-}
+MAIN = {head: Metric(name=metric, greater_is_better=metric != "mae") for head, (metric, _) in HEADS.items()}
 NASTY = "<script>alert('x')</script>"
 
 
-def point(age, race, seed, status="FINISHED", error="", functions="mae"):
+def trial(age, race, seed, status="FINISHED", error="", functions="mae"):
     metrics = {"best/val/score": 0.0, "best/epoch": 3, "wall_seconds": 10.0}
     for i, (head, (metric, _)) in enumerate(HEADS.items()):
-        gain = 0.5 + 0.01 * age * (1 - i / 2) + 0.02 * race * i + 0.002 * seed
-        metrics[f"best/val/{head}/gain"] = gain
-        metrics[f"best/val/{head}/{metric}"] = 10 * (1 - gain) if metric == "mae" else gain
-        metrics["best/val/score"] += gain
+        skill = 0.5 + 0.01 * age * (1 - i / 2) + 0.02 * race * i + 0.002 * seed
+        metrics[f"best/val/{head}/skill"] = skill
+        metrics[f"best/val/{head}/{metric}"] = 10 * (1 - skill) if metric == "mae" else skill
+        metrics["best/val/score"] += skill
     settings = {"loss.weights.age": str(age), "loss.weights.race": str(race), "loss.functions.x": functions}
     overrides = (f"loss.weights.age={age}", f"loss.weights.race={race}", f"seed={seed}")
     name = f"age={age} race={race} seed={seed}"
@@ -35,24 +32,24 @@ def point(age, race, seed, status="FINISHED", error="", functions="mae"):
 
 def grid(seeds=(1, 2)):
     return [
-        point(age, race, seed, functions=NASTY if age == 1 else "mae")
+        trial(age, race, seed, functions=NASTY if age == 1 else "mae")
         for age in (0.3, 1, 4)
         for race in (1, 2)
         for seed in seeds
     ]
 
 
-def written(folder, points, about=None):
+def written(folder, trials, about=None):
     """Return the page without Plotly's own text, which nobody here wrote."""
-    comparison.write(folder, compare(points), about or {"command": "a command"})
+    comparison.write(folder, compare(trials), about or {"command": "a command"})
     text = (folder / "comparison.html").read_text(encoding="utf-8")
     assert text.count(get_plotlyjs()) == (1 if text else 0)
     return text.replace(get_plotlyjs(), "")
 
 
-def printed(points):
+def printed(trials):
     console = Console(file=io.StringIO(), width=100, highlight=False)
-    comparison.show(compare(points), console)
+    comparison.show(compare(trials), console)
     return console.file.getvalue()
 
 
@@ -64,34 +61,34 @@ def test_the_page_loads_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "points",
-    [grid(), grid(seeds=(1,)), grid()[:1], [point(1, 1, 1, "FAILED", "no space")], []],
+    "trials",
+    [grid(), grid(seeds=(1,)), grid()[:1], [trial(1, 1, 1, "FAILED", "no space")], []],
     ids=["seeds", "no seeds", "one", "failed", "nothing"],
 )
-def test_a_page_and_a_table_come_of_any_points(tmp_path, points):
-    page = written(tmp_path, points)
+def test_a_page_and_a_table_come_of_any_trials(tmp_path, trials):
+    page = written(tmp_path, trials)
     figures = [json.loads(html.unescape(text)) for text in re.findall(r'data-figure="([^"]*)"', page)]
-    several = len(compare(points).candidates) > 1
+    several = len(compare(trials).candidates) > 1
     # Parallel coordinates, a plot for each pair of heads, and for each setting one for the score and each head.
     assert len(figures) == (1 + 3 + 3 * 4 if several else 0)
     assert all(figure["data"] for figure in figures)
-    assert printed(points)
+    assert printed(trials)
 
 
 def test_what_others_wrote_is_text(tmp_path):
-    page = written(tmp_path, [*grid(), point(9, 9, 1, "FAILED", NASTY)], {NASTY: NASTY})
+    page = written(tmp_path, [*grid(), trial(9, 9, 1, "FAILED", NASTY)], {NASTY: NASTY})
     assert NASTY not in page
     assert page.count("<script") == 2
     for text in re.findall(r'data-figure="([^"]*)"', page):
         assert "<script" not in html.unescape(text)
-    assert NASTY in printed([*grid(), point(9, 9, 1, "FAILED", NASTY)])
+    assert NASTY in printed([*grid(), trial(9, 9, 1, "FAILED", NASTY)])
 
 
-def test_the_csv_has_every_point_and_no_formula(tmp_path):
-    points = [*grid(), point(9, 9, 1, "FAILED", "=1+1")]
-    written(tmp_path, points)
-    table = pd.read_csv(tmp_path / "points.csv", keep_default_na=False)
-    assert sorted(table["name"]) == sorted(each.name for each in points)
+def test_the_csv_has_every_trial_and_no_formula(tmp_path):
+    trials = [*grid(), trial(9, 9, 1, "FAILED", "=1+1")]
+    written(tmp_path, trials)
+    table = pd.read_csv(tmp_path / "trials.csv", keep_default_na=False)
+    assert sorted(table["name"]) == sorted(each.name for each in trials)
     assert table["error"].tolist()[-1] == "'=1+1"
 
 
@@ -107,7 +104,7 @@ def test_axes_have_the_better_end_up(tmp_path):
 
 
 def test_the_terminal_says_what_is_best_what_is_noise_and_what_to_type():
-    text = printed([*grid(), point(9, 9, 1, "FAILED", "out of\nmemory" + " x" * 200)])
+    text = printed([*grid(), trial(9, 9, 1, "FAILED", "out of\nmemory" + " x" * 200)])
     lines = text.splitlines()
     assert all(len(line) <= 100 for line in lines)
     assert re.search(r"^ *\*F +mae +4 +2 ", text, re.MULTILINE)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from test_sweep import make_project
 
-from conftest import TINY
+from conftest import TINY, make_sweep_project
 from manyheads.commands.compare import main as compare
 from manyheads.errors import MachineError
 from manyheads.runtime.credentials import MASK, masked
@@ -20,7 +19,7 @@ SECRET = "hunter2-s3cret"
 
 @pytest.fixture
 def project(tmp_path, migrated_store):
-    return make_project(tmp_path, migrated_store)
+    return make_sweep_project(tmp_path, migrated_store)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_sweep import make_project
 
-from conftest import TINY
+from conftest import TINY, make_sweep_project
 from manyheads.errors import MachineError
 from manyheads.runtime.locks import exclusive_lock
 from serving import wait_for
@@ -25,8 +24,8 @@ def test_the_second_is_told_who_holds_the_lock(tmp_path):
 
 def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
     code = (
-        "import pathlib, sys, time; from manyheads.locks import exclusive\n"
-        "with exclusive(pathlib.Path(sys.argv[1]), 'waits'): print('held', flush=True); time.sleep(600)"
+        "import pathlib, sys, time; from manyheads.runtime.locks import exclusive_lock\n"
+        "with exclusive_lock(pathlib.Path(sys.argv[1]), 'waits'): print('held', flush=True); time.sleep(600)"
     )
     path = tmp_path / "a.lock"
     process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
@@ -49,7 +48,7 @@ def test_a_lock_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_two_different_trainings_in_one_project_are_not_trained_at_once(tmp_path, migrated_store):
-    project = make_project(tmp_path, migrated_store)
+    project = make_sweep_project(tmp_path, migrated_store)
     command = [sys.executable, "-m", "manyheads", "train", *TINY]
     first = subprocess.Popen([*command, "train.epochs=5000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     try:

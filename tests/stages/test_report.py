@@ -52,10 +52,10 @@ def test_figures_of_the_page_are_those_of_the_evaluation(reported):
     page, metrics = layout.report.read_text(encoding="utf-8"), json.loads(layout.metrics.read_text())
     evaluation = json.loads(layout.evaluation.read_text())
     for name in ("age", "race", "gender"):
-        for figure, estimate in evaluation["heads"][name]["figures"].items():
-            assert round(estimate["value"], 4) == metrics[name][figure]
+        for metric, estimate in evaluation["heads"][name]["metrics"].items():
+            assert round(estimate["value"], 4) == metrics[name][metric]
             assert estimate["low"] <= estimate["value"] <= estimate["high"]
-    accuracy = evaluation["heads"]["race"]["figures"]["accuracy"]
+    accuracy = evaluation["heads"]["race"]["metrics"]["accuracy"]
     assert f"{accuracy['value']:.3f} ({accuracy['low']:.3f} to {accuracy['high']:.3f})" in page
 
 
@@ -108,18 +108,18 @@ def test_a_planted_leak_bias_and_miscalibration_stand_in_the_tables(reported):
     outputs = {name: values.astype(np.float32) for name, values in outputs.items()}
     test = Predicted(labels, outputs, [f"{i}" for i in range(n)])
     validation = test._replace(groups=[f"v{i}" for i in range(n)])
-    trivial = baseline_metrics(heads, labels, labels)
-    planted = summarise(heads, test, validation, [f"{i}" for i in np.flatnonzero(leaked)], trivial)
+    baselines = baseline_metrics(heads, labels, labels)
+    planted = summarise(heads, test, validation, [f"{i}" for i in np.flatnonzero(leaked)], baselines)
     page = report_page.page(report.gather(config, layout)._replace(evaluation=planted), "planted")
     text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)))
     assert "200 test samples leaked" in text
     assert "age mean absolute error 0.00 (0.00 to 0.00)" in text
     assert f"age, mean absolute error: worst for {group}" in text
     error = planted["heads"]["gender"]["calibration"]
-    assert error["before"]["figures"]["ece"]["low"] > 0.2
-    assert error["after"]["figures"]["ece"]["high"] < 0.1
+    assert error["before"]["metrics"]["ece"]["low"] > 0.2
+    assert error["after"]["metrics"]["ece"]["high"] < 0.1
     for which in ("before", "after"):
-        assert numbers.estimate_text(error[which]["figures"]["ece"], "ece") in text
+        assert numbers.estimate_text(error[which]["metrics"]["ece"]) in text
 
 
 def test_labels_are_also_shown_in_the_bins_that_others_published(reported):

@@ -12,7 +12,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from conftest import TINY, compose, make_tiny_project, write_lock
+from conftest import TINY, make_sweep_project
 from manyheads.__main__ import main
 from manyheads.paths import Paths
 from manyheads.reporting import comparison
@@ -23,18 +23,10 @@ ROOT = Path(__file__).parents[2]
 QUICK = [*TINY, "train.epochs=1"]
 
 
-def make_project(folder: Path, store: Path) -> Paths:
-    """Return a tiny project that a sweep can run in."""
-    layout = make_tiny_project(folder, store)
-    (folder / "conf").symlink_to(ROOT / "conf")
-    write_lock(layout, compose(*TINY))
-    return layout
-
-
 @pytest.fixture
 def project(tmp_path, migrated_store, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return make_project(tmp_path, migrated_store)
+    return make_sweep_project(tmp_path, migrated_store)
 
 
 def train(*arguments: str) -> int:
@@ -68,7 +60,7 @@ FOUR = ["-m", *QUICK, "loss.weights.age=0.5,2", "seed=1,2"]
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, migrated_store):
     folder = tmp_path_factory.mktemp("swept")
-    layout = make_project(folder, migrated_store)
+    layout = make_sweep_project(folder, migrated_store)
     before = Path.cwd()
     os.chdir(folder)
     try:

@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from conftest import TINY, compose, make_tiny_project, write_lock
+from conftest import TINY, make_sweep_project
 from manyheads.__main__ import main
 from manyheads.data.tables import write_table
 from manyheads.paths import Paths
@@ -31,10 +31,7 @@ LOG = FloatDistribution(0.1, 10, log=True)
 def project(tmp_path, migrated_store, monkeypatch):
     """Return a tiny project that a search can run in."""
     monkeypatch.chdir(tmp_path)
-    layout = make_tiny_project(tmp_path, migrated_store)
-    (tmp_path / "conf").symlink_to(ROOT / "conf")
-    write_lock(layout, compose(*TINY))
-    return layout
+    return make_sweep_project(tmp_path, migrated_store)
 
 
 def command(*arguments: str) -> int:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import mlflow
 import pytest
 
-from conftest import TINY, compose, make_tiny_project, write_lock
+from conftest import TINY, make_sweep_project
 from serving import mlflow_server
 
 ROOT = Path(__file__).parents[2]
@@ -29,9 +29,7 @@ pytestmark = [
 def swept(tmp_path_factory, migrated_store):
     """Sweep three weights of the age, serve the store, and return address, experiment, parent and children."""
     folder = tmp_path_factory.mktemp("swept")
-    layout = make_tiny_project(folder, migrated_store)
-    (folder / "conf").symlink_to(ROOT / "conf")
-    write_lock(layout, compose(*TINY))
+    layout = make_sweep_project(folder, migrated_store)
     subprocess.run(
         [sys.executable, "-m", "manyheads", "train", "-m", *TINY, "train.epochs=2", "loss.weights.age=0.1,1,10"],
         cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=True, capture_output=True,

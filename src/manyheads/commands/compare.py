@@ -24,7 +24,7 @@ from manyheads.data.tables import read_predictions
 from manyheads.errors import DataError
 from manyheads.evaluation.comparison import Trial, compare
 from manyheads.evaluation.paired import pair
-from manyheads.heads import Metric
+from manyheads.heads.metrics import Metric
 from manyheads.paths import Paths, project_root
 from manyheads.reporting import comparison, paired
 from manyheads.runtime.credentials import masked

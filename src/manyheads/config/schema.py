@@ -59,17 +59,17 @@ class DataConfig(Section):
 
 
 class SplitConfig(Section):
-    """How samples are dealt to train, validation and test.
+    """How samples are assigned to train, validation and test.
 
     Attributes:
-        method: ``clean`` by duplicate group, ``random`` by image, ``listed`` by files of names.
+        method: ``clean`` by duplicate group, ``random`` by sample, ``listed`` by files of names.
         train: Share of the training subset (``clean`` and ``random``).
         validation: Share of the validation subset; with ``listed``, the share of the train list that is set aside
             when no validation list is given.
         test: Share of the test subset (``clean`` and ``random``).
-        files: With ``listed``, a file of names for each part; with any method, ``reviewed`` names samples that a person
-            has looked at and wants left out. Paths are relative to the project's root.
-        seed: Seed of the dealing; apart from the training's, so that trainings with several seeds share a split.
+        files: With ``listed``, a file of names for each subset; with any method, ``reviewed`` names samples that a
+            person has looked at and wants left out. Paths are relative to the project's root.
+        seed: Seed of the assignment; apart from the training's, so that trainings with several seeds share a split.
     """
 
     method: Literal["clean", "random", "listed"]

@@ -39,8 +39,13 @@ def write_rejected(target: Path, rows: Iterable[tuple[str, str, str, str]]) -> N
         rows: Path, stage, code and reason of each.
     """
     frame = pd.DataFrame(sorted(rows), columns=REJECTED_COLUMNS, dtype=str)
-    frame["path"] = frame["path"].str.replace(r"^([=+\-@\t\r])", r"'\1", regex=True)
+    frame["path"] = without_formulas(frame["path"])
     write_table(target, frame)
+
+
+def without_formulas(texts: pd.Series[str]) -> pd.Series[str]:
+    """Return texts with an apostrophe before each that a spreadsheet would take for a formula."""
+    return texts.str.replace(r"^([=+\-@\t\r])", r"'\1", regex=True)
 
 
 def read_manifest(path: Path, heads: Mapping[str, Head]) -> pd.DataFrame:

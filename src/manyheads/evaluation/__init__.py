@@ -1,1 +1,1 @@
-"""What predictions are worth: figures with their intervals, by group, calibrated or not. No TensorFlow, no files."""
+"""What predictions are worth: metrics with their intervals, by group, calibrated or not. No TensorFlow, no files."""

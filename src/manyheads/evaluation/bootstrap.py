@@ -1,7 +1,7 @@
 """Bootstrap intervals for anything that follows from sums over samples.
 
-Samples of one duplicate group are drawn together: two copies of a photograph are no two pieces of evidence (the cluster
-bootstrap: Davison and Hinkley, 1997, section 3.8). All figures of an evaluation share the same resamples, so that
+Samples of one duplicate group are drawn together: two copies of a sample are no two pieces of evidence (the cluster
+bootstrap: Davison and Hinkley, 1997, section 3.8). All metrics of an evaluation share the same resamples, so that
 differences between them are paired.
 """
 
@@ -16,6 +16,8 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
+"""Of every interval of the evaluation and of the comparison of trials."""
+
 RESAMPLES = 1000
 
 # An interval from fewer resamples than this share would be that of the lucky ones.
@@ -23,10 +25,10 @@ LEAST_VALID = 0.95
 
 
 class Estimate(NamedTuple):
-    """A figure and its interval; None where the samples are not enough to say.
+    """A metric and its interval; None where the samples are not enough to say.
 
     Attributes:
-        value: The figure for the samples as they are.
+        value: The metric for the samples as they are.
         low: Lower end of the 95 % interval.
         high: Upper end.
     """
@@ -76,7 +78,7 @@ def estimate(values: Array) -> Estimate:
     """Return the first value, and the percentile interval of the others.
 
     Args:
-        values: A figure for the samples as they are and for each resample, shape (1 + resamples,).
+        values: A metric for the samples as they are and for each resample, shape (1 + resamples,).
     """
     value, resampled = float(values[0]), values[1:]
     valid = resampled[np.isfinite(resampled)]

@@ -8,27 +8,31 @@ import numpy as np
 
 from manyheads.evaluation.bootstrap import Array, Bootstrap, Estimate, estimate
 from manyheads.heads import Labels
+from manyheads.heads.categorical import SMALLEST
+from manyheads.heads.metrics import Metric
 
 BINS = 15
 """Bins of equal mass for the expected calibration error."""
 
 # Temperatures from a twentieth to twenty: beyond, a head is constant or wrong, not badly calibrated.
 LOG_TEMPERATURES = (-3.0, 3.0)
-SMALLEST = 1e-12
+
+METRICS = tuple(Metric(name=name, greater_is_better=False) for name in ("ece", "nll", "brier"))
+"""What ``Reliability.metrics`` holds."""
 
 
 class Reliability(NamedTuple):
     """How confidence and accuracy agree.
 
     Attributes:
-        figures: ``ece`` (expected calibration error, bins of equal mass), ``nll`` (mean negative log-likelihood of the
+        metrics: ``ece`` (expected calibration error, bins of equal mass), ``nll`` (mean negative log-likelihood of the
             label, nats) and ``brier`` (squared error of the probabilities, summed over classes, 0 to 2).
         confidence: Mean probability of the predicted class in each bin.
         accuracy: Share of right predictions in each bin.
         n: Samples in each bin.
     """
 
-    figures: dict[str, Estimate]
+    metrics: dict[str, Estimate]
     confidence: list[float]
     accuracy: list[Estimate]
     n: list[int]
@@ -81,13 +85,13 @@ def reliability(labels: Labels, predicted: Array, bootstrap: Bootstrap) -> Relia
     total = count.sum(axis=1)
     with np.errstate(invalid="ignore"):
         accuracy = correct / count
-    figures = {
+    metrics = {
         "ece": estimate(np.abs(sure - correct).sum(axis=1) / total),
         "nll": estimate(sums[:, -2] / total),
         "brier": estimate(sums[:, -1] / total),
     }
     return Reliability(
-        figures,
+        metrics,
         (sure[0] / count[0]).tolist(),
         [estimate(accuracy[:, i]) for i in range(accuracy.shape[1])],
         count[0].astype(int).tolist(),

@@ -1,8 +1,8 @@
 """The comparison of many trainings: which candidate is best, by how much, and whether that is more than noise.
 
-Everything is judged by validation figures of the best epoch; the test subset stays for the one candidate that is chosen.
-A point is a training. Points that differ in the seed alone are repeats of one candidate; how much they vary is the
-noise that a difference between candidates is held against.
+Everything is judged by validation metrics of the best epoch; the test subset is kept for the one candidate that is
+chosen. A trial is a training. Trials that differ in the seed alone are repeats of one candidate; how much they vary is
+the noise that a difference between candidates is held against.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from manyheads.errors import DataError
-from manyheads.heads import Metric
+from manyheads.evaluation.bootstrap import CONFIDENCE
+from manyheads.heads.metrics import Metric
 
-Figures = Mapping[str, float]
+Values = Mapping[str, float]
 
 SCORE = "score"
-CONFIDENCE = 0.95
-# More values than these are drawn as points and a line; a mean for each would be a mean of little.
+# More values than these are shown as dots and a line: a mean for each value would be a mean of few.
 MAX_VALUES = 8
-# Settings that shape no figure: the first is a consequence of others, the second only says where runs are kept.
+# Settings that shape no metric: the first is a consequence of others, the second only says where runs are kept.
 IRRELEVANT = {"parameters", "tracking.experiment"}
-# Overrides that chose the points, not what a point is.
+# Overrides that choose the trials of a sweep. They are no setting of a trial.
 OF_THE_SWEEP = re.compile(r"[+~]*(seed=|hydra[./]|(sweep|search)=)")
 
 
@@ -42,7 +42,7 @@ class Trial:
         name: What differs, such as ``age=0.3 race=1``.
         status: ``FINISHED``, ``FAILED``, ``KILLED`` or ``RUNNING``, as MLflow says it.
         settings: Flat settings, such as ``loss.weights.age``: ``0.3``.
-        metrics: ``best/val/…`` and ``last/val/…`` figures, ``best/epoch``, ``wall_seconds``.
+        metrics: ``best/val/…`` and ``last/val/…``, ``best/epoch``, ``wall_seconds``.
         split: Digest of the split that it was judged on.
         run_id: Its MLflow run.
         error: Why it failed, in a line.
@@ -54,7 +54,7 @@ class Trial:
     name: str
     status: str
     settings: Mapping[str, str]
-    metrics: Figures
+    metrics: Values
     split: str = ""
     run_id: str = ""
     error: str = ""
@@ -70,9 +70,9 @@ class Candidate:
     Attributes:
         name: The varied settings and their values, in short.
         settings: The varied settings and their values, without the seed.
-        points: Its trainings.
+        trials: Its trainings.
         seeds: How many seeds there are; trainings with the same seed are averaged first, for they are no repeats.
-        figures: Means over the seeds: ``score``, and each head's gain by the head's name.
+        scores: Means over the seeds: ``score``, and each head's skill score by the head's name.
         metrics: Means over the seeds of each head's main metric, in its own unit.
         on_front: No other candidate is at least as good for every head and better for one.
         difference: Mean score less the best candidate's; 0 for the best itself, negative for the others.
@@ -81,18 +81,18 @@ class Candidate:
 
     name: str
     settings: Mapping[str, str]
-    points: tuple[Trial, ...]
+    trials: tuple[Trial, ...]
     seeds: int
-    figures: Figures
-    metrics: Figures
+    scores: Values
+    metrics: Values
     on_front: bool
     difference: float
     margin: float | None
 
     @property
     def score(self) -> float:
-        """Mean score: the sum of the heads' gains."""
-        return self.figures[SCORE]
+        """Mean score: the sum of the heads' skill scores."""
+        return self.scores[SCORE]
 
     @property
     def within_noise(self) -> bool | None:
@@ -105,20 +105,20 @@ class Noise:
     """How much trainings vary that differ in the seed alone: pooled standard deviations within candidates.
 
     Attributes:
-        figures: Of ``score``, and of each head's gain by the head's name.
+        scores: Of ``score``, and of each head's skill score by the head's name.
         metrics: Of each head's main metric, in its own unit.
         degrees: Degrees of freedom: over all candidates, the number of seeds less one.
     """
 
-    figures: Figures
-    metrics: Figures
+    scores: Values
+    metrics: Values
     degrees: int
 
     def half_width(self, deviation: float, seeds: Sequence[int]) -> float:
         """Return half the 95 % confidence interval of a mean of candidates' means.
 
         Args:
-            deviation: The standard deviation that applies, one of ``figures`` or ``metrics``.
+            deviation: The standard deviation that applies, one of ``scores`` or ``metrics``.
             seeds: Number of seeds of each candidate in the mean.
         """
         from scipy import stats
@@ -135,31 +135,31 @@ class Marginal:
         setting: The setting.
         value: The value.
         seeds: Number of seeds of each candidate that has it.
-        figures: Means of ``score`` and of each head's gain.
+        scores: Means of ``score`` and of each head's skill score.
         metrics: Means of each head's main metric.
     """
 
     setting: str
     value: str
     seeds: tuple[int, ...]
-    figures: Figures
-    metrics: Figures
+    scores: Values
+    metrics: Values
 
 
 @dataclass(frozen=True)
 class Slope:
-    """What doubling a setting does to a figure, the other numeric settings held where they are.
+    """What doubling a setting does to a score, the other numeric settings held where they are.
 
     Attributes:
         setting: The setting.
-        figure: ``score``, or the head whose gain it is.
-        slope: Change of the figure for each doubling.
+        outcome: ``score``, or the head whose skill score changes.
+        slope: Change of the outcome for each doubling.
         low: Lower end of its 95 % confidence interval.
         high: Upper end.
     """
 
     setting: str
-    figure: str
+    outcome: str
     slope: float
     low: float
     high: float
@@ -177,7 +177,7 @@ class Recommendation:
     Attributes:
         candidate: That candidate.
         within_noise: The others that are not told apart from it, by score; none where noise is unknown.
-        command: Shell command that makes it the project's own training; empty if the points do not say how.
+        command: Shell command that makes it the project's own training; empty if the trials do not say how.
     """
 
     candidate: Candidate
@@ -190,19 +190,20 @@ class Comparison:
     """What many trainings say.
 
     Attributes:
-        points: All of them, as they came.
+        trials: All of them, as they came.
         heads: Names of the heads.
-        main_metrics: Each head's main metric, where all finished points know it; others are read by their gain alone.
+        main_metrics: Each head's main metric, where all finished trials know it. A head without it is compared by its
+            skill score alone.
         varied: Settings that differ, without the seed, in natural order.
-        candidates: The finished points by candidate, the highest mean score first.
-        left_out: Points that are not compared, each with the reason in ``error``.
+        candidates: The finished trials by candidate, the highest mean score first.
+        left_out: Trials that are not compared, each with the reason in ``error``.
         noise: How much seeds vary; None if no candidate has two.
         marginals: Means by setting and value, for settings of few values or of no numbers.
         slopes: Changes for each doubling, for settings of positive numbers; none where they cannot be told.
-        recommendation: None if no point finished.
+        recommendation: None if no trial finished.
     """
 
-    points: tuple[Trial, ...]
+    trials: tuple[Trial, ...]
     heads: tuple[str, ...]
     main_metrics: Mapping[str, Metric]
     varied: tuple[str, ...]
@@ -214,23 +215,24 @@ class Comparison:
     recommendation: Recommendation | None
 
     def table(self) -> pd.DataFrame:
-        """Return one row a point, the best candidate's first and those that are not compared last.
+        """Return one row a trial, the best candidate's first and those that are not compared last.
 
-        Columns: ``name``, ``status``, each varied setting and ``seed``; score, main metric and gain of the best epoch
-        and of the last; ``candidate`` with ``candidate_score``, ``candidate_seeds``, ``on_front``, ``difference`` (to
-        the best candidate), ``within_noise`` (empty: unknown); ``best/epoch``, ``wall_seconds``, ``run_id``, ``error``.
+        Columns: ``name``, ``status``, each varied setting and ``seed``; score, main metric and skill score of the best
+        epoch and of the last; ``candidate`` with ``candidate_score``, ``candidate_seeds``, ``on_front``, ``difference``
+        (to the best candidate), ``within_noise`` (empty: unknown); ``best/epoch``, ``wall_seconds``, ``run_id``,
+        ``error``.
         """
-        figures = ["val/score"]
+        shown = ["val/score"]
         for head in self.heads:
-            figures += [f"val/{head}/{self.main_metrics[head].name}"] if head in self.main_metrics else []
-            figures += [f"val/{head}/gain"]
+            shown += [f"val/{head}/{self.main_metrics[head].name}"] if head in self.main_metrics else []
+            shown += [f"val/{head}/skill"]
         rows: list[dict[str, Any]] = []
-        of_candidates = [(point, candidate) for candidate in self.candidates for point in candidate.points]
-        for point, candidate in [*of_candidates, *((point, None) for point in self.left_out)]:
-            row: dict[str, Any] = {"name": point.name, "status": point.status}
-            row |= {key: point.settings.get(key, "") for key in (*self.varied, "seed")}
+        of_candidates = [(trial, candidate) for candidate in self.candidates for trial in candidate.trials]
+        for trial, candidate in [*of_candidates, *((trial, None) for trial in self.left_out)]:
+            row: dict[str, Any] = {"name": trial.name, "status": trial.status}
+            row |= {key: trial.settings.get(key, "") for key in (*self.varied, "seed")}
             row |= {
-                f"{which}/{key}": point.metrics.get(f"{which}/{key}") for which in ("best", "last") for key in figures
+                f"{which}/{key}": trial.metrics.get(f"{which}/{key}") for which in ("best", "last") for key in shown
             }
             row |= {
                 "candidate": candidate.name if candidate else "",
@@ -239,10 +241,10 @@ class Comparison:
                 "on_front": candidate.on_front if candidate else None,
                 "difference": candidate.difference if candidate else None,
                 "within_noise": candidate.within_noise if candidate else None,
-                "best/epoch": point.metrics.get("best/epoch"),
-                "wall_seconds": point.metrics.get("wall_seconds"),
-                "run_id": point.run_id,
-                "error": point.error,
+                "best/epoch": trial.metrics.get("best/epoch"),
+                "wall_seconds": trial.metrics.get("wall_seconds"),
+                "run_id": trial.run_id,
+                "error": trial.error,
             }
             rows.append(row)
         table = pd.DataFrame(rows)
@@ -250,36 +252,28 @@ class Comparison:
         return table.astype(dict.fromkeys(whole, "Int64")) if rows else table
 
 
-def compare(points: Iterable[Trial]) -> Comparison:
-    """Compare trainings by the validation figures of their best epochs.
+def compare(trials: Iterable[Trial]) -> Comparison:
+    """Compare trainings by the validation metrics of their best epochs.
 
     Raises:
-        DataError: Finished points were judged on different splits, or have different heads.
+        DataError: Finished trials were judged on different splits, or have different heads.
     """
-    points = tuple(points)
-    reasons = {id(point): _why_not(point) for point in points}
-    finished = [point for point in points if not reasons[id(point)]]
-    left_out = tuple(replace(point, error=reasons[id(point)]) for point in points if reasons[id(point)])
+    trials = tuple(trials)
+    reasons = {id(trial): _why_not(trial) for trial in trials}
+    finished = [trial for trial in trials if not reasons[id(trial)]]
+    left_out = tuple(replace(trial, error=reasons[id(trial)]) for trial in trials if reasons[id(trial)])
     _check_comparable(finished)
     heads = _heads(finished[0]) if finished else ()
-    metrics = {
-        head: metric
-        for head in heads
-        if (metric := finished[0].main_metrics.get(head))
-        and all(
-            point.main_metrics.get(head) == metric and f"best/val/{head}/{metric.name}" in point.metrics
-            for point in finished
-        )
-    }
-    varied = _varied(points)
+    metrics = _main_metrics(finished, heads)
+    varied = _varied(trials)
     groups: defaultdict[tuple[str, ...], list[Trial]] = defaultdict(list)
-    for point in finished:
-        groups[tuple(point.settings.get(key, "") for key in varied)].append(point)
+    for trial in finished:
+        groups[tuple(trial.settings.get(key, "") for key in varied)].append(trial)
     repeats = {key: _repeats(group, heads, metrics) for key, group in groups.items()}
     noise = _noise(list(repeats.values()))
     candidates = _candidates(groups, repeats, varied, heads, noise)
     return Comparison(
-        points=points,
+        trials=trials,
         heads=heads,
         main_metrics=metrics,
         varied=varied,
@@ -287,7 +281,7 @@ def compare(points: Iterable[Trial]) -> Comparison:
         left_out=left_out,
         noise=noise,
         marginals=_marginals(candidates, varied),
-        slopes=_slopes(groups, repeats, varied, heads),
+        slopes=_slopes(groups, repeats, varied),
         recommendation=_recommendation(candidates),
     )
 
@@ -333,40 +327,52 @@ def _natural(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", text)]
 
 
-def _heads(point: Trial) -> tuple[str, ...]:
-    found = (re.fullmatch(r"best/val/([^/]+)/gain", name) for name in point.metrics)
+def _heads(trial: Trial) -> tuple[str, ...]:
+    found = (re.fullmatch(r"best/val/([^/]+)/skill", name) for name in trial.metrics)
     return tuple(sorted(match[1] for match in found if match))
 
 
-def _why_not(point: Trial) -> str:
-    if point.status != "FINISHED":
-        return point.error or {"KILLED": "stopped before its end", "RUNNING": "still runs"}.get(point.status, "failed")
-    figures = [point.metrics.get("best/val/score", math.nan)]
-    figures += [point.metrics[f"best/val/{head}/gain"] for head in _heads(point)]
-    if len(figures) == 1 or not all(map(math.isfinite, figures)):
-        return "finished, but its record has no finite best/val/score and gains: train it again"
+def _main_metrics(finished: Sequence[Trial], heads: Sequence[str]) -> dict[str, Metric]:
+    """Return each head's main metric, without the heads whose main metric is not the same in every trial."""
+    found = {}
+    for head in heads:
+        metrics = [trial.main_metrics.get(head) for trial in finished]
+        first = metrics[0]
+        same = first and {metric.name if metric else "" for metric in metrics} == {first.name}
+        if first and same and all(f"best/val/{head}/{first.name}" in trial.metrics for trial in finished):
+            found[head] = first
+    return found
+
+
+def _why_not(trial: Trial) -> str:
+    if trial.status != "FINISHED":
+        return trial.error or {"KILLED": "stopped before its end", "RUNNING": "still runs"}.get(trial.status, "failed")
+    scores = [trial.metrics.get("best/val/score", math.nan)]
+    scores += [trial.metrics[f"best/val/{head}/skill"] for head in _heads(trial)]
+    if len(scores) == 1 or not all(map(math.isfinite, scores)):
+        return "finished, but its record has no finite best/val/score and skill scores: train it again"
     return ""
 
 
 def _check_comparable(finished: Sequence[Trial]) -> None:
-    for what, of_point, remedy in (
-        ("were judged on different splits", lambda point: point.split, "compare runs of one split"),
-        ("have different heads", lambda point: ", ".join(_heads(point)), "compare runs of one dataset"),
+    for what, of_trial, remedy in (
+        ("were judged on different splits", lambda trial: trial.split, "compare runs of one split"),
+        ("have different heads", lambda trial: ", ".join(_heads(trial)), "compare runs of one dataset"),
     ):
         examples: dict[str, Trial] = {}
-        for point in finished:
-            examples.setdefault(of_point(point), point)
+        for trial in finished:
+            examples.setdefault(of_trial(trial), trial)
         if len(examples) > 1:
             named = "; ".join(
-                f"{point.name}{f' (run {point.run_id[:8]})' if point.run_id else ''}: {value or 'none recorded'}"
-                for value, point in list(examples.items())[:3]
+                f"{trial.name}{f' (run {trial.run_id[:8]})' if trial.run_id else ''}: {value or 'none recorded'}"
+                for value, trial in list(examples.items())[:3]
             )
             raise DataError(f"these runs {what} ({named}): {remedy}, by their ids or with --filter")
 
 
-def _varied(points: Sequence[Trial]) -> tuple[str, ...]:
+def _varied(trials: Sequence[Trial]) -> tuple[str, ...]:
     # A training that failed before its settings were recorded says nothing of them.
-    known = [point.settings for point in points if point.settings]
+    known = [trial.settings for trial in trials if trial.settings]
     keys = {key for settings in known for key in settings} - IRRELEVANT - {"seed"}
     varied = {key for key in keys if len({settings.get(key, "") for settings in known}) > 1}
     # The name of a loss is a label for what the other settings of the loss say.
@@ -375,32 +381,50 @@ def _varied(points: Sequence[Trial]) -> tuple[str, ...]:
     return tuple(sorted(varied, key=_natural))
 
 
-def _repeats(group: Sequence[Trial], heads: Sequence[str], main_metrics: Mapping[str, Metric]) -> pd.DataFrame:
-    """Return one row a seed: ``score``, each head's gain, and as ``<head>/metric`` its main metric."""
-    columns = {SCORE: "best/val/score"} | {head: f"best/val/{head}/gain" for head in heads}
-    columns |= {f"{head}/metric": f"best/val/{head}/{metric.name}" for head, metric in main_metrics.items()}
-    rows = pd.DataFrame([{name: point.metrics[key] for name, key in columns.items()} for point in group])
-    return rows.groupby([point.settings.get("seed", "") for point in group]).mean()
+class _Repeats(NamedTuple):
+    """The trials of one candidate, one row a seed.
+
+    Attributes:
+        scores: Columns ``score`` and each head's skill score, by the head's name.
+        metrics: Each head's main metric, by the head's name.
+    """
+
+    scores: pd.DataFrame
+    metrics: pd.DataFrame
 
 
-def _split_columns(values: pd.Series[float]) -> tuple[dict[str, float], dict[str, float]]:
-    figures = {str(name): float(value) for name, value in values.items()}
-    metrics = {name.removesuffix("/metric"): figures.pop(name) for name in list(figures) if name.endswith("/metric")}
-    return figures, metrics
+def _repeats(group: Sequence[Trial], heads: Sequence[str], main_metrics: Mapping[str, Metric]) -> _Repeats:
+    """Return the means over the trials of each seed: trainings with the same seed are no repeats."""
+    scores = {SCORE: "best/val/score"} | {head: f"best/val/{head}/skill" for head in heads}
+    metrics = {head: f"best/val/{head}/{metric.name}" for head, metric in main_metrics.items()}
+    seeds = [trial.settings.get("seed", "") for trial in group]
+
+    def by_seed(columns: Mapping[str, str]) -> pd.DataFrame:
+        rows = [{name: trial.metrics[key] for name, key in columns.items()} for trial in group]
+        return pd.DataFrame(rows, index=range(len(group))).groupby(seeds).mean()
+
+    return _Repeats(by_seed(scores), by_seed(metrics))
 
 
-def _noise(repeats: Sequence[pd.DataFrame]) -> Noise | None:
-    degrees = sum(len(rows) - 1 for rows in repeats)
+def _means(rows: pd.DataFrame) -> dict[str, float]:
+    return {str(name): float(value) for name, value in rows.mean().items()}
+
+
+def _noise(repeats: Sequence[_Repeats]) -> Noise | None:
+    degrees = sum(len(each.scores) - 1 for each in repeats)
     if degrees < 1:
         return None
-    deviations = pd.concat([rows - rows.mean() for rows in repeats])
-    figures, metrics = _split_columns((deviations.pow(2).sum() / degrees).pow(0.5))
-    return Noise(figures, metrics, degrees)
+
+    def pooled(tables: Sequence[pd.DataFrame]) -> dict[str, float]:
+        squares = pd.concat([rows - rows.mean() for rows in tables]).pow(2).sum()
+        return {str(name): math.sqrt(value / degrees) for name, value in squares.items()}
+
+    return Noise(pooled([each.scores for each in repeats]), pooled([each.metrics for each in repeats]), degrees)
 
 
 def _candidates(
     groups: Mapping[tuple[str, ...], Sequence[Trial]],
-    repeats: Mapping[tuple[str, ...], pd.DataFrame],
+    repeats: Mapping[tuple[str, ...], _Repeats],
     varied: Sequence[str],
     heads: Sequence[str],
     noise: Noise | None,
@@ -408,28 +432,28 @@ def _candidates(
     if not groups:
         return ()
     names = short_names(varied)
-    means = {key: _split_columns(rows.mean()) for key, rows in repeats.items()}
-    best = max(means, key=lambda key: means[key][0][SCORE])
-    front = _front(np.array([[figures[head] for head in heads] for figures, _ in means.values()]))
+    means = {key: _means(each.scores) for key, each in repeats.items()}
+    best = max(means, key=lambda key: means[key][SCORE])
+    front = _front(np.array([[scores[head] for head in heads] for scores in means.values()]))
     quantile = _studentized_range(len(groups), noise.degrees) if noise and len(groups) > 1 else 0.0
     candidates = []
-    for (key, (figures, metrics)), on_front in zip(means.items(), front, strict=True):
-        margin = None
+    for (key, scores), on_front in zip(means.items(), front, strict=True):
+        margin, seeds = None, len(repeats[key].scores)
         if noise:
             # Tukey (1949) and Kramer (1956): with it, all pairs of candidates hold together at 95 %.
-            inverse = 1 / len(repeats[key]) + 1 / len(repeats[best])
-            margin = 0.0 if key == best else quantile * noise.figures[SCORE] * math.sqrt(inverse / 2)
+            inverse = 1 / seeds + 1 / len(repeats[best].scores)
+            margin = 0.0 if key == best else quantile * noise.scores[SCORE] * math.sqrt(inverse / 2)
         candidates.append(
             Candidate(
                 name=" ".join(f"{names[name]}={short_value(value)}" for name, value in zip(varied, key, strict=True))
                 or (groups[key][0].name if len(groups[key]) == 1 else "as composed"),
                 settings=dict(zip(varied, key, strict=True)),
-                points=tuple(sorted(groups[key], key=lambda point: _natural(point.settings.get("seed", "")))),
-                seeds=len(repeats[key]),
-                figures=figures,
-                metrics=metrics,
+                trials=tuple(sorted(groups[key], key=lambda trial: _natural(trial.settings.get("seed", "")))),
+                seeds=seeds,
+                scores=scores,
+                metrics=_means(repeats[key].metrics),
                 on_front=on_front,
-                difference=figures[SCORE] - means[best][0][SCORE],
+                difference=scores[SCORE] - means[best][SCORE],
                 margin=margin,
             )
         )
@@ -442,10 +466,10 @@ def _studentized_range(candidates: int, degrees: int) -> float:
     return float(stats.studentized_range.ppf(CONFIDENCE, candidates, degrees))
 
 
-def _front(gains: npt.NDArray[np.float64]) -> list[bool]:
+def _front(skills: npt.NDArray[np.float64]) -> list[bool]:
     """Return which rows of an array of shape (candidates, heads) no other row dominates (Pareto)."""
-    at_least = (gains[:, None, :] >= gains[None, :, :]).all(axis=2)
-    more = (gains[:, None, :] > gains[None, :, :]).any(axis=2)
+    at_least = (skills[:, None, :] >= skills[None, :, :]).all(axis=2)
+    more = (skills[:, None, :] > skills[None, :, :]).any(axis=2)
     dominated = np.any(at_least & more, axis=0)
     return [not row for row in dominated.tolist()]
 
@@ -464,26 +488,25 @@ def _marginals(candidates: Sequence[Candidate], varied: Sequence[str]) -> tuple[
                     setting,
                     value,
                     tuple(candidate.seeds for candidate in sharing),
-                    _mean([candidate.figures for candidate in sharing]),
+                    _mean([candidate.scores for candidate in sharing]),
                     _mean([candidate.metrics for candidate in sharing]),
                 )
             )
     return tuple(marginals)
 
 
-def _mean(figures: Sequence[Figures]) -> Figures:
-    return {name: float(np.mean([row[name] for row in figures])) for name in figures[0]}
+def _mean(rows: Sequence[Values]) -> Values:
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
 def _slopes(
     groups: Mapping[tuple[str, ...], Sequence[Trial]],
-    repeats: Mapping[tuple[str, ...], pd.DataFrame],
+    repeats: Mapping[tuple[str, ...], _Repeats],
     varied: Sequence[str],
-    heads: Sequence[str],
 ) -> tuple[Slope, ...]:
     """Return the slopes of one additive least-squares fit on log2 of all settings that are positive numbers.
 
-    An observation is a candidate with one seed. For a figure ``y`` and settings ``x_j`` the model is
+    An observation is a candidate with one seed. For an outcome ``y`` and settings ``x_j`` the model is
     ``y = b_0 + sum_j b_j log2(x_j)``, so ``b_j`` is the change for each doubling; its interval is Student's t on
     ``n - p - 1`` residual degrees of freedom. Settings that are no positive numbers are not in the model: where they
     vary, their effect counts as residual. There is no slope without a residual degree of freedom, nor where settings
@@ -498,9 +521,13 @@ def _slopes(
             numeric.append((position, setting))
     if not numeric:
         return ()
-    rows = [[1.0, *(math.log2(float(key[i])) for i, _ in numeric)] for key in groups for _ in range(len(repeats[key]))]
+    rows = [
+        [1.0, *(math.log2(float(key[i])) for i, _ in numeric)]
+        for key in groups
+        for _ in range(len(repeats[key].scores))
+    ]
     inputs = np.array(rows)
-    outputs = pd.concat(list(repeats.values()))[[SCORE, *heads]]
+    outputs = pd.concat([each.scores for each in repeats.values()])
     degrees = inputs.shape[0] - inputs.shape[1]
     if degrees < 1 or np.linalg.matrix_rank(inputs) < inputs.shape[1]:
         return ()
@@ -510,9 +537,9 @@ def _slopes(
     variance = np.sum((observed - inputs @ coefficients) ** 2, axis=0) / degrees
     half = stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * np.sqrt(np.outer(np.diag(inverse), variance))
     return tuple(
-        Slope(setting, figure, float(slope), float(slope - width), float(slope + width))
+        Slope(setting, outcome, float(slope), float(slope - width), float(slope + width))
         for j, (_, setting) in enumerate(numeric, start=1)
-        for figure, slope, width in zip(outputs.columns, coefficients[j], half[j], strict=True)
+        for outcome, slope, width in zip(outputs.columns, coefficients[j], half[j], strict=True)
     )
 
 
@@ -526,15 +553,15 @@ def _recommendation(candidates: Sequence[Candidate]) -> Recommendation | None:
 def command_for(candidate: Candidate) -> str:
     """Return the shell command that makes a candidate the project's own training, or an empty text.
 
-    The overrides of the sweep itself and the seed are left out. Where the points have no overrides but were DVC
+    The overrides of the sweep itself and the seed are left out. Where the trials have no overrides but were DVC
     experiments, the one of the highest score is applied.
     """
-    for point in candidate.points:
-        if point.overrides:
-            kept = [override for override in point.overrides if not OF_THE_SWEEP.match(override)]
+    for trial in candidate.trials:
+        if trial.overrides:
+            kept = [override for override in trial.overrides if not OF_THE_SWEEP.match(override)]
             return " ".join(["dvc exp run", *(f"-S {shlex.quote(override)}" for override in kept)])
-    experiments = [point for point in candidate.points if point.experiment]
+    experiments = [trial for trial in candidate.trials if trial.experiment]
     if not experiments:
         return ""
-    best = max(experiments, key=lambda point: point.metrics["best/val/score"])
+    best = max(experiments, key=lambda trial: trial.metrics["best/val/score"])
     return f"dvc exp apply {shlex.quote(best.experiment)}"

@@ -1,4 +1,4 @@
-"""For whom the model fails: figures by what samples are labelled as, one attribute at a time and two together."""
+"""For whom the model fails: metrics by what samples are labelled as, one attribute at a time and two together."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from manyheads.evaluation.bootstrap import Array, Bootstrap, Estimate, estimate
 from manyheads.heads import Head, Labels, Outputs
+from manyheads.heads.metrics import Metric
 
 SMALL = 30
 """Groups with fewer samples are marked, and are neither the worst nor the best group."""
@@ -18,23 +19,26 @@ SMALL = 30
 LEAST_IN_CELL = 10
 """Samples that a group needs in a bin for that bin to count in a standardised error."""
 
+RATIO = Metric(name="ratio", judged=False)
+"""How ``Spread.ratio`` is written."""
+
 
 class Cell(NamedTuple):
-    """Figures of a head for one group.
+    """Metrics of a head for one group.
 
     Attributes:
         attributes: What the group is made of, such as ``race`` and ``gender``.
         group: Its value of each of them.
-        head: Whose figures they are.
+        head: Whose metrics they are.
         n: Samples in the group.
-        figures: By name.
+        metrics: By name.
     """
 
     attributes: tuple[str, ...]
     group: tuple[str, ...]
     head: str
     n: int
-    figures: dict[str, Estimate]
+    metrics: dict[str, Estimate]
 
 
 class Spread(NamedTuple):
@@ -45,9 +49,9 @@ class Spread(NamedTuple):
 
     Attributes:
         attributes: What the groups are made of.
-        head: Whose figure it is.
-        figure: Which figure.
-        best: The group with the best figure.
+        head: Whose metric it is.
+        metric: Name of the metric.
+        best: The group with the best value.
         worst: The group with the worst.
         gap: Worst less best.
         ratio: Worst divided by best.
@@ -55,7 +59,7 @@ class Spread(NamedTuple):
 
     attributes: tuple[str, ...]
     head: str
-    figure: str
+    metric: str
     best: tuple[str, ...]
     worst: tuple[str, ...]
     gap: Estimate
@@ -85,7 +89,7 @@ class Standardised(NamedTuple):
 def by_group(
     heads: Mapping[str, Head], labels: Mapping[str, Labels], outputs: Mapping[str, Outputs], bootstrap: Bootstrap
 ) -> tuple[list[Cell], list[Spread]]:
-    """Return every head's figures for each group of labels and for each two attributes together.
+    """Return every head's metrics for each group of labels and for each two attributes together.
 
     Args:
         heads: The heads by name; each is an attribute, too.
@@ -107,9 +111,9 @@ def by_group(
                 continue
             group = tuple(heads[name].stratum_names[value] for name, value in zip(attributes, values, strict=True))
             for name, head in heads.items():
-                figures = group_figures(head, bootstrap.sums(contributions[name], rows))
-                counted[name][group] = (int(rows.sum()), figures)
-                shown = {figure: estimate(resampled) for figure, resampled in figures.items()}
+                metrics = group_metrics(head, bootstrap.sums(contributions[name], rows))
+                counted[name][group] = (int(rows.sum()), metrics)
+                shown = {metric: estimate(resampled) for metric, resampled in metrics.items()}
                 cells.append(Cell(attributes, group, name, int(rows.sum()), shown))
         for name, head in heads.items():
             if (spread := _spread(attributes, name, head, counted[name])) is not None:
@@ -117,24 +121,25 @@ def by_group(
     return cells, spreads
 
 
-def group_figures(head: Head, sums: Array) -> dict[str, Array]:
-    """Return the main metric, and the bias of a head that has one: what means the same in every group."""
-    figures = head.compute_metrics(sums)
-    return {name: figures[name] for name in (head.main_metric, "bias") if name in figures}
+def group_metrics(head: Head, sums: Array) -> dict[str, Array]:
+    """Return what means the same in every group: the main metric, and those that say so of themselves."""
+    values = head.compute_metrics(sums)
+    further = (metric.name for metric in head.metrics if metric.by_group)
+    return {name: values[name] for name in dict.fromkeys((head.main_metric, *further)) if name in values}
 
 
 def _spread(
     attributes: tuple[str, ...], name: str, head: Head, groups: Mapping[tuple[str, ...], tuple[int, dict[str, Array]]]
 ) -> Spread | None:
-    figure = head.main_metric
-    large = {group: figures[figure] for group, (n, figures) in groups.items() if n >= SMALL}
+    metric = head.metric(head.main_metric)
+    large = {group: values[metric.name] for group, (n, values) in groups.items() if n >= SMALL}
     if len(large) < 2:
         return None
-    ordered = sorted(large, key=lambda group: float(large[group][0]), reverse=head.metric(figure).greater_is_better)
+    ordered = sorted(large, key=lambda group: float(large[group][0]), reverse=metric.greater_is_better)
     best, worst = ordered[0], ordered[-1]
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = large[worst] / large[best]
-    return Spread(attributes, name, figure, best, worst, estimate(large[worst] - large[best]), estimate(ratio))
+    return Spread(attributes, name, metric.name, best, worst, estimate(large[worst] - large[best]), estimate(ratio))
 
 
 def standardised(

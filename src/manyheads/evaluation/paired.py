@@ -11,28 +11,27 @@ import pandas as pd
 
 from manyheads.errors import DataError
 from manyheads.evaluation.bootstrap import Array, Bootstrap, Estimate, estimate
-from manyheads.heads import Head, Labels, Metric
+from manyheads.heads import Head, Labels
+from manyheads.heads.metrics import Metric
 
 
 class Difference(NamedTuple):
-    """A figure of two models.
+    """A metric of two models.
 
     Attributes:
-        head: Whose figure.
-        figure: Which.
+        head: Whose metric.
+        metric: Which.
         first: Of the first model.
         second: Of the second model.
         difference: Second less first, paired.
-        judged: Whether one of them can be the better one; see ``heads.Metric``.
         better: Whether the second is better (True), worse (False), or the two are not told apart (None).
     """
 
     head: str
-    figure: str
+    metric: Metric
     first: Estimate
     second: Estimate
     difference: Estimate
-    judged: bool
     better: bool | None
 
 
@@ -44,7 +43,7 @@ class Disagreement(NamedTuple):
         only_first: Samples that the first alone has right.
         only_second: Samples that the second alone has right.
         p_value: How often chance would split them at least as unevenly if both were equally good. Every sample counts,
-            copies of a photograph too.
+            copies of a sample too.
     """
 
     head: str
@@ -54,7 +53,7 @@ class Disagreement(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """All figures of two models on the same samples."""
+    """All metrics of two models on the same samples."""
 
     n: int
     differences: list[Difference]
@@ -75,31 +74,32 @@ def pair(heads: Mapping[str, Head], first: pd.DataFrame, second: pd.DataFrame) -
     first, second = (table.sort_values("path", ignore_index=True) for table in (first, second))
     _refuse_other_samples(first, second)
     bootstrap = Bootstrap(first["group"].astype(str).tolist())
-    differences, disagreements = [], []
+    differences: list[Difference] = []
+    disagreements = []
     for name, head in heads.items():
         labels, ours = _recorded(head, name, first, "first")
         other_labels, theirs = _recorded(head, name, second, "second")
         if not np.array_equal(labels, other_labels, equal_nan=np.issubdtype(labels.dtype, np.floating)):
             raise DataError(f"the two were judged by different labels of {name}: they do not compare")
-        figures, others = head.compute_metrics(bootstrap.sums(ours)), head.compute_metrics(bootstrap.sums(theirs))
-        for figure in figures:
-            if figure in others:
-                difference, metric = estimate(others[figure] - figures[figure]), head.metric(figure)
-                differences.append(
-                    Difference(
-                        name,
-                        figure,
-                        estimate(figures[figure]),
-                        estimate(others[figure]),
-                        difference,
-                        metric.judged,
-                        _better(metric, difference),
-                    )
-                )
+        differences += _differences(name, head, bootstrap.sums(ours), bootstrap.sums(theirs))
         if head.class_names:
             known = head.present(labels)
             disagreements.append(_disagreement(name, head.is_correct(ours[known]), head.is_correct(theirs[known])))
     return Paired(len(first), differences, disagreements)
+
+
+def _differences(name: str, head: Head, ours: Array, theirs: Array) -> list[Difference]:
+    """Return a head's metrics of both models from their sums, each of shape (1 + resamples, k)."""
+    first, second = head.compute_metrics(ours), head.compute_metrics(theirs)
+    found = []
+    for metric in map(head.metric, first):
+        # Only a model that predicts intervals has the metrics of intervals.
+        if metric.name in second:
+            one, other = first[metric.name], second[metric.name]
+            difference = estimate(other - one)
+            better = _better(metric, difference)
+            found.append(Difference(name, metric, estimate(one), estimate(other), difference, better))
+    return found
 
 
 def _refuse_other_samples(first: pd.DataFrame, second: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""What a head is worth where it is sure: figures of the most confident predictions alone."""
+"""What a head is worth where it is sure: its main metric for the most confident predictions alone."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ KEPT = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 
 
 class Selected(NamedTuple):
-    """Figures of the most confident predictions.
+    """The main metric of the most confident predictions.
 
     Attributes:
         kept: Share of the samples that is answered.
         n: How many samples.
-        figure: The head's main metric among them.
+        metric: The head's main metric among them.
     """
 
     kept: float
     n: int
-    figure: Estimate
+    metric: Estimate
 
 
 def selective(head: Head, labels: Labels, outputs: Outputs, confidence: Array, bootstrap: Bootstrap) -> list[Selected]:
@@ -43,6 +43,6 @@ def selective(head: Head, labels: Labels, outputs: Outputs, confidence: Array, b
     for kept in KEPT:
         n = round(kept * len(labels))
         if n:
-            figures = head.compute_metrics(bootstrap.sums(contributions, rank < n))
-            found.append(Selected(kept, n, estimate(figures[head.main_metric])))
+            values = head.compute_metrics(bootstrap.sums(contributions, rank < n))
+            found.append(Selected(kept, n, estimate(values[head.main_metric])))
     return found

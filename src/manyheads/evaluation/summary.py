@@ -9,7 +9,7 @@ import numpy as np
 
 from manyheads.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Bootstrap, Estimate, estimate
 from manyheads.evaluation.calibration import Reliability, at_temperature, fit_temperature, reliability
-from manyheads.evaluation.groups import SMALL, by_group, group_figures, standardised
+from manyheads.evaluation.groups import SMALL, by_group, group_metrics, standardised
 from manyheads.evaluation.selective import selective
 from manyheads.heads import Head, Labels, Outputs
 
@@ -18,7 +18,7 @@ LEVELS = (0.5, 0.8, 0.9, 0.95)
 
 
 class Predicted(NamedTuple):
-    """A part of the split and what the model makes of it.
+    """A subset and what the model predicts for it.
 
     Attributes:
         labels: Each head's labels, shape (n,).
@@ -36,16 +36,16 @@ def summarise(
     test: Predicted,
     validation: Predicted,
     train_groups: Collection[str],
-    trivial: Mapping[str, Mapping[str, float]],
+    baselines: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
-    """Return every figure of the test subset with its interval, as plain dictionaries and lists.
+    """Return every metric of the test subset with its interval, as plain dictionaries and lists.
 
     Args:
         heads: The heads by name.
         test: What is judged.
         validation: What temperatures are fitted on.
         train_groups: The duplicate groups that the model learned from.
-        trivial: Figures of the best constant answer, from ``trivial_baselines``.
+        baselines: Each head's metrics for the best constant answer, from ``heads.baseline_metrics``.
     """
     bootstrap = Bootstrap(test.groups)
     cells, spreads = by_group(heads, test.labels, test.outputs, bootstrap)
@@ -56,7 +56,7 @@ def summarise(
         "resamples": RESAMPLES,
         "small": SMALL,
         "heads": {
-            name: _head(head, name, test, validation, bootstrap) | {"trivial": dict(trivial[name])}
+            name: _head(head, name, test, validation, bootstrap) | {"baseline": dict(baselines[name])}
             for name, head in heads.items()
         },
         "leaked": _leaked(heads, test, {*train_groups, *validation.groups}, bootstrap),
@@ -73,10 +73,8 @@ def _head(head: Head, name: str, test: Predicted, validation: Predicted, bootstr
         labels, outputs = labels[known], outputs[known]
         bootstrap = Bootstrap([group for group, here in zip(test.groups, known, strict=True) if here])
     contributions = head.contributions(labels, outputs)
-    figures = {
-        figure: estimate(values) for figure, values in head.compute_metrics(bootstrap.sums(contributions)).items()
-    }
-    found: dict[str, Any] = {"main_metric": head.main_metric, "figures": _plain(figures)}
+    metrics = {name: estimate(values) for name, values in head.compute_metrics(bootstrap.sums(contributions)).items()}
+    found: dict[str, Any] = {"main_metric": head.main_metric, "metrics": _plain(metrics)}
     if (confidence := head.confidence(outputs)) is not None:
         found["selective"] = _plain(selective(head, labels, outputs, confidence, bootstrap))
     if head.interval(outputs) is not None:
@@ -98,7 +96,7 @@ def _head(head: Head, name: str, test: Predicted, validation: Predicted, bootstr
 
 
 def _leaked(heads: Mapping[str, Head], test: Predicted, seen: Collection[str], bootstrap: Bootstrap) -> dict[str, Any]:
-    """Return how many test samples have a duplicate outside the test subset, and each head's figure with and without."""
+    """Return how many test samples have a duplicate outside the test subset, and the main metric of both kinds."""
     rows = np.array([group in seen for group in test.groups])
     if not rows.any():
         return {"n": 0, "heads": {}}
@@ -117,16 +115,16 @@ def _reliability(found: Reliability) -> dict[str, Any]:
 
 
 def _by_predicted(head: Head, labels: Labels, outputs: Outputs, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """Return figures as those of groups by bin of the prediction: what to expect of an answer, not of a sample."""
+    """Return the metrics of groups by bin of the prediction: what to expect of an answer, not of a sample."""
     contributions = head.contributions(labels, outputs)
     predicted = head.strata(np.rint(head.values(outputs)).astype(np.int64))
     found = []
     for value, name in enumerate(head.stratum_names):
         rows = predicted == value
         if rows.any():
-            figures = group_figures(head, bootstrap.sums(contributions, rows))
-            shown = {figure: _plain(estimate(values)) for figure, values in figures.items()}
-            found.append({"group": name, "n": int(rows.sum()), "figures": shown})
+            metrics = group_metrics(head, bootstrap.sums(contributions, rows))
+            shown = {metric: _plain(estimate(values)) for metric, values in metrics.items()}
+            found.append({"group": name, "n": int(rows.sum()), "metrics": shown})
     return found
 
 

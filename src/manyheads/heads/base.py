@@ -301,7 +301,7 @@ class Head(BaseModel, ABC):
     def metric(self, name: str) -> Metric:
         """Return the metric of a name; one that is not among ``metrics`` is shown and not judged."""
         known = (metric for metric in self.metrics if metric.name == name)
-        return next(known, Metric(name=name, label=name, judged=False))
+        return next(known, Metric(name=name, judged=False))
 
     def contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
         """Return what each sample adds to the sums that metrics are made from, shape (n, k); 0 if it is missing."""

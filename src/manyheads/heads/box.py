@@ -46,8 +46,7 @@ class Box(Vector):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        overlaps = Metric(name="iou", label="IoU"), Metric(name="iou_50", label="IoU of half or more")
-        return (*overlaps, *super().metrics)
+        return (Metric(name="iou"), Metric(name="iou_50"), *super().metrics)
 
     @property
     def is_spatial(self) -> bool:

@@ -51,9 +51,9 @@ class Categorical(Head):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         return (
-            Metric(name="accuracy", label="accuracy"),
-            Metric(name="macro_f1", label="macro-F1"),
-            Metric(name="balanced_accuracy", label="balanced accuracy"),
+            Metric(name="accuracy"),
+            Metric(name="macro_f1"),
+            Metric(name="balanced_accuracy", headline=False),
             *(Metric(name=f"f1_{_identifier(label)}", label=f"F1 of {label}") for label in self.classes),
         )
 

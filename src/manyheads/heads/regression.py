@@ -82,13 +82,13 @@ class Regression(Head):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         return (
-            Metric(name="mae", label="MAE", greater_is_better=False, digits=2),
-            Metric(name="rmse", label="RMSE", greater_is_better=False, digits=2),
-            Metric(name="r2", label="R²"),
-            Metric(name="bias", label="bias", digits=2, judged=False),
-            Metric(name=f"within_{self.tolerance}", label=f"within {self.tolerance}"),
-            Metric(name="coverage_90", label="coverage of 90 %", judged=False),
-            Metric(name="interval_width", label="interval width", greater_is_better=False, digits=1),
+            Metric(name="mae", greater_is_better=False),
+            Metric(name="rmse", greater_is_better=False, headline=False),
+            Metric(name="r2"),
+            Metric(name="bias", judged=False, headline=False, by_group=True),
+            Metric(name=f"within_{self.tolerance}", label=f"share within {self.tolerance}"),
+            Metric(name="coverage_90", judged=False),
+            Metric(name="interval_width", greater_is_better=False, headline=False),
         )
 
     @property

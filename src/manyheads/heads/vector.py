@@ -57,9 +57,9 @@ class Vector(Head):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         return (
-            Metric(name="mae", label="MAE", greater_is_better=False, digits=2),
-            Metric(name="rmse", label="RMSE", greater_is_better=False, digits=2),
-            Metric(name="r2", label="R²"),
+            Metric(name="mae", greater_is_better=False),
+            Metric(name="rmse", greater_is_better=False, headline=False),
+            Metric(name="r2"),
         )
 
     @property

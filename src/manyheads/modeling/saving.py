@@ -144,16 +144,3 @@ def _refuse_foreign_classes(node: Any, path: Path) -> None:
     elif isinstance(node, list):
         for child in node:
             _refuse_foreign_classes(child, path)
-
-
-def model_tag(folder: Path) -> str:
-    """Return what the runs of a saved model have as their tag ``model``: the start of its digest.
-
-    Raises:
-        IntegrityError: ``model.json`` is missing or damaged.
-    """
-    path = folder / "model.json"
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["digest"])[:16]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{path} is missing or damaged ({error}): run `dvc repro train`") from error

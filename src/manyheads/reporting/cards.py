@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from manyheads import datasets
 from manyheads.config.schema import Config
+from manyheads.evaluation.groups import RATIO
 from manyheads.inputs import Input
-from manyheads.reporting.contents import Contents, headline
+from manyheads.reporting.contents import Contents, headline, main_metrics
 from manyheads.reporting.html import render
-from manyheads.reporting.numbers import estimate_text, figure_name, number_text
-
-FILTERS: dict[str, Callable[..., str]] = {
-    "estimate": estimate_text,
-    "figure_name": figure_name,
-    "number": number_text,
-}
 
 
 def model_card(contents: Contents, config: Config) -> str:
     """Return the model card, Markdown."""
     return render(
         "model_card.md",
-        FILTERS,
         name=f"{config.data.name}, {config.model.encoder}, {config.loss.name}",
         heads=list(contents.heads),
+        main=main_metrics(contents.heads),
+        ratio=RATIO,
         config=config,
         inputs=inputs_text(config.inputs),
         words=datasets.get(config.data.name, config.extensions).documentation,
@@ -45,7 +40,6 @@ def data_card(contents: Contents, config: Config) -> str:
         )
     return render(
         "data_card.md",
-        FILTERS,
         config=config,
         inputs=inputs_text(config.inputs),
         words=datasets.get(config.data.name, config.extensions).documentation,

@@ -6,57 +6,45 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manyheads.data.tables import write_table
-from manyheads.evaluation.comparison import (
-    CONFIDENCE,
-    Comparison,
-    short_names,
-    short_value,
-)
+from manyheads.data.tables import without_formulas, write_table
+from manyheads.evaluation.bootstrap import CONFIDENCE
+from manyheads.evaluation.comparison import Comparison, short_names, short_value
 from manyheads.reporting.comparison_plots import effect_plots, pair_plots, parallel_plot
-from manyheads.reporting.comparison_words import (
+from manyheads.reporting.comparison_text import (
     answer,
     axis_labels,
     effects_of,
     half_width,
     noise_sentence,
     shown_value,
-    signed_text,
     title_of,
 )
-from manyheads.reporting.html import BLUE, GREY, ORANGE, render
+from manyheads.reporting.html import render
 from manyheads.runtime.files import write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
-BEST, FRONT, OTHER = ORANGE, BLUE, GREY
-
 
 PAGE = "comparison.html"
-
-
-TABLE = "points.csv"
-
-
+TABLE = "trials.csv"
 ROWS_ON_TERMINAL = 20
-
 
 # More settings than these do not fit a terminal as columns of their own.
 SETTING_COLUMNS = 3
 
 
 def write(folder: Path, comparison: Comparison, about: Mapping[str, str]) -> None:
-    """Write ``comparison.html`` and ``points.csv``.
+    """Write ``comparison.html`` and ``trials.csv``.
 
     Args:
         folder: Where to; it is made if it is missing.
         comparison: What to show.
-        about: Where the points come from, such as the command, the data and the git commit; shown as it is.
+        about: Where the trials come from, such as the command, the data and the git commit; shown as it is.
     """
     effects = effects_of(comparison)
     page = render(
         "comparison.html",
-        {"signed": signed_text, "short": short_value},
+        {"short": short_value},
         comparison=comparison,
         title=title_of(comparison),
         answer=answer(comparison),
@@ -77,11 +65,10 @@ def write(folder: Path, comparison: Comparison, about: Mapping[str, str]) -> Non
         about=about,
     )
     write_text(folder / PAGE, page)
-    points = comparison.table()
-    for column in {"name", "error"} & set(points):
-        # A spreadsheet would take these for formulae.
-        points[column] = points[column].str.replace(r"^([=+\-@\t\r])", r"'\1", regex=True)
-    write_table(folder / TABLE, points)
+    trials = comparison.table()
+    for column in {"name", "error"} & set(trials):
+        trials[column] = without_formulas(trials[column])
+    write_table(folder / TABLE, trials)
 
 
 def show(comparison: Comparison, console: Console) -> None:
@@ -100,8 +87,8 @@ def show(comparison: Comparison, console: Console) -> None:
         rest = f"; {more} more in {TABLE}" if more > 0 else ""
         first = "best" if comparison.noise else "highest"
         console.print(f"  * {first}   ~ within noise of it   F on the Pareto front{rest}\n", soft_wrap=True)
-    for point in comparison.left_out:
-        console.print(escape(f"{point.status.lower()}: {point.name}: {' '.join(point.error.split())}"[:200]))
+    for trial in comparison.left_out:
+        console.print(escape(f"{trial.status.lower()}: {trial.name}: {' '.join(trial.error.split())}"[:200]))
     for effect in effects_of(comparison):
         if effect["slopes"]:
             console.print(escape(f"{effect['name']} doubled: {effect['slopes']}"))

@@ -1,11 +1,11 @@
-"""TODO manyheads.reporting.comparison_plots."""
+"""Plots of a comparison of trials."""
 
 from __future__ import annotations
 
 import html
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from manyheads.evaluation.comparison import (
@@ -19,22 +19,20 @@ from manyheads.evaluation.comparison import (
     short_value,
     value_order,
 )
-from manyheads.reporting.comparison_words import axis_labels, half_width, metric_label, shown_value
+from manyheads.reporting.comparison_text import axis_labels, half_width, outcome_label, shown_value
 from manyheads.reporting.html import BLUE, GREY, ORANGE, styled
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-BEST, FRONT, OTHER = ORANGE, BLUE, GREY
 
+BEST, FRONT, OTHER = ORANGE, BLUE, GREY
 
 MAX_TICKS = 6
 
-
-# So many stand side by side below a small plot.
+# How many letters fit side by side below a small plot.
 LETTERS = 28
 
-
-# Of dashes that stand for means, on white and on black.
+# The colour of dashes that stand for means, on white and on black.
 MEAN = "#767676"
 
 
@@ -47,7 +45,7 @@ def _hover(candidate: Candidate, comparison: Comparison) -> str:
     lines = [f"<b>{html.escape(candidate.name)}</b>", f"score {candidate.score:.3f}"]
     for head, label in axis_labels(comparison).items():
         metric = shown_value(comparison.main_metrics[head], candidate.metrics[head])
-        lines.append(f"{html.escape(label)} {metric} (gain {candidate.figures[head]:.3f})")
+        lines.append(f"{html.escape(label)} {metric} (skill score {candidate.scores[head]:.3f})")
     lines.append(f"{candidate.seeds} seed{'' if candidate.seeds == 1 else 's'}")
     return "<br>".join(lines)
 
@@ -135,112 +133,133 @@ def _range(values: Sequence[float], more_is_better: bool) -> list[float]:
 
 def pair_plots(comparison: Comparison) -> list[Figure]:
     """Return the candidates by the main metrics of each two heads; up and right are better."""
+    return [_pair_plot(comparison, across, up) for across, up in itertools.combinations(comparison.main_metrics, 2)]
+
+
+def _pair_plot(comparison: Comparison, across: str, up: str) -> Figure:
     import plotly.graph_objects as go
 
     # The best is drawn last, on top.
     order = sorted(comparison.candidates, key=lambda candidate: (candidate.on_front, candidate.score))
-    labels, figures = axis_labels(comparison), []
-    for across, up in itertools.combinations(labels, 2):
-        bars = {
-            f"error_{axis}": {
-                "type": "data",
-                "array": [half_width(comparison, candidate, head) for candidate in order],
-                "thickness": 1,
-                "width": 0,
-                "color": "rgba(90, 90, 90, 0.4)",
-            }
-            for axis, head in (("x", across), ("y", up))
-            if comparison.noise
+    bars = {
+        f"error_{axis}": {
+            "type": "data",
+            "array": [half_width(comparison, candidate, head) for candidate in order],
+            "thickness": 1,
+            "width": 0,
+            "color": "rgba(90, 90, 90, 0.4)",
         }
-        figure = go.Figure(
-            go.Scatter(
-                x=[candidate.metrics[across] for candidate in order],
-                y=[candidate.metrics[up] for candidate in order],
-                mode="markers",
-                marker={
-                    "size": [11 if candidate.on_front else 8 for candidate in order],
-                    "symbol": ["diamond" if candidate.on_front else "circle" for candidate in order],
-                    "color": [_colour(candidate, comparison) for candidate in order],
-                    "opacity": 1,
-                    "line": {"color": "white", "width": 1},
-                },
-                hovertext=[_hover(candidate, comparison) for candidate in order],
-                hoverinfo="text",
-                **bars,
-            )
+        for axis, head in (("x", across), ("y", up))
+        if comparison.noise
+    }
+    figure = go.Figure(
+        go.Scatter(
+            x=[candidate.metrics[across] for candidate in order],
+            y=[candidate.metrics[up] for candidate in order],
+            mode="markers",
+            marker={
+                "size": [11 if candidate.on_front else 8 for candidate in order],
+                "symbol": ["diamond" if candidate.on_front else "circle" for candidate in order],
+                "color": [_colour(candidate, comparison) for candidate in order],
+                "opacity": 1,
+                "line": {"color": "white", "width": 1},
+            },
+            hovertext=[_hover(candidate, comparison) for candidate in order],
+            hoverinfo="text",
+            **bars,
         )
-        for axis, head in (("xaxis", across), ("yaxis", up)):
-            better = comparison.main_metrics[head].greater_is_better
-            title = f"{html.escape(labels[head])}{'' if better else ' (reversed)'}"
-            figure.update_layout(
-                {axis: {"title": {"text": title, "standoff": 10}, "autorange": True if better else "reversed"}}
-            )
-        figures.append(styled(figure, 320, {"l": 70, "r": 12, "t": 12, "b": 50}))
-    return figures
+    )
+    labels = axis_labels(comparison)
+    for axis, head in (("xaxis", across), ("yaxis", up)):
+        better = comparison.main_metrics[head].greater_is_better
+        title = f"{html.escape(labels[head])}{'' if better else ' (reversed)'}"
+        figure.update_layout(
+            {axis: {"title": {"text": title, "standoff": 10}, "autorange": True if better else "reversed"}}
+        )
+    return styled(figure, 320, {"l": 70, "r": 12, "t": 12, "b": 50})
 
 
 def effect_plots(comparison: Comparison, setting: str) -> list[Figure]:
-    """Return the score and each head's gain against a setting: candidates, means by value, and the fitted line."""
+    """Return the score and each head's skill score against a setting: candidates, means by value, the fitted line."""
+    return [_effect_plot(comparison, setting, outcome) for outcome in (SCORE, *comparison.heads)]
+
+
+def _effect_plot(comparison: Comparison, setting: str, outcome: str) -> Figure:
     import plotly.graph_objects as go
 
-    candidates = comparison.candidates
-    places, ticks, texts = _scale([candidate.settings[setting] for candidate in candidates])
-    place_of = dict(zip((candidate.settings[setting] for candidate in candidates), places, strict=True))
-    marginals = [marginal for marginal in comparison.marginals if marginal.setting == setting]
-    slopes = {slope.figure: slope.slope for slope in comparison.slopes if slope.setting == setting}
-    figures = []
-    for name in (SCORE, *comparison.heads):
-        values = [candidate.figures[name] for candidate in candidates]
-        figure = go.Figure()
-        figure.add_scatter(
+    settings = [candidate.settings[setting] for candidate in comparison.candidates]
+    places, ticks, texts = _scale(settings)
+    figure = go.Figure(
+        go.Scatter(
             x=places,
-            y=values,
+            y=[candidate.scores[outcome] for candidate in comparison.candidates],
             mode="markers",
-            marker={"size": 6, "color": [_colour(candidate, comparison) for candidate in candidates], "opacity": 0.65},
-            hovertext=[_hover(candidate, comparison) for candidate in candidates],
+            marker={
+                "size": 6,
+                "color": [_colour(candidate, comparison) for candidate in comparison.candidates],
+                "opacity": 0.65,
+            },
+            hovertext=[_hover(candidate, comparison) for candidate in comparison.candidates],
             hoverinfo="text",
         )
-        if name in slopes:
-            middle, height = sum(places) / len(places), sum(values) / len(values)
-            ends = [min(places), max(places)]
-            figure.add_scatter(
-                x=ends,
-                y=[height + slopes[name] * (end - middle) for end in ends],
-                mode="lines",
-                line={"color": OTHER, "width": 1.5, "dash": "dot"},
-                hoverinfo="skip",
-            )
-        if marginals:
-            figure.add_scatter(
-                x=[place_of[marginal.value] for marginal in marginals],
-                y=[marginal.figures[name] for marginal in marginals],
-                mode="markers",
-                marker={"size": 16, "symbol": "line-ew", "line": {"width": 2.5, "color": MEAN}},
-                error_y={"type": "data", "array": _bars(comparison, marginals, name), "color": MEAN, "thickness": 1.2},
-                hovertext=[_marginal_hover(comparison, marginal) for marginal in marginals],
-                hoverinfo="text",
-            )
-        room = (max(places) - min(places)) * 0.08
-        figure.update_xaxes(
-            tickvals=ticks,
-            ticktext=list(map(html.escape, texts)),
-            tickangle=0,
-            range=[min(places) - room, max(places) + room],
+    )
+    _add_fitted_line(figure, comparison, setting, outcome, places)
+    _add_means(figure, comparison, setting, outcome, dict(zip(settings, places, strict=True)))
+    room = (max(places) - min(places)) * 0.08
+    figure.update_xaxes(
+        tickvals=ticks,
+        ticktext=list(map(html.escape, texts)),
+        tickangle=0,
+        range=[min(places) - room, max(places) + room],
+    )
+    figure.update_layout(title={"text": html.escape(outcome_label(outcome)), "x": 0, "xref": "paper", "font_size": 13})
+    return styled(figure, 220, {"l": 46, "r": 8, "t": 30, "b": 36})
+
+
+def _add_fitted_line(
+    figure: Figure, comparison: Comparison, setting: str, outcome: str, places: Sequence[float]
+) -> None:
+    slopes = [each for each in comparison.slopes if (each.setting, each.outcome) == (setting, outcome)]
+    for slope in slopes:
+        values = [candidate.scores[outcome] for candidate in comparison.candidates]
+        middle, height = sum(places) / len(places), sum(values) / len(values)
+        ends = [min(places), max(places)]
+        figure.add_scatter(
+            x=ends,
+            y=[height + slope.slope * (end - middle) for end in ends],
+            mode="lines",
+            line={"color": OTHER, "width": 1.5, "dash": "dot"},
+            hoverinfo="skip",
         )
-        figure.update_layout(title={"text": html.escape(metric_label(name)), "x": 0, "xref": "paper", "font_size": 13})
-        figures.append(styled(figure, 220, {"l": 46, "r": 8, "t": 30, "b": 36}))
-    return figures
+
+
+def _add_means(
+    figure: Figure, comparison: Comparison, setting: str, outcome: str, place_of: Mapping[str, float]
+) -> None:
+    marginals = [marginal for marginal in comparison.marginals if marginal.setting == setting]
+    if not marginals:
+        return
+    bars = {"type": "data", "array": _bars(comparison, marginals, outcome), "color": MEAN, "thickness": 1.2}
+    figure.add_scatter(
+        x=[place_of[marginal.value] for marginal in marginals],
+        y=[marginal.scores[outcome] for marginal in marginals],
+        mode="markers",
+        marker={"size": 16, "symbol": "line-ew", "line": {"width": 2.5, "color": MEAN}},
+        error_y=bars,
+        hovertext=[_marginal_hover(comparison, marginal) for marginal in marginals],
+        hoverinfo="text",
+    )
 
 
 def _bars(comparison: Comparison, marginals: Sequence[Marginal], name: str) -> list[float] | None:
     if comparison.noise is None:
         return None
-    return [comparison.noise.half_width(comparison.noise.figures[name], marginal.seeds) for marginal in marginals]
+    return [comparison.noise.half_width(comparison.noise.scores[name], marginal.seeds) for marginal in marginals]
 
 
 def _marginal_hover(comparison: Comparison, marginal: Marginal) -> str:
-    lines = [f"<b>mean of {len(marginal.seeds)}</b>", f"score {marginal.figures[SCORE]:.3f}"]
+    lines = [f"<b>mean of {len(marginal.seeds)}</b>", f"score {marginal.scores[SCORE]:.3f}"]
     for head, label in axis_labels(comparison).items():
         metric = shown_value(comparison.main_metrics[head], marginal.metrics[head])
-        lines.append(f"{html.escape(label)} {metric} (gain {marginal.figures[head]:.3f})")
+        lines.append(f"{html.escape(label)} {metric} (skill score {marginal.scores[head]:.3f})")
     return "<br>".join(lines)

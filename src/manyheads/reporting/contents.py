@@ -1,34 +1,32 @@
-"""TODO manyheads.reporting.contents."""
+"""What the pages and cards of one run are made from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from manyheads.heads import Head
-
-if TYPE_CHECKING:
-    pass
+from manyheads.heads.metrics import Metric
 
 
 class Contents(NamedTuple):
-    """Everything that the page is drawn from.
+    """Everything that the page and the cards show.
 
     Attributes:
         heads: The heads by name.
         manifest: Accepted samples and their labels.
         counts: What parse, pack and split accepted, rejected and left out; ``reports/split.json`` under ``split``.
         rejected: Rejected rows by stage and code.
-        history: Figures of each epoch.
+        history: Losses and metrics of each epoch.
         weights: Loss weight of each head; None where it was learned, for then the history has it.
         predictions: ``reports/predictions.csv``.
         evaluation: ``reports/evaluation.json``.
         confusions: Each classification's confusion matrix, rows as labelled.
         head_reports: Each head's report as text.
         label_issues: ``reports/label_issues.csv``.
-        published: Figures that others reported for this dataset, such as ``{"race/accuracy": 0.8}``.
+        published: Metrics that others reported for this dataset, such as ``{"race/accuracy": 0.8}``.
         published_by: Who, or an empty text.
         published_bins: Into which bins they count a label, by head.
         thumbnails: Returns a JPEG of each sample by its path, or None where no thumbnails are to be shown.
@@ -53,21 +51,29 @@ class Contents(NamedTuple):
     provenance: Mapping[str, str]
 
 
+def main_metrics(heads: Mapping[str, Head]) -> dict[str, Metric]:
+    """Return each head's main metric."""
+    return {name: head.metric(head.main_metric) for name, head in heads.items()}
+
+
 def headline(contents: Contents) -> list[dict[str, Any]]:
-    """Return the main figures of each head with their interval, the constant answer's and the published one."""
+    """Return the rows of a report's first table: the metrics of each head that belong there.
+
+    Each row has ``head``, ``metric`` (a ``Metric``), ``estimate`` (value and interval), ``baseline`` and ``published``,
+    both None where there is none.
+    """
     rows = []
-    for name in contents.heads:
+    for name, head in contents.heads.items():
         found = contents.evaluation["heads"][name]
-        for figure, estimate in found["figures"].items():
-            if figure in ("bias", "interval_width", "balanced_accuracy", "rmse"):
-                continue
-            rows.append(
-                {
-                    "head": name,
-                    "figure": figure,
-                    "estimate": estimate,
-                    "trivial": found["trivial"].get(figure),
-                    "published": contents.published.get(f"{name}/{figure}"),
-                }
-            )
+        rows += [
+            {
+                "head": name,
+                "metric": metric,
+                "estimate": found["metrics"][metric.name],
+                "baseline": found["baseline"].get(metric.name),
+                "published": contents.published.get(f"{name}/{metric.name}"),
+            }
+            for metric in map(head.metric, found["metrics"])
+            if metric.headline
+        ]
     return rows

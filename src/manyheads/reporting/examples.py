@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,11 @@ import pandas as pd
 from manyheads.heads import Head
 from manyheads.reporting.contents import Contents
 
-if TYPE_CHECKING:
-    pass
-
-
 EXAMPLES = 12
-
+"""Samples that are shown of each random choice."""
 
 MISTAKES = 8
+"""Samples that are shown of each head's worst."""
 
 
 class Example(NamedTuple):

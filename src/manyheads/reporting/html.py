@@ -1,10 +1,13 @@
-"""What all pages share: one file each that needs no network, light and dark, with Plotly's figures."""
+"""What all pages share: each is one file that needs no network, light and dark, with Plotly's plots."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from manyheads.reporting.labels import wording
+from manyheads.reporting.numbers import estimate_text, number_text, signed_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -16,13 +19,22 @@ ORANGE, BLUE, GREEN, PURPLE, GREY = "#d55e00", "#0072b2", "#009e73", "#cc79a7", 
 SKY, YELLOW = "#56b4e9", "#e69f00"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, GREY)
 
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "label": lambda metric: wording(metric).label,
+    "digits": lambda metric: wording(metric).digits,
+    "number": number_text,
+    "signed": signed_text,
+    "estimate": estimate_text,
+}
+"""Filters of every template: how it writes a ``Metric``, and numbers."""
+
 
 def render(template: str, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any) -> str:
-    """Return a page made from a template of ``pages/``; values are escaped.
+    """Return a page made from a template of ``templates/``; values are escaped where it is HTML.
 
     Args:
         template: Name of the file.
-        filters: Further filters of the template.
+        filters: Further filters of this template.
         values: What the template shows.
     """
     import jinja2
@@ -35,7 +47,7 @@ def render(template: str, filters: Mapping[str, Callable[..., Any]] | None = Non
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= dict(filters or {})
+    environment.filters |= {**FILTERS, **(filters or {})}
     return environment.get_template(template).render(plotly=get_plotlyjs(), **values)
 
 

@@ -1,54 +1,32 @@
-"""TODO manyheads.reporting.numbers."""
+"""Numbers as people read them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+from manyheads.reporting.labels import DIGITS
 
 
-# Digits after the point; three where nothing is said.
-DIGITS = {"mae": 2, "rmse": 2, "bias": 2, "interval_width": 1, "ratio": 2}
+def number_text(value: float, digits: int = DIGITS) -> str:
+    """Return a number with so many digits after the point, and a true minus sign, which is as wide as a plus."""
+    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
-# The parts of a name in evaluation.json as people say them.
-FIGURE_NAMES = {
-    "mae": "mean absolute error",
-    "rmse": "root mean squared error",
-    "r2": "R²",
-    "bias": "bias (predicted less labelled)",
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "balanced_accuracy": "balanced accuracy",
-    "coverage_90": "labels inside the 90 % interval",
-    "interval_width": "mean width of the 90 % interval",
-    "ece": "expected calibration error",
-    "nll": "negative log-likelihood",
-    "brier": "Brier score",
-}
+def signed_text(value: float, digits: int = DIGITS) -> str:
+    """Return the same with a sign in any case: a difference."""
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def figure_name(name: str) -> str:
-    """Return a figure's name in words."""
-    if name.startswith("f1_"):
-        return f"F1 of {name.removeprefix('f1_')}"
-    if name.startswith("within_"):
-        return f"share within {name.removeprefix('within_')}"
-    return FIGURE_NAMES.get(name, name)
+def estimate_text(estimate: Mapping[str, float | None], digits: int = DIGITS) -> str:
+    """Return a value and its interval, such as ``0.861 (0.849 to 0.872)``, or why there is none.
 
-
-def number_text(value: float, figure: str) -> str:
-    """Return a figure's value with the digits that it deserves."""
-    return f"{value:.{DIGITS.get(figure, 3)}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def estimate_text(estimate: Mapping[str, float | None], figure: str) -> str:
-    """Return a figure and its interval, such as ``0.861 (0.849 to 0.872)``, or why there is none."""
+    Args:
+        estimate: ``value``, ``low`` and ``high``, as ``reports/evaluation.json`` has them.
+        digits: Digits after the point.
+    """
     value, low, high = estimate["value"], estimate["low"], estimate["high"]
     if value is None:
         return "not enough samples"
     if low is None or high is None:
-        return f"{number_text(value, figure)} (too few for an interval)"
-    return f"{number_text(value, figure)} ({number_text(low, figure)} to {number_text(high, figure)})"
+        return f"{number_text(value, digits)} (too few for an interval)"
+    return f"{number_text(value, digits)} ({number_text(low, digits)} to {number_text(high, digits)})"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from manyheads.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Estimate
 from manyheads.evaluation.paired import Difference, Paired
 from manyheads.reporting.html import GREEN, GREY, ORANGE, render, styled
-from manyheads.reporting.numbers import estimate_text, figure_name, number_text
+from manyheads.reporting.labels import wording
+from manyheads.reporting.numbers import estimate_text, number_text
 from manyheads.runtime.files import write_text
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 PAGE = "paired.html"
 VERDICTS: Mapping[bool | None, str] = {True: "better", False: "worse", None: "not told apart"}
+COLOURS: Mapping[bool | None, str] = {True: GREEN, False: ORANGE, None: GREY}
 
 
 def write(folder: Path, compared: Paired, names: Sequence[str]) -> None:
@@ -29,12 +31,12 @@ def write(folder: Path, compared: Paired, names: Sequence[str]) -> None:
     """
     page = render(
         "paired.html",
-        {"estimate": _text, "figure_name": figure_name, "verdict": _verdict},
+        {"verdict": _verdict},
         title=f"Is {names[1]} better than {names[0]}?",
         names=names,
         compared=compared,
         answer=answer(compared, names),
-        plots=_plots(compared),
+        plots=[_plot(head, compared) for head in dict.fromkeys(row.head for row in compared.differences)],
         confidence=f"{CONFIDENCE:.0%}",
         resamples=f"{RESAMPLES:,}",
     )
@@ -47,15 +49,16 @@ def show(compared: Paired, names: Sequence[str], console: Console) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for column in ("head", "figure", *names, "difference", ""):
-        table.add_column(escape(column), justify="left" if column in ("head", "figure", "") else "right")
+    for column in ("head", "metric", *names, "difference", ""):
+        table.add_column(escape(column), justify="left" if column in ("head", "metric", "") else "right")
     for row in compared.differences:
+        digits = wording(row.metric).digits
         table.add_row(
             row.head,
-            row.figure,
-            _value(row.first, row.figure),
-            _value(row.second, row.figure),
-            _text(row.difference, "difference"),
+            row.metric.name,
+            _value(row.first, digits),
+            _value(row.second, digits),
+            estimate_text(row.difference._asdict()),
             _verdict(row),
         )
     console.print(table)
@@ -73,7 +76,7 @@ def answer(compared: Paired, names: Sequence[str]) -> str:
     """Return what the differences say, in words."""
     by = {better: [row for row in compared.differences if row.better is better] for better in (True, False)}
     said = [
-        f"{word} in {', '.join(f'{row.head} {figure_name(row.figure)}' for row in rows)}"
+        f"{word} in {', '.join(f'{row.head} {wording(row.metric).label}' for row in rows)}"
         for word, rows in (("better", by[True]), ("worse", by[False]))
         if rows
     ]
@@ -83,48 +86,50 @@ def answer(compared: Paired, names: Sequence[str]) -> str:
 
 
 def _verdict(row: Difference) -> str:
-    return VERDICTS[row.better] if row.judged else "not judged"
+    return VERDICTS[row.better] if row.metric.judged else "not judged"
 
 
-def _value(estimate: Estimate, figure: str) -> str:
-    return "-" if estimate.value is None else number_text(estimate.value, figure)
+def _value(estimate: Estimate, digits: int) -> str:
+    return "-" if estimate.value is None else number_text(estimate.value, digits)
 
 
-def _text(estimate: Estimate, figure: str) -> str:
-    return estimate_text(estimate._asdict(), figure)
+def _plot(head: str, compared: Paired) -> dict[str, str]:
+    """Return a plot of the judged differences of a head, as ``head``, ``plot`` and ``alternative``.
 
-
-def _plots(compared: Paired) -> list[dict[str, str]]:
+    Errors in the label's unit and shares do not fit one axis, so each difference is a share of the first model's value.
+    A metric of which the first model has nothing, or less, has no such share.
+    """
     import plotly.graph_objects as go
 
-    plots = []
-    colours = {True: GREEN, False: ORANGE, None: GREY}
-    for head in dict.fromkeys(row.head for row in compared.differences):
-        rows: list[Any] = [row for row in compared.differences if row.head == head and row.difference.low is not None]
-        # Errors in the label's unit and shares do not fit one axis: each as a share of the first model's figure.
-        shares = [row for row in rows if row.first.value and row.figure not in ("bias", "r2")]
-        figure = go.Figure(
-            go.Scatter(
-                x=[row.difference.value / abs(row.first.value) for row in shares],
-                y=[figure_name(row.figure) for row in shares],
-                error_x={
-                    "type": "data",
-                    "array": [(row.difference.high - row.difference.value) / abs(row.first.value) for row in shares],
-                    "arrayminus": [
-                        (row.difference.value - row.difference.low) / abs(row.first.value) for row in shares
-                    ],
-                    "thickness": 1.5,
-                    "width": 0,
-                },
-                mode="markers",
-                marker={"color": [colours[row.better] for row in shares], "size": 9},
-                hoverinfo="skip",
-            )
+    rows = [row for row in compared.differences if row.head == head and row.difference.low is not None]
+    shares = [row for row in rows if row.metric.judged and (row.first.value or 0) > 0]
+    ends = [_relative(row) for row in shares]
+    figure = go.Figure(
+        go.Scatter(
+            x=[value for value, _, _ in ends],
+            y=[wording(row.metric).label for row in shares],
+            error_x={
+                "type": "data",
+                "array": [high - value for value, _, high in ends],
+                "arrayminus": [value - low for value, low, _ in ends],
+                "thickness": 1.5,
+                "width": 0,
+            },
+            mode="markers",
+            marker={"color": [COLOURS[row.better] for row in shares], "size": 9},
+            hoverinfo="skip",
         )
-        figure.add_vline(x=0, line={"color": GREY, "width": 1})
-        figure.update_xaxes(title="difference, relative", tickformat="+.1~%")
-        figure.update_yaxes(autorange="reversed")
-        words = "; ".join(f"{figure_name(row.figure)} {_text(row.difference, 'difference')}" for row in rows)
-        plot = styled(figure, 110 + 26 * len(shares), {"l": 200, "r": 12, "t": 10, "b": 44}).to_json()
-        plots.append({"head": head, "plot": plot, "alternative": f"Differences for {head}: {words}"})
-    return plots
+    )
+    figure.add_vline(x=0, line={"color": GREY, "width": 1})
+    figure.update_xaxes(title="difference, relative", tickformat="+.1~%")
+    figure.update_yaxes(autorange="reversed")
+    text = "; ".join(f"{wording(row.metric).label} {estimate_text(row.difference._asdict())}" for row in rows)
+    plot = styled(figure, 110 + 26 * len(shares), {"l": 200, "r": 12, "t": 10, "b": 44}).to_json()
+    return {"head": head, "plot": plot, "alternative": f"Differences for {head}: {text}"}
+
+
+def _relative(row: Difference) -> tuple[float, float, float]:
+    """Return a difference and the ends of its interval, divided by the first model's value."""
+    first = row.first.value or 1.0
+    value, low, high = ((each or 0.0) / first for each in row.difference)
+    return value, low, high

@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from manyheads.errors import MachineError
+from manyheads.errors import IntegrityError, MachineError
 
 
 @contextmanager
@@ -57,6 +58,24 @@ def write_text(target: Path, text: str) -> None:
     """Write ``text`` as UTF-8 with Unix line ends, aside and renamed."""
     with atomic_write(target) as aside:
         aside.write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """Return what a JSON file holds.
+
+    Args:
+        path: The file, UTF-8.
+        made_by: The command that writes it, for the message.
+
+    Raises:
+        IntegrityError: The file is missing or damaged; the message says which command to run.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing: run `{made_by}`") from None
+    except ValueError as error:
+        raise IntegrityError(f"{path} is damaged ({error}): run `{made_by}`") from error
 
 
 def sha256_of(path: Path) -> str:

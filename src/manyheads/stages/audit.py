@@ -17,9 +17,9 @@ import pandas as pd
 from manyheads.config.schema import Config
 from manyheads.data.subsets import load_subset
 from manyheads.data.tables import write_table
-from manyheads.evaluation import label_issues
 from manyheads.heads import Outputs
 from manyheads.paths import Paths
+from manyheads.training import label_issues
 from manyheads.training.out_of_fold import fold_checkpoint, fold_of, predict_out_of_fold
 
 logger = logging.getLogger(__name__)

@@ -1,9 +1,9 @@
 """Evaluate: the only reader of the test subset, every sample of it.
 
-Reads ``models/``, the packed images, the test subset, the validation subset (temperatures are fitted on it) and the train
-subset's labels (for the trivial baselines). Writes ``reports/metrics.json``, ``reports/evaluation.json`` with intervals
-and groups, ``reports/predictions.csv``, a report for each head as text and JSON, and figures; all of it also goes into
-the MLflow run of the training.
+Reads ``models/``, the packed inputs, the test subset, the validation subset (temperatures are fitted on it) and the
+train subset's labels (for the baselines). Writes ``reports/metrics.json``, ``reports/evaluation.json`` with intervals
+and groups, ``reports/predictions.csv``, a report for each head as text and JSON, and the tables that ``dvc plots``
+shows. All but these tables also go into the MLflow run of the training, which gets their plots with the page of report.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from manyheads.config.schema import Config
 from manyheads.data.subsets import Subset, label_table, load_subset
 from manyheads.data.tables import write_table
 from manyheads.errors import IntegrityError
+from manyheads.evaluation.head_reports import head_report
 from manyheads.evaluation.summary import Predicted, summarise
 from manyheads.heads import Head, Outputs, baseline_metrics, total_score
 from manyheads.modeling import saving
 from manyheads.paths import Paths
-from manyheads.reporting import figures
+from manyheads.reporting.dvc_plots import curve_table, prediction_pairs
 from manyheads.runtime import tensorflow
 from manyheads.runtime.files import atomic_write, write_text
 from manyheads.tracking import git, runs
@@ -69,16 +70,22 @@ def summary(
     baselines: Mapping[str, Mapping[str, float]],
     n: int,
 ) -> dict[str, Any]:
-    """Return the content of ``metrics.json``: each head's figures, the trivial baselines' beside them, the score."""
+    """Return the content of ``metrics.json``: each head's metrics, the baselines beside them, the score.
+
+    Args:
+        heads: The heads by name.
+        measured: Each head's metrics on the test subset.
+        baselines: The same for the best constant answer.
+        n: How many test samples there are.
+    """
     main = {name: measured[name][head.main_metric] for name, head in heads.items()}
-    trivial = {name: baselines[name][head.main_metric] for name, head in heads.items()}
-    rounded = {
-        name: {key: round(value, 4) for key, value in figures_of.items()} for name, figures_of in measured.items()
-    }
-    baseline = {
-        name: {key: round(value, 4) for key, value in figures_of.items()} for name, figures_of in baselines.items()
-    }
-    return {"n": n, "score": round(total_score(heads, main, trivial), 4), **rounded, "baseline": baseline}
+    main_baselines = {name: baselines[name][head.main_metric] for name, head in heads.items()}
+    score = round(total_score(heads, main, main_baselines), 4)
+    return {"n": n, "score": score, **_rounded(measured), "baseline": _rounded(baselines)}
+
+
+def _rounded(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    return {name: {key: round(value, 4) for key, value in values.items()} for name, values in metrics.items()}
 
 
 def _refuse_what_is_not_finite(predicted: Mapping[str, Outputs], inputs: Paths) -> None:
@@ -103,30 +110,32 @@ def _write(
     metrics: dict[str, Any],
     evaluation: dict[str, Any],
 ) -> None:
-    write_table(outputs.predictions, prediction_table(heads, test, predicted))
+    predictions = prediction_table(heads, test, predicted)
+    write_table(outputs.predictions, predictions)
     with atomic_write(outputs.head_reports) as folder:
         folder.mkdir()
         for name, head in heads.items():
             known = head.present(test.labels[name])
-            report = head.report(test.labels[name][known], predicted[name][known])
+            report = head_report(head, test.labels[name][known], predicted[name][known])
             (folder / f"{name}.txt").write_text(report.text, encoding="utf-8")
             (folder / f"{name}.json").write_text(json.dumps(report.data, indent=2) + "\n", encoding="utf-8")
-    with atomic_write(outputs.figures) as folder:
+    with atomic_write(outputs.plots) as folder:
         folder.mkdir()
-        figures.draw_all(folder, pd.read_csv(inputs.history), heads, test.labels, predicted)
+        write_table(folder / "curves.csv", curve_table(pd.read_csv(inputs.history), heads))
+        write_table(folder / "predictions.csv", prediction_pairs(heads, predictions))
     write_text(outputs.metrics, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     write_text(outputs.evaluation, json.dumps(evaluation, indent=1, allow_nan=False) + "\n")
 
 
 def group_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """Return figures of groups under names that MLflow allows: ``test/groups/race_gender/black_male/age/mae``."""
+    """Return metrics of groups under names that MLflow allows: ``test/groups/race_gender/black_male/age/mae``."""
     found = {}
     for cell in evaluation["groups"]:
-        place = f"test/groups/{'_'.join(cell['attributes'])}/{'_'.join(cell['group'])}"
-        found[f"{place}/n"] = float(cell["n"])
-        for figure, shown in cell["figures"].items():
+        group = f"test/groups/{'_'.join(cell['attributes'])}/{'_'.join(cell['group'])}"
+        found[f"{group}/n"] = float(cell["n"])
+        for metric, shown in cell["metrics"].items():
             if shown["value"] is not None:
-                found[f"{place}/{cell['head']}/{figure}"] = shown["value"]
+                found[f"{group}/{cell['head']}/{metric}"] = shown["value"]
     return found
 
 
@@ -142,12 +151,11 @@ def _record(
     flat |= {
         f"test_baseline/{name}/{key}": value for name, row in metrics["baseline"].items() for key, value in row.items()
     }
-    place = runs.RunSpec("evaluate", git.provenance(inputs.root), model=saving.model_tag(inputs.model))
-    with runs.run(config.tracking.experiment, inputs.root, place) as record:
+    spec = runs.RunSpec("evaluate", git.provenance(inputs.root), model=runs.model_tag(inputs.model))
+    with runs.run(config.tracking.experiment, inputs.root, spec) as record:
         record.metrics(flat | {"test/score": metrics["score"], "test/n": metrics["n"]} | group_metrics(evaluation))
         record.dataset(label_table(config.data.heads, test), f"{config.data.name}-test", config.data.path, "test")
         record.files(outputs.metrics)
         record.files(outputs.evaluation)
         record.files(outputs.predictions)
         record.files(outputs.head_reports, "heads")
-        record.files(outputs.figures, "figures")

@@ -1,6 +1,6 @@
 """Report: what the run is worth, on one page for people, and as a model card and a data card.
 
-Reads the tables and figures of all stages before; computes no figure of its own. Writes ``reports/report.html``, which
+Reads what all stages before wrote; computes no metric of its own. Writes ``reports/report.html``, which
 needs no network, ``reports/model_card.md`` and ``reports/data_card.md``. The run in MLflow gets all three, the page
 without thumbnails: they stay where the data is. Its own id and its commit stand in these copies alone, so that the
 files on disk are the same whenever the same model is trained.
@@ -8,7 +8,6 @@ files on disk are the same whenever the same model is trained.
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 from collections import Counter
@@ -25,11 +24,10 @@ from manyheads.data.arrays import open_packed
 from manyheads.data.tables import read_predictions, read_samples, read_splits
 from manyheads.errors import IntegrityError
 from manyheads.heads import Head
-from manyheads.modeling import saving
 from manyheads.paths import Paths
 from manyheads.reporting import cards, report
 from manyheads.reporting.contents import Contents
-from manyheads.runtime.files import sha256_of, write_text
+from manyheads.runtime.files import read_json, sha256_of, write_text
 from manyheads.tracking import git, runs
 
 logger = logging.getLogger(__name__)
@@ -43,8 +41,8 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     write_text(outputs.model_card, cards.model_card(contents, config))
     write_text(outputs.data_card, cards.data_card(contents, config))
     tags = git.provenance(inputs.root)
-    place = runs.RunSpec("report", tags, model=saving.model_tag(inputs.model))
-    with runs.run(config.tracking.experiment, inputs.root, place) as record:
+    spec = runs.RunSpec("report", tags, model=runs.model_tag(inputs.model))
+    with runs.run(config.tracking.experiment, inputs.root, spec) as record:
         edited = ", with uncommitted changes" if tags.get("git.dirty") == "true" else ""
         of_the_run = {
             "MLflow run": record.run_id,
@@ -66,13 +64,14 @@ def gather(config: Config, inputs: Paths) -> Contents:
     heads = config.data.heads
     samples, splits = read_samples(inputs.samples, heads), read_splits(inputs.splits)
     predictions = _predictions(inputs, splits, heads)
-    evaluation = _json(inputs, "evaluation")
+    evaluation = read_json(inputs.evaluation, "dvc repro evaluate")
     if evaluation["n"] != len(predictions):
         raise IntegrityError(f"{inputs.evaluation} is not of {inputs.predictions}: run `dvc repro evaluate`")
-    rejected = pd.concat([pd.read_csv(inputs.rejected), pd.read_csv(inputs.undecodable)])
+    rejected = pd.concat([_table(inputs.rejected, "parse"), _table(inputs.undecodable, "pack")])
     by_code = Counter(zip(rejected["stage"], rejected["code"], strict=True))
     learned = config.loss.weighting == "learned"
-    split, words = _json(inputs, "split_counts"), datasets.get(config.data.name, config.extensions).documentation
+    split = read_json(inputs.split_counts, "dvc repro split")
+    words = datasets.get(config.data.name, config.extensions).documentation
     return Contents(
         heads=heads,
         manifest=samples,
@@ -81,12 +80,12 @@ def gather(config: Config, inputs: Paths) -> Contents:
             [{"stage": stage, "code": code, "files": n} for (stage, code), n in sorted(by_code.items())],
             columns=["stage", "code", "files"],
         ),
-        history=pd.read_csv(inputs.history),
+        history=_table(inputs.history, "train"),
         weights={name: None if learned else weight for name, weight in config.loss.weights.items()},
         predictions=predictions,
         evaluation=evaluation,
         confusions={
-            name: json.loads((inputs.head_reports / f"{name}.json").read_text(encoding="utf-8"))["confusion"]
+            name: read_json(inputs.head_reports / f"{name}.json", "dvc repro evaluate")["confusion"]
             for name, head in heads.items()
             if head.class_names
         },
@@ -135,16 +134,6 @@ def _table(path: Path, stage: str) -> pd.DataFrame:
         raise IntegrityError(f"{path} is damaged ({error}): run `dvc repro {stage}`") from error
 
 
-def _json(inputs: Paths, name: str) -> Any:
-    path = getattr(inputs, name)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise IntegrityError(f"{path} is missing: run `dvc repro`") from None
-    except ValueError as error:
-        raise IntegrityError(f"{path} is damaged ({error}): run `dvc repro`") from error
-
-
 def _counts(samples: pd.DataFrame, rejected: pd.DataFrame, split: Mapping[str, Any]) -> dict[str, str]:
     sizes = samples.groupby("group").size()
     subsets = ", ".join(f"{subset} {split['samples'][subset]:,}" for subset in ("train", "validation", "test"))
@@ -163,8 +152,8 @@ def _counts(samples: pd.DataFrame, rejected: pd.DataFrame, split: Mapping[str, A
 
 
 def _provenance(config: Config, inputs: Paths) -> dict[str, str]:
-    model = saving.model_tag(inputs.model)
-    trained_in = json.loads((inputs.model / "model.json").read_text(encoding="utf-8"))["precision"]
+    model = runs.model_tag(inputs.model)
+    trained_in = read_json(inputs.model / "model.json", "dvc repro train")["precision"]
     return {
         "model": f"{model}, the tag `model` of its run in MLflow",
         "data": f"{config.data.path}; samples {sha256_of(inputs.samples)[:16]}",

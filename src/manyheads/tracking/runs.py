@@ -6,6 +6,7 @@ on nothing more is sent. Every metric is on disk before it is logged.
 
 from __future__ import annotations
 
+import json
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from manyheads.errors import TrainingStopped
+from manyheads.errors import IntegrityError, TrainingStopped
 from manyheads.runtime.credentials import masked
 from manyheads.tracking.dvc import locked_digest
 from manyheads.tracking.store import attempt, is_active, masked_tags, open_experiment, tracking_uri, warn_not_taken
@@ -263,3 +264,16 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
     return flat
+
+
+def model_tag(folder: Path) -> str:
+    """Return what the runs of a saved model have as their tag ``model``: the start of its digest.
+
+    Raises:
+        IntegrityError: ``model.json`` is missing or damaged.
+    """
+    path = folder / "model.json"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["digest"])[:16]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{path} is missing or damaged ({error}): run `dvc repro train`") from error

@@ -20,9 +20,9 @@ from manyheads.runtime.files import json_digest, sha256_of
 from manyheads.runtime.hardware import fastest_precision
 from manyheads.tracking.dvc import code_digests
 from manyheads.training.checkpoint import resume, training_lock
+from manyheads.training.compilation import compiled_model
 from manyheads.training.fingerprint import checkpoint_folder
 from manyheads.training.loop import fit
-from manyheads.training.run import compiled_model
 
 
 def fold_of(groups: list[str], folds: int, seed: int) -> npt.NDArray[np.int64]:
@@ -50,10 +50,7 @@ def train_without(
     tensorflow.start_training_session(deterministic=True)
     functions = {name: head.audit_loss for name, head in heads.items()}
     objective = objective_of(heads, functions, dict.fromkeys(heads, 1.0), "standard", rest.labels)
-    fixed = config.model_copy(
-        update={"loss": config.loss.model_copy(update={"weighting": "fixed", "form": "training_step"})}
-    )
-    model = compiled_model(fixed, objective, settings, len(rest))
+    model = compiled_model(config.model, config.inputs, objective, settings, config.seed, len(rest))
     path, shaped_by = fold_checkpoint(config, project, fold), fold_fingerprint(config, project, fold)
     with training_lock(path):
         fit(model, rest, validation, settings, config.seed, path, resume(path, model, shaped_by))

@@ -14,7 +14,7 @@ from manyheads.config.schema import Config, TrainConfig
 from manyheads.data.subsets import Subset, load_subset
 from manyheads.data.tables import write_table
 from manyheads.modeling import saving
-from manyheads.modeling.build import averaged_over_flip, build_network, compile_model
+from manyheads.modeling.build import averaged_over_flip, build_network
 from manyheads.modeling.inference import fold
 from manyheads.modeling.objective import Objective, objective_of
 from manyheads.paths import Paths
@@ -22,9 +22,9 @@ from manyheads.runtime import tensorflow
 from manyheads.runtime.files import atomic_write
 from manyheads.training.callbacks import Training, TrainingCallback
 from manyheads.training.checkpoint import Progress, resume
+from manyheads.training.compilation import compiled_model
 from manyheads.training.fingerprint import fingerprint, precision_of
 from manyheads.training.loop import fit
-from manyheads.training.optimizers import optimizer_for
 
 if TYPE_CHECKING:
     import keras
@@ -59,7 +59,10 @@ def train(
         load_subset(project, config.data.heads, config.inputs, name) for name in ("train", "validation")
     )
     objective = training_objective(config, train)
-    model = compiled_model(config, objective, config.train, len(train))
+    model = compiled_model(
+        config.model, config.inputs, objective, config.train, config.seed, len(train),
+        weighting=config.loss.weighting, form=config.loss.form,
+    )  # fmt: skip
     progress = resume(checkpoint, model, fingerprint(config, project))
     _log_start(model, train, validation, config.train, progress, checkpoint)
     for callback in callbacks:
@@ -86,28 +89,6 @@ def training_objective(config: Config, train: Subset) -> Objective:
     """Return the configured objective with the statistics of the training labels."""
     loss = config.loss
     return objective_of(config.data.heads, loss.functions, loss.weights, loss.scale, train.labels)
-
-
-def compiled_model(config: Config, objective: Objective, settings: TrainConfig, samples: int) -> MultiHeadModel:
-    """Return a model with its initial weights, ready to be fitted.
-
-    Args:
-        config: The seed, the encoder, the inputs and how the losses are weighted.
-        objective: The heads with their losses.
-        settings: How it is trained.
-        samples: How many samples an epoch has; the schedule of the learning rate depends on it.
-    """
-    import keras
-
-    keras.utils.set_random_seed(config.seed)
-    network = build_network(config.model, objective, config.inputs, precision_of(settings))
-    return compile_model(
-        network,
-        objective,
-        optimizer_for(settings, max(1, samples // settings.batch_size)),
-        weighting=config.loss.weighting,
-        form=config.loss.form,
-    )
 
 
 def inference_network(config: Config, objective: Objective, trained: keras.Model) -> keras.Model:

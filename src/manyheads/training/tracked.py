@@ -14,7 +14,6 @@ import pandas as pd
 from manyheads.config.schema import Config
 from manyheads.data.subsets import label_table
 from manyheads.heads import Metric
-from manyheads.modeling import saving
 from manyheads.paths import Paths
 from manyheads.runtime.hardware import describe
 from manyheads.tracking import git, runs
@@ -139,6 +138,6 @@ def record_again(
 
 def _record_results(run: runs.Run, project: Paths, outputs: Paths, metrics: Mapping[str, float]) -> None:
     run.metrics(metrics)
-    run.tags({"model": saving.model_tag(outputs.model)})
+    run.tags({"model": runs.model_tag(outputs.model)})
     run.files(outputs.history)
     run.files(project.split_counts)

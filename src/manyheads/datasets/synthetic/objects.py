@@ -32,7 +32,7 @@ def generate(target: Path) -> None:
     random = np.random.default_rng(SEED)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    with atomic_write(target) as aside, zipfile.ZipFile(aside, "w") as archive:
+    with atomic_write(target) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
         for number in range(PICTURES):
             picture, shape, box = _picture(random)
             name = f"{number:04d}.jpg"

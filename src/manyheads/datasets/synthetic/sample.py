@@ -87,7 +87,7 @@ def provide(target: Path, original: Path) -> None:  # noqa: ARG001 - other datas
     """
     if _is_whole(target):
         return
-    with atomic_write(target) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
+    with atomic_write(target) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
         archive.comment = EDITION
         for name, content in sorted(_files().items()):
             # The writer's clock, system and umask would otherwise be in the bytes.

@@ -1,9 +1,8 @@
-"""TODO manyheads.reporting.comparison_words."""
+"""What a comparison of trials says, in sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from manyheads.evaluation.comparison import (
     SCORE,
@@ -12,13 +11,9 @@ from manyheads.evaluation.comparison import (
     Slope,
     short_names,
 )
-from manyheads.heads import Metric
-from manyheads.reporting.html import BLUE, GREY, ORANGE
-
-if TYPE_CHECKING:
-    pass
-BEST, FRONT, OTHER = ORANGE, BLUE, GREY
-
+from manyheads.heads.metrics import Metric
+from manyheads.reporting.labels import wording
+from manyheads.reporting.numbers import signed_text
 
 NAMES_IN_A_SENTENCE = 4
 
@@ -29,11 +24,11 @@ def answer(comparison: Comparison) -> str:
         return "No training finished, so there is nothing to recommend."
     best, others = comparison.recommendation.candidate, comparison.recommendation.within_noise
     seeds = f", mean of {best.seeds} seeds" if best.seeds > 1 else ""
-    figures = ", ".join(
+    metrics = ", ".join(
         f"{label} {shown_value(comparison.main_metrics[head], best.metrics[head])}"
         for head, label in axis_labels(comparison).items()
     )
-    what = f"score {best.score:.3f}{f' ({figures})' if figures else ''}{seeds}"
+    what = f"score {best.score:.3f}{f' ({metrics})' if metrics else ''}{seeds}"
     if len(comparison.candidates) == 1:
         said = f"{best.name} is the only candidate: {what}."
     elif comparison.noise is None:
@@ -64,7 +59,7 @@ def noise_sentence(comparison: Comparison) -> str:
         for head, label in axis_labels(comparison).items()
     )
     said = (
-        f"Noise: the seed alone moves the score by {noise.figures[SCORE]:.3f}{f', {metrics}' if metrics else ''} "
+        f"Noise: the seed alone moves the score by {noise.scores[SCORE]:.3f}{f', {metrics}' if metrics else ''} "
         f"(standard deviation, {noise.degrees} degrees of freedom)."
     )
     margins = sorted({round(other.margin, 3) for other in comparison.candidates[1:] if other.margin is not None})
@@ -75,31 +70,28 @@ def noise_sentence(comparison: Comparison) -> str:
 
 
 def title_of(comparison: Comparison) -> str:
-    points, candidates = len(comparison.points), len(comparison.candidates)
-    finished = points - len(comparison.left_out)
-    title = f"{points} training{'' if points == 1 else 's'}, {candidates} candidate{'' if candidates == 1 else 's'}"
-    return title if finished == points else f"{title}, {points - finished} not compared"
+    """Return how many trainings and candidates are compared."""
+    trials, candidates = len(comparison.trials), len(comparison.candidates)
+    left_out = len(comparison.left_out)
+    title = f"{trials} training{'' if trials == 1 else 's'}, {candidates} candidate{'' if candidates == 1 else 's'}"
+    return f"{title}, {left_out} not compared" if left_out else title
 
 
 def axis_labels(comparison: Comparison) -> dict[str, str]:
     """Return the label of each head's main metric, such as ``age MAE``."""
-    return {head: f"{head} {metric.label}" for head, metric in comparison.main_metrics.items()}
+    return {head: f"{head} {wording(metric).short}" for head, metric in comparison.main_metrics.items()}
 
 
 def shown_value(metric: Metric, value: float) -> str:
-    return f"{value:.{metric.digits}f}"
-
-
-def signed_text(value: float) -> str:
-    # A true minus sign, as wide as the plus.
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+    """Return a metric's value with its digits."""
+    return f"{value:.{wording(metric).digits}f}"
 
 
 def half_width(comparison: Comparison, candidate: Candidate, head: str | None = None) -> float | None:
     """Return half the confidence interval of a candidate's score or of a head's main metric, if noise is known."""
     if comparison.noise is None:
         return None
-    deviation = comparison.noise.figures[SCORE] if head is None else comparison.noise.metrics[head]
+    deviation = comparison.noise.scores[SCORE] if head is None else comparison.noise.metrics[head]
     return comparison.noise.half_width(deviation, [candidate.seeds])
 
 
@@ -115,14 +107,15 @@ def effects_of(comparison: Comparison) -> list[dict[str, str]]:
 
 
 def _slopes_sentence(slopes: Sequence[Slope]) -> str:
-    seen = [
-        f"{metric_label(slope.figure)} {signed_text(slope.slope)} ({signed_text(slope.low)} to {signed_text(slope.high)})"
-        for slope in slopes
-        if slope.seen
-    ]
-    unseen = [metric_label(slope.figure) for slope in slopes if not slope.seen]
+    seen = [f"{outcome_label(slope.outcome)} {_slope_text(slope)}" for slope in slopes if slope.seen]
+    unseen = [outcome_label(slope.outcome) for slope in slopes if not slope.seen]
     return "; ".join([*seen, *([f"no effect seen on {', '.join(unseen)}"] if unseen else [])])
 
 
-def metric_label(figure: str) -> str:
-    return figure if figure == SCORE else f"{figure} gain"
+def _slope_text(slope: Slope) -> str:
+    return f"{signed_text(slope.slope)} ({signed_text(slope.low)} to {signed_text(slope.high)})"
+
+
+def outcome_label(outcome: str) -> str:
+    """Return what a slope or a plot is of: the score, or the skill score of a head."""
+    return outcome if outcome == SCORE else f"{outcome} skill score"

@@ -1,0 +1,274 @@
+"""Plots of the results: what is predicted for which label, how sure it is, and for whom it fails."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from manyheads.heads import Head
+from manyheads.reporting.contents import Contents
+from manyheads.reporting.html import BLUE, GREY, ORANGE
+from manyheads.reporting.labels import wording
+from manyheads.reporting.numbers import estimate_text
+from manyheads.reporting.plots import Plot, error_bars, finished
+
+
+def result_plots(contents: Contents, name: str) -> list[Plot]:
+    """Return the plots of one head."""
+    head, found = contents.heads[name], contents.evaluation["heads"][name]
+    drawn = []
+    if head.class_names:
+        drawn.append(_confusion(name, head, contents.confusions[name]))
+        drawn.append(_reliability(name, found["calibration"]))
+    else:
+        drawn += [_scatter(contents, column) for column in head.label_columns]
+    if "by_predicted" in found:
+        drawn.append(_by_bin(contents, name))
+    if "coverage" in found:
+        drawn.append(_coverage(name, found["coverage"]))
+    if "selective" in found:
+        drawn.append(_selective(name, head, found["selective"]))
+    return drawn
+
+
+def _confusion(name: str, head: Head, counts: list[list[int]]) -> Plot:
+    import plotly.graph_objects as go
+
+    matrix = np.asarray(counts)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    classes = list(head.class_names)
+    figure = go.Figure(
+        go.Heatmap(
+            z=shares,
+            x=classes,
+            y=classes,
+            text=[
+                [f"{share:.2f}<br>{n}" for share, n in zip(*rows, strict=True)]
+                for rows in zip(shares, matrix, strict=True)
+            ],
+            texttemplate="%{text}",
+            meta="ink",
+            colorscale=[[0, "rgba(0,114,178,0.04)"], [1, "rgba(0,114,178,0.55)"]],
+            zmin=0,
+            zmax=1,
+            showscale=False,
+            hovertemplate="labelled %{y}, predicted %{x}: %{z:.1%}<extra></extra>",
+        )
+    )
+    figure.update_yaxes(autorange="reversed", title="as labelled")
+    figure.update_xaxes(title="as predicted")
+    right = ", ".join(f"{each} {shares[i, i]:.0%}" for i, each in enumerate(classes))
+    return finished(
+        figure,
+        f"{name}: of the samples of each label, the share with each prediction, and how many.",
+        f"Confusion matrix of {name}; right: {right}",
+        120 + 52 * len(classes),
+        l=90,
+    )
+
+
+def _reliability(name: str, calibration: Mapping[str, Any]) -> Plot:
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot"}, name="calibrated")
+    for which, colour in (("before", ORANGE), ("after", BLUE)):
+        rows = [
+            (sure, right)
+            for sure, right in zip(calibration[which]["confidence"], calibration[which]["accuracy"], strict=True)
+            if right["low"] is not None
+        ]
+        figure.add_scatter(
+            x=[sure for sure, _ in rows],
+            y=[right["value"] for _, right in rows],
+            error_y=error_bars([right for _, right in rows]),
+            mode="lines+markers",
+            marker={"color": colour, "size": 6},
+            line={"color": colour, "width": 1.5},
+            name=f"{which} temperature scaling",
+        )
+    start = min(calibration["before"]["confidence"])
+    figure.update_xaxes(title="confidence", range=[max(0, start - 0.05), 1.01])
+    figure.update_yaxes(title="share right", range=[max(0, start - 0.15), 1.02])
+    eces = {which: estimate_text(calibration[which]["metrics"]["ece"]) for which in ("before", "after")}
+    return finished(
+        figure,
+        f"{name}: what a confidence is worth, in 15 bins of equal mass. Expected calibration error {eces['before']}; "
+        f"{eces['after']} with the temperature that fits the validation subset best, {calibration['temperature']:.2f}.",
+        f"Reliability of {name}: calibration error {eces['before']} before and {eces['after']} after scaling",
+        legend=True,
+    )
+
+
+def _scatter(contents: Contents, name: str) -> Plot:
+    import plotly.graph_objects as go
+
+    table = contents.predictions.dropna(subset=[f"{name}_label"])
+    labels, predicted = table[f"{name}_label"], table[name]
+    ends = [float(min(labels.min(), predicted.min())), float(max(labels.max(), predicted.max()))]
+    edges = np.linspace(ends[0], ends[1], 61)
+    counts, _, _ = np.histogram2d(predicted, labels, bins=[edges, edges])
+    middle = (edges[1:] + edges[:-1]) / 2
+    figure = go.Figure(
+        go.Heatmap(
+            x=middle,
+            y=middle,
+            z=np.where(counts > 0, counts, np.nan),
+            colorscale="Viridis",
+            showscale=False,
+            hovertemplate="labelled %{x:.0f}, predicted %{y:.0f}: %{z}<extra></extra>",
+        )
+    )
+    figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": GREY, "dash": "dot"}, hoverinfo="skip")
+    figure.update_xaxes(title="as labelled")
+    figure.update_yaxes(title="as predicted")
+    return finished(
+        figure,
+        f"{name}: how many samples have which label and prediction, the lighter the more; on the dotted line a "
+        "prediction is right.",
+        f"Map of labels and predictions of {name}",
+        380,
+    )
+
+
+def _by_bin(contents: Contents, name: str) -> Plot:
+    """Return the metrics by bin of the label and by bin of the prediction: they say opposite things."""
+    import plotly.graph_objects as go
+
+    head, by_predicted = contents.heads[name], contents.evaluation["heads"][name]["by_predicted"]
+    metrics = [head.metric(each) for each in by_predicted[0]["metrics"]]
+    words = " and ".join(wording(metric).label for metric in metrics)
+    labelled = [
+        {"group": cell["group"][0], "metrics": cell["metrics"]}
+        for cell in contents.evaluation["groups"]
+        if cell["attributes"] == [name] and cell["head"] == name
+    ]
+    figure = go.Figure()
+    for rows, colour, label in (
+        (labelled, BLUE, "by label"),
+        (by_predicted, ORANGE, "by prediction"),
+    ):
+        for metric, dash in zip(metrics, itertools.cycle(("solid", "dot")), strict=False):
+            estimates = [(row["group"], row["metrics"][metric.name]) for row in rows]
+            known = [(group, value) for group, value in estimates if value["low"] is not None]
+            figure.add_scatter(
+                x=[group for group, _ in known],
+                y=[value["value"] for _, value in known],
+                error_y=error_bars([value for _, value in known]),
+                mode="lines+markers",
+                line={"color": colour, "dash": dash, "width": 1.5},
+                name=f"{wording(metric).short} {label}",
+            )
+    figure.update_xaxes(title=name, type="category", categoryorder="array", categoryarray=list(head.stratum_names))
+    figure.update_yaxes(title=getattr(head, "unit", ""))
+    return finished(
+        figure,
+        f"{name}: {words} by bin of the label, and by bin of the prediction. "
+        "The first says for whom the model fails, the second what an answer is worth.",
+        f"{words[0].upper()}{words[1:]} of {name} by bin of label and of prediction",
+        340,
+        legend=True,
+        r=30,
+    )
+
+
+def _coverage(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    figure.add_scatter(x=[0.4, 1], y=[0.4, 1], mode="lines", line={"color": GREY, "dash": "dot"}, hoverinfo="skip")
+    figure.add_scatter(
+        x=[row["level"] for row in rows],
+        y=[row["value"] for row in rows],
+        error_y=error_bars(rows),
+        mode="lines+markers",
+        line={"color": BLUE},
+    )
+    figure.update_xaxes(title="promised", tickformat=".0%", range=[0.45, 1.0])
+    figure.update_yaxes(title="held", tickformat=".0%", range=[0.4, 1.02])
+    words = ", ".join(f"{row['level']:.0%}: {row['value']:.1%}, {row['width']:.1f} wide" for row in rows)
+    return finished(
+        figure, f"{name}: share of the labels inside the central intervals. {words}.", f"Coverage of {name}: {words}"
+    )
+
+
+def _selective(name: str, head: Head, rows: Sequence[Mapping[str, Any]]) -> Plot:
+    import plotly.graph_objects as go
+
+    metric = wording(head.metric(head.main_metric))
+    known = [row for row in rows if row["metric"]["low"] is not None]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[row["kept"] for row in known] + [row["kept"] for row in reversed(known)],
+        y=[row["metric"]["high"] for row in known] + [row["metric"]["low"] for row in reversed(known)],
+        fill="toself",
+        mode="none",
+        fillcolor="rgba(0,114,178,0.2)",
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=[row["kept"] for row in known],
+        y=[row["metric"]["value"] for row in known],
+        mode="lines+markers",
+        line={"color": BLUE},
+    )
+    figure.update_xaxes(title="share that is answered, the surest first", tickformat=".0%", autorange="reversed")
+    figure.update_yaxes(title=metric.label)
+    half = next((row for row in known if row["kept"] == 0.5), known[0])
+    words = f"of the surest {half['kept']:.0%}, {estimate_text(half['metric'], metric.digits)}"
+    return finished(
+        figure,
+        f"{name}: {metric.label} if the model may decline; {words}.",
+        f"Selective {metric.label} of {name}; {words}",
+    )
+
+
+def group_plots(contents: Contents) -> dict[str, Plot]:
+    """Return each head's main metric as a map of two attributes, by the names of both and of the head."""
+    return {
+        f"{first} {second} {name}": _group_map(contents, first, second, name)
+        for first, second in itertools.combinations(contents.heads, 2)
+        for name in contents.heads
+    }
+
+
+def _group_map(contents: Contents, first: str, second: str, name: str) -> Plot:
+    import plotly.graph_objects as go
+
+    heads, small = contents.heads, contents.evaluation["small"]
+    metric = heads[name].metric(heads[name].main_metric)
+    label, digits = wording(metric).label, max(wording(metric).digits - 1, 0)
+    rows, columns = heads[first].stratum_names, heads[second].stratum_names
+    values = np.full((len(rows), len(columns)), np.nan)
+    text = [["" for _ in columns] for _ in rows]
+    for cell in contents.evaluation["groups"]:
+        if cell["attributes"] == [first, second] and cell["head"] == name:
+            value = cell["metrics"][metric.name]["value"]
+            if value is not None:
+                i, j = rows.index(cell["group"][0]), columns.index(cell["group"][1])
+                values[i, j] = value
+                text[i][j] = f"{value:.{digits}f}{'*' if cell['n'] < small else ''}"
+    figure = go.Figure(
+        go.Heatmap(
+            z=values,
+            x=list(columns),
+            y=list(rows),
+            text=text,
+            texttemplate="%{text}",
+            colorscale="Blues" if metric.greater_is_better else "Oranges",
+            showscale=False,
+            hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>",
+        )
+    )
+    figure.update_yaxes(autorange="reversed", title=first, type="category")
+    figure.update_xaxes(title=second, type="category")
+    return finished(
+        figure,
+        f"{name}, {label}, by {first} and {second}; * fewer than {small} samples.",
+        f"{label} of {name} by {first} and {second}",
+        100 + 30 * len(rows),
+        l=90,
+    )
