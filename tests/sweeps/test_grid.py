@@ -169,7 +169,7 @@ def test_two_sweeps_at_once_in_one_checkout_are_one_too_many(project, capsys):
 
 
 def when_finished(layout: Paths, count: int, action) -> None:
-    """Do something as soon as so many points are finished."""
+    """Do something as soon as so many trials are finished."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         if sum(state["status"] == "FINISHED" for state in states(layout).values()) >= count:
