@@ -36,7 +36,7 @@ def save(folder, recipe):
     )
     network = build_network(settings.model, objective, settings.inputs, folded=True)
     if settings.train.flip_tta:
-        network = averaged_over_flip(network)
+        network = averaged_over_flip(network, settings.inputs)
     card = saving.ModelCard(
         data="utkface",
         inputs=settings.inputs,

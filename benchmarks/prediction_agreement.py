@@ -41,7 +41,7 @@ def main():
     rows = []
     for precision in ("float32", "mixed_bfloat16"):
         inference.fastest_precision = lambda precision=precision: precision
-        predictor = inference.Predictor(network, heads, precision)
+        predictor = inference.Predictor(network, heads, precision, saved.card.inputs)
         together = predictor({name: images})
         single = [predictor({name: images[i : i + 1]}) for i in range(IMAGES)]
         alone = {each: np.concatenate([outputs[each] for outputs in single]) for each in heads}

@@ -57,7 +57,7 @@ def main():
     tensorflow.require_tensorflow()
     import keras
 
-    from manyheads.encoders import fused_normalization
+    from manyheads.encoders.layers import fused_normalization
 
     fused = fused_normalization.FusedBatchNormalization
     for name, layer in (("fused", fused), ("Keras's own", keras.layers.BatchNormalization)):

@@ -42,12 +42,12 @@ def photographs(archive, count):
     return [data for data, _ in zip(found, range(count), strict=False)]
 
 
-def subset_of(heads, images):
+def subset_of(heads, images, kinds):
     generator = np.random.default_rng(0)
     ends = {name: len(head.class_names) or head.maximum for name, head in heads.items()}
     labels = {name: generator.integers(0, end, len(images)) for name, end in ends.items()}
     names = [f"{i}" for i in range(len(images))]
-    return Subset({"image": images}, np.arange(len(images)), names, labels, names)
+    return Subset({"image": images}, np.arange(len(images)), names, labels, names, kinds)
 
 
 def compiled(settings, fed):
@@ -59,7 +59,7 @@ def article(archive, steps):
     settings = composition.compose(project_root(), ["experiment=article"])
     files = photographs(archive, 32 * steps)
     size = settings.inputs["image"].image_size
-    fed = subset_of(settings.data.heads, np.zeros((len(files), 1, 1, 3), np.uint8))
+    fed = subset_of(settings.data.heads, np.zeros((len(files), 1, 1, 3), np.uint8), settings.inputs)
     network = compiled(settings, fed)
     targets = {name: head.targets(fed.labels[name]) for name, head in settings.data.heads.items()}
 
@@ -83,9 +83,8 @@ def recipe(name, archive, steps):
     settings = composition.compose(project_root(), [f"experiment={name}"])
     batch = settings.train.batch_size
     files = photographs(archive, batch * steps)
-    fed = subset_of(
-        settings.data.heads, np.stack([decode(data, settings.inputs["image"].image_size).pixels for data in files])
-    )
+    images = np.stack([decode(data, settings.inputs["image"].image_size).pixels for data in files])
+    fed = subset_of(settings.data.heads, images, settings.inputs)
     network = compiled(settings, fed)
     feed = Feed(fed, settings.data.heads, batch, 1, training=True, augment=settings.train.augment)
     network.fit(feed.epoch(1).take(2), verbose=0)

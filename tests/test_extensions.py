@@ -1,19 +1,22 @@
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from manyheads import datasets, extensions
+from manyheads import datasets, encoders, extensions, heads, inputs
 from manyheads.errors import ConfigError
 
 MINE = """
 from typing import Literal
 
 from manyheads.datasets import Table
-from manyheads.datasets.documentation import drawn
+from manyheads.datasets.documentation import synthetic
 from manyheads.encoders.base import Encoder
 from manyheads.heads import Regression
 
-DATASET = Table(drawn("to test", "none"))
+DATASET = Table(synthetic("to test", "none"))
 
 
 class Doubled(Regression):
@@ -91,3 +94,100 @@ def test_what_is_none_of_the_family_is_refused(mine, make_config):
         make_config("extensions=[mine]", "experiment=table", "model.encoder=mine.own:Doubled")
     with pytest.raises(ConfigError, match="is no Dataset"):
         datasets.get("mine.own:Doubled", ["mine"])
+
+
+NEW_MEMBERS = {
+    "heads/score_of_wine.py": """
+from typing import Literal
+
+from manyheads.heads.regression import Regression
+
+
+class ScoreOfWine(Regression):
+    kind: Literal["score_of_wine"] = "score_of_wine"
+""",
+    "inputs/sentence.py": """
+from typing import Literal
+
+from manyheads.inputs.text import TextInput
+
+
+class Sentence(TextInput):
+    kind: Literal["sentence"] = "sentence"
+""",
+    "encoders/wide.py": """
+from typing import Literal
+
+from manyheads.encoders.pass_through import PassThroughEncoder
+
+
+class Wide(PassThroughEncoder):
+    encoder: Literal["wide"] = "wide"
+""",
+    "datasets/wine.py": """
+from manyheads.datasets.documentation import synthetic
+from manyheads.datasets.tabular import Table
+
+DATASET = Table(synthetic("to test", "none"))
+""",
+    "datasets/synthetic/cheese.py": """
+from manyheads.datasets.documentation import synthetic
+from manyheads.datasets.tabular import Table
+
+DATASET = Table(synthetic("to test", "none"))
+""",
+}
+
+ASK = """
+import sys
+from manyheads import datasets, encoders, heads, inputs
+print(heads.HEADS["score_of_wine"].__name__, inputs.INPUTS["sentence"].__name__, encoders.ENCODERS["wide"].__name__)
+print("wine" in datasets.BUILT_IN, "cheese" in datasets.BUILT_IN, len(datasets.BUILT_IN))
+print([name for name in ("keras", "tensorflow", "pandas", "scipy", "sklearn") if name in sys.modules])
+"""
+
+
+def test_a_new_member_is_one_new_file_and_no_family_imports_anything_slow(tmp_path):
+    shutil.copytree(Path(extensions.__file__).parent, tmp_path / "manyheads")
+    for name, text in NEW_MEMBERS.items():
+        (tmp_path / "manyheads" / name).write_text(text)
+    run = subprocess.run(
+        [sys.executable, "-c", ASK], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    found = f"True True {len(datasets.BUILT_IN) + 2}"
+    assert run.stdout.splitlines() == ["ScoreOfWine Sentence Wide", found, "[]"]
+
+
+@pytest.mark.parametrize(
+    ("family", "names"),
+    [
+        (heads.HEADS, ["binary", "box", "categorical", "regression", "vector"]),
+        (inputs.INPUTS, ["image", "numbers", "text"]),
+        (
+            encoders.ENCODERS,
+            ["article", "compact", "detector", "pass_through", "pretrained", "reader", "text_convolution"],
+        ),
+        (datasets.BUILT_IN, ["objects", "posts", "questions", "sample", "table", "utkface"]),
+    ],
+    ids=["heads", "inputs", "encoders", "datasets"],
+)
+def test_the_built_in_members_are_these(family, names):
+    assert sorted(family) == names
+
+
+def test_two_members_of_one_name_are_refused(tmp_path, monkeypatch):
+    for name in ("first", "second"):
+        (tmp_path / "cellar").mkdir(exist_ok=True)
+        (tmp_path / f"cellar/{name}.py").write_text(NEW_MEMBERS["inputs/sentence.py"])
+    (tmp_path / "cellar/__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="kind 'sentence' is the name of Sentence and of Sentence"):
+        extensions.built_in_classes("cellar", inputs.Input, "kind")
+    for name in ("cellar", "cellar.first", "cellar.second"):
+        sys.modules.pop(name)
+
+
+def test_a_dataset_that_does_not_exist_is_named():
+    with pytest.raises(ConfigError, match=r"data\.name=wine: the datasets are objects, posts"):
+        datasets.get("wine")

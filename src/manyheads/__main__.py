@@ -24,12 +24,10 @@ class Command(NamedTuple):
 
 
 STAGES = {
-    "source": Command(
-        "make the raw data be there: draw the sample, or find the archive", "source data=sample", "source"
-    ),
-    "parse": Command("read labels from file names", "parse data=utkface", "parse"),
-    "pack": Command("decode images into one array, and find duplicates", "pack inputs.image.image_size=64", "pack"),
-    "split": Command("deal samples to train, validation and test", "split split=random", "split"),
+    "source": Command("create or locate the raw data", "source data=sample", "source"),
+    "parse": Command("read labels from the raw data", "parse data=utkface", "parse"),
+    "pack": Command("encode each input into one array, and find duplicates", "pack inputs.image.image_size=64", "pack"),
+    "split": Command("assign samples to train, validation and test", "split split=random", "split"),
     "audit": Command("list labels that look wrong", "audit audit.folds=4", "audit"),
     "train": Command("train the model", "train loss=age_heavy train.epochs=5", "train"),
     "evaluate": Command("judge the trained model on the test subset", "evaluate", "evaluate"),
@@ -42,7 +40,7 @@ OTHERS = {
     ),
     "results": Command("print the test figures", "results", "results"),
     "compare": Command("compare the trainings of a sweep, a search or a filter", "compare", "compare"),
-    "predict": Command("predict every head for new images", "predict photograph.jpg", "predict"),
+    "predict": Command("predict every head for new samples", "predict posts.csv", "predict"),
 }
 INTERRUPTED = 130
 

@@ -1,18 +1,77 @@
-"""What a user's own Python files add: datasets, encoders, kinds of heads.
+"""Members of the families: built-in heads, inputs, encoders and datasets, and those of a user's own Python files.
 
-A reference is ``package.module:Name``. Importing runs code, so only what lies below a prefix that the configuration
+A built-in member is found in the modules of its family's package, so a new one is one new file. A user's own is given
+as a reference, ``package.module:Name``. Importing runs code, so only what lies below a prefix that the configuration
 lists under ``extensions`` is imported; anything else is refused before it is looked for.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
-from pydantic import BaseModel, ValidationInfo
+from pydantic import BaseModel, PlainValidator, ValidationInfo
 
 from manyheads.errors import ConfigError
+
+
+def modules(package: str) -> Iterator[ModuleType]:
+    """Import and yield the modules that lie directly in a package, sorted by name; packages in it are left out."""
+    for found in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+        if not found.ispkg:
+            yield importlib.import_module(found.name)
+
+
+def built_in_classes(package: str, base: type[BaseModel], key: str) -> dict[str, Any]:
+    """Return the classes of a family by name.
+
+    A member is a class in a module directly in the package that is derived from ``base`` and has a default for the
+    field ``key``: its name. A class that only others are derived from has no such default.
+
+    Args:
+        package: Such as ``manyheads.heads``.
+        base: The family's base class.
+        key: The field that names the class, such as ``kind``.
+
+    Raises:
+        ValueError: Two classes have one name.
+    """
+    found: dict[str, type[BaseModel]] = {}
+    for module in modules(package):
+        for value in vars(module).values():
+            if not (isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__):
+                continue
+            field = value.model_fields.get(key)
+            if field is None or field.is_required():
+                continue
+            other = found.setdefault(field.default, value)
+            if other is not value:
+                raise ValueError(f"{key} {field.default!r} is the name of {other.__name__} and of {value.__name__}")
+    return found
+
+
+def built_in_objects(name: str, *packages: str) -> dict[str, Any]:
+    """Return what modules directly in the packages define as ``name``, by the module's own name.
+
+    Args:
+        name: Such as ``DATASET``.
+        packages: Such as ``manyheads.datasets``.
+
+    Raises:
+        ValueError: Two modules have one name.
+    """
+    found: dict[str, Any] = {}
+    for package in packages:
+        for module in modules(package):
+            if hasattr(module, name):
+                short = module.__name__.rpartition(".")[2]
+                if short in found:
+                    raise ValueError(f"two modules named {short} define {name}")
+                found[short] = getattr(module, name)
+    return found
 
 
 def load(reference: str, prefixes: Sequence[str]) -> Any:
@@ -39,33 +98,36 @@ def load(reference: str, prefixes: Sequence[str]) -> Any:
         raise ConfigError(f"{reference!r} cannot be imported: {error}") from error
 
 
-def chosen(
-    values: Any, key: str, built_in: Mapping[str, type[BaseModel]], base: type[BaseModel], info: ValidationInfo
-) -> Any:
-    """Return a validated member of a family of configured classes; for pydantic's plain validators.
+def member_of(family: Mapping[str, type[BaseModel]], base: type[BaseModel], key: str) -> PlainValidator:
+    """Return pydantic's validator of a field that holds a configured member of a family.
+
+    The validator takes a section with the field ``key``, the name of a built-in class or a reference to a class of the
+    user's own, and returns the validated member. What is a member already is returned as it is. The context has the
+    prefixes that references may import from under ``extensions``.
 
     Args:
-        values: The section; what is already an instance is returned as it is.
+        family: The built-in classes by name.
+        base: What a user's own class must be derived from.
         key: The field that names the class, such as ``kind``.
-        built_in: The project's own classes by name.
-        base: What an extension's class must be derived from.
-        info: Its context has the prefixes under ``extensions``.
     """
-    if isinstance(values, base):
-        return values
-    if not isinstance(values, Mapping) or key not in values:
-        raise ValueError(f"{key} is missing: it is one of {', '.join(built_in)}, or a reference to one of your own")
-    name = values[key]
-    if ":" not in str(name):
-        if name not in built_in:
-            raise ValueError(
-                f"{key} is {name!r}: it is one of {', '.join(built_in)}, or a reference to one of your own"
-            )
-        return built_in[name].model_validate(dict(values), context=info.context)
-    try:
-        loaded = load(str(name), (info.context or {}).get("extensions", ()))
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
-    if not (isinstance(loaded, type) and issubclass(loaded, base)):
-        raise ValueError(f"{key} is {name!r}, which is no {base.__name__}")
-    return loaded.model_validate(dict(values), context=info.context)
+    known = f"it is one of {', '.join(family)}, or a reference to one of your own"
+
+    def validated(values: Any, info: ValidationInfo) -> Any:
+        if isinstance(values, base):
+            return values
+        if not isinstance(values, Mapping) or key not in values:
+            raise ValueError(f"{key} is missing: {known}")
+        name = values[key]
+        if ":" not in str(name):
+            if name not in family:
+                raise ValueError(f"{key} is {name!r}: {known}")
+            return family[name].model_validate(dict(values), context=info.context)
+        try:
+            loaded = load(str(name), (info.context or {}).get("extensions", ()))
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        if not (isinstance(loaded, type) and issubclass(loaded, base)):
+            raise ValueError(f"{key} is {name!r}, which is no {base.__name__}")
+        return loaded.model_validate(dict(values), context=info.context)
+
+    return PlainValidator(validated)

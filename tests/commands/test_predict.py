@@ -141,9 +141,8 @@ def test_a_photograph_gets_the_same_figures_alone_and_in_a_folder(precision, clo
     monkeypatch.setattr(inference, "fastest_precision", lambda: precision)
     encoder = CompactEncoder(stem=(8,), widths=(8, 16), blocks=(1, 1), dropout=0)
     losses = {"age": "soft_label", "race": "categorical_crossentropy"}
-    network = build.averaged_over_flip(
-        build_network(encoder, objective_for(HEADS, losses, STATISTICS), IMAGES, folded=True)
-    )
+    network = build_network(encoder, objective_for(HEADS, losses, STATISTICS), IMAGES, folded=True)
+    network = build.averaged_over_flip(network, IMAGES)
     saving.save(tmp_path, network, saving.ModelCard(data="sample", inputs=IMAGES, heads=HEADS, precision=precision))
     predictor = saving.load(tmp_path).predictor()
     sizes, outputs = set(), predictor._outputs

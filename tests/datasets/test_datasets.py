@@ -49,7 +49,7 @@ def test_a_table_that_cannot_be_used_is_named(tmp_path):
     with pytest.raises(DataError, match=r"mine\.csv is missing"):
         TABLE.provide(source, source)
     source.write_text("text,age\na,1\n")
-    with pytest.raises(DataError, match="no column question for an input of pack; it has text, age"):
+    with pytest.raises(DataError, match="no column question for an input; it has text, age"):
         list(TABLE.contents(source, ["text", "question"]))
     (tmp_path / "mine.parquet").write_bytes(b"no parquet")
     with pytest.raises(IntegrityError, match=r"mine\.parquet cannot be read as a table"):

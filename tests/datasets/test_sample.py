@@ -201,7 +201,7 @@ def test_groups_are_as_planned(
     fingerprints = np.stack([jpeg.fingerprint(outcome.pixels) for outcome in accepted.values()])
     found = group_duplicates(digests, fingerprints, make_config().inputs["image"].duplicate_correlation)
     assert found.identical_groups == sample.COPIES["identical"] + sample.CONFLICTING_COPIES["identical"]
-    assert found.photograph_pairs == COPIES - found.identical_groups
+    assert found.near_duplicate_pairs == COPIES - found.identical_groups
     groups = defaultdict(list)
     for name, group in zip(accepted, found.groups, strict=True):
         groups[group].append(names[name].labels)

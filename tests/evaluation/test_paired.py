@@ -106,7 +106,7 @@ def everything(seed=0, n=40):
         values[i] = MISSING if np.issubdtype(values.dtype, np.integer) else np.nan
     assert {type(head) for head in heads.values()} == set(HEADS_BY_KIND.values())
     names = [f"{i}.jpg" for i in range(n)]
-    part = Subset({}, np.arange(n), names, labels, names)
+    part = Subset({}, np.arange(n), names, labels, names, {})
     return heads, evaluate.prediction_table(heads, part, {k: v.astype(np.float32) for k, v in outputs.items()})
 
 

@@ -1,13 +1,20 @@
 import numpy as np
 import pytest
 
-from manyheads.inputs.augmentation import DRAWS, augment, draws
+from manyheads.inputs import ImageInput
+from manyheads.inputs.augmentation import augment
+
+DRAWS = ImageInput.AUGMENTATION_DRAWS
 
 NEUTRAL = dict(zip(
     ("flip", "rotation", "zoom", "right", "down", "contrast", "brightness", "erased", "side", "top", "left"),
     (0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.9, 0.5, 0.5, 0.5),
     strict=True,
 ))  # fmt: skip
+
+
+def draws(seed, epoch, n):
+    return np.random.default_rng([seed, epoch]).random((n, DRAWS), dtype=np.float32)
 
 
 def drawn(n=1, **changes):

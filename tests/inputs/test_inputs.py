@@ -88,7 +88,6 @@ def test_a_packed_sample_has_the_shape_and_type_that_the_model_takes():
         assert values.shape == one.shape
         assert values.dtype == one.dtype == tensor.dtype
         assert all(size in (None, expected) for size, expected in zip(tensor.shape[1:], one.shape, strict=True))
-        assert one.words
 
 
 def test_settings_out_of_range_are_refused():

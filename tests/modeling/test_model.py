@@ -251,7 +251,7 @@ def test_one_changed_bit_of_the_weights_is_noticed(tmp_path):
 
 
 def test_the_same_model_is_saved_as_the_same_bytes(tmp_path, monkeypatch):
-    network = averaged_over_flip(network_of(folded=True))
+    network = averaged_over_flip(network_of(folded=True), images_of(16))
     folders = [tmp_path / name for name in ("now", "later")]
     for folder in folders:
         folder.mkdir()
@@ -263,7 +263,7 @@ def test_the_same_model_is_saved_as_the_same_bytes(tmp_path, monkeypatch):
 
 def test_mirrored_predictions_do_not_tell_an_image_from_its_mirror_image(tmp_path):
     network, (images, _, _) = network_of(folded=True), batch()
-    saved(tmp_path, averaged_over_flip(network))
+    saved(tmp_path, averaged_over_flip(network, images_of(16)))
     predictor = saving.load(tmp_path).predictor()
     straight, mirrored = (predictor({"image": each}) for each in (images, np.ascontiguousarray(images[:, :, ::-1])))
     single = inference.Predictor(network, HEADS)({"image": images})
@@ -278,12 +278,12 @@ def test_what_was_trained_in_bfloat16_is_predicted_so_where_that_is_fast(flipped
 
     keras.utils.set_random_seed(0)
     network = network_of(folded=True)
-    network = averaged_over_flip(network) if flipped else network
+    network = averaged_over_flip(network, images_of(16)) if flipped else network
     images = np.random.default_rng(0).integers(0, 255, (40, 16, 16, 3), dtype=np.uint8)
     monkeypatch.setattr(inference, "fastest_precision", lambda: "float32")
-    exact = inference.Predictor(network, HEADS, precision="mixed_bfloat16")({"image": images})
+    exact = inference.Predictor(network, HEADS, "mixed_bfloat16", images_of(16))({"image": images})
     monkeypatch.setattr(inference, "fastest_precision", lambda: "mixed_bfloat16")
-    close = inference.Predictor(network, HEADS, precision="mixed_bfloat16")({"image": images})
+    close = inference.Predictor(network, HEADS, "mixed_bfloat16", images_of(16))({"image": images})
     plain = inference.Predictor(network, HEADS)({"image": images})
     for name in HEADS:
         np.testing.assert_array_equal(plain[name], exact[name])

@@ -118,7 +118,7 @@ def test_the_example_of_the_documentation_runs(tmp_path, migrated_store, monkeyp
         pixels = np.full((20, 20, 3), [40 + 5 * petals, 200 * kind, 90]) + random.normal(0, 8, (20, 20, 3))
         image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
         image.save(flowers / f"{('daisy', 'tulip')[kind]}_{petals}_{number}.jpg")
-    settings = composition.compose(tmp_path, ["experiment=flowers"])
+    settings = composition.compose(tmp_path, ["experiment=flowers", "train.precision=float32"])
     metrics = run(Paths(tmp_path), settings)
     shown = main_metrics(settings)["petals"]  # what a sweep shows of it
     assert (shown.name, shown.greater_is_better) == ("within_1", True)

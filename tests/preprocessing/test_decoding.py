@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -96,11 +97,24 @@ def test_workers_that_always_die_are_the_machines_fault(
         list(decoding.encode_into(tmp_path / "image.npy", 5, raw, mortal))
 
 
+def test_workers_that_cannot_start_their_work_are_the_machines_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(chunk: Sequence[Raw]) -> list[Refused]:
+        raise NotImplementedError
+
+    # A function that this process can name and no other can import.
+    module = types.ModuleType("nowhere_else")
+    module.work = work
+    work.__module__, work.__qualname__ = "nowhere_else", "work"
+    monkeypatch.setitem(sys.modules, "nowhere_else", module)
+    with pytest.raises(MachineError, match="decoding processes end before they begin"):
+        list(decoding.in_processes([Raw(0, b"")], work))
+
+
 KILLED = f"""
 import sys
 from pathlib import Path
 import mortal
-from manyheads import decoding
+from manyheads.preprocessing import decoding
 
 if __name__ == "__main__":
     raw = [decoding.Raw(0, {SLEEPER!r})]
@@ -113,7 +127,10 @@ def test_workers_do_not_outlive_a_killed_process(tmp_path: Path, mortal: ImageIn
     (tmp_path / "script.py").write_text(KILLED)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     run = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, env=environment)
-    time.sleep(2)
+    deadline = time.monotonic() + 60
+    while not (workers := psutil.Process(run.pid).children()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2)  # until the work has begun
     workers = psutil.Process(run.pid).children()
     run.kill()
     run.wait()

@@ -55,7 +55,7 @@ def test_identical_bytes_are_one_group_named_by_its_hash() -> None:
     assert found.groups == [hashlib.sha256(data).hexdigest()[:16] for data in files]
     assert len(set(found.groups)) == 3
     assert found.identical_groups == 1
-    assert found.photograph_pairs == 0
+    assert found.near_duplicate_pairs == 0
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_same_photograph_again(again: object) -> None:
     assert found.groups[0] == found.groups[2] == smallest[:16]
     assert len(set(found.groups)) == 3
     assert found.identical_groups == 0
-    assert found.photograph_pairs == 1
+    assert found.near_duplicate_pairs == 1
 
 
 def test_upside_down_is_another_photograph() -> None:
@@ -98,7 +98,7 @@ def test_constant_images_match_identical_bytes_alone() -> None:
     prints = np.stack([np.full((16, 16), value, np.uint8) for value in (0, 0, 255, 7, 7)])
     found = group_duplicates(["a" * 64, "b" * 64, "c" * 64, "d" * 64, "d" * 64], prints, THRESHOLD)
     assert found.groups == ["a" * 16, "b" * 16, "c" * 16, "d" * 16, "d" * 16]
-    assert (found.identical_groups, found.photograph_pairs) == (1, 0)
+    assert (found.identical_groups, found.near_duplicate_pairs) == (1, 0)
 
 
 def test_pairs_are_those_of_the_correlation_matrix() -> None:
@@ -108,13 +108,13 @@ def test_pairs_are_those_of_the_correlation_matrix() -> None:
     best = np.maximum(correlations[:200, :200], correlations[:200, 200:])
     expected = int(np.triu(best >= THRESHOLD, 1).sum())
     assert expected >= 60
-    assert group_duplicates(digests, prints, THRESHOLD).photograph_pairs == expected
+    assert group_duplicates(digests, prints, THRESHOLD).near_duplicate_pairs == expected
 
 
 def test_a_threshold_of_one_is_reached_by_equal_fingerprints() -> None:
     prints = np.repeat(np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8), 2, axis=0)
     found = group_duplicates([digest(i) for i in range(80)], prints, 1.0)
-    assert found.photograph_pairs == 40
+    assert found.near_duplicate_pairs == 40
     assert len(set(found.groups)) == 40
 
 

@@ -24,6 +24,7 @@ from manyheads.inputs import ImageInput
 from manyheads.inputs.jpeg import decode
 from manyheads.paths import Paths
 from manyheads.preprocessing import decoding
+from manyheads.preprocessing.packing import encode_manifest
 from manyheads.stages import pack
 from real import ARCHIVE, SKIP_REASON
 
@@ -160,9 +161,9 @@ def test_empty_manifest(tmp_path: Path, make_config: Callable[..., Config]) -> N
 
 
 def test_file_that_cannot_be_read(tmp_path: Path) -> None:
-    members = [("a", jpeg(0)), ("b", PermissionError(13, "Permission denied")), ("c", jpeg(1))]
-    accepted, refused = pack.encode_manifest(
-        manifest_of(["a", "b", "c"]), members, tmp_path / "images.npy", IMAGE, tmp_path
+    contents = [("a", {"x": jpeg(0)}), ("b", PermissionError(13, "Permission denied")), ("c", {"x": jpeg(1)})]
+    accepted, refused = encode_manifest(
+        manifest_of(["a", "b", "c"]), contents, "x", IMAGE, tmp_path / "images.npy", tmp_path
     )
     assert [sample.row for sample in accepted] == [0, 2]
     assert refused == [(1, "IO_ERROR", "Permission denied")]

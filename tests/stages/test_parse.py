@@ -19,6 +19,8 @@ from manyheads.data.tables import read_manifest
 from manyheads.datasets.utkface import parse_name
 from manyheads.errors import ConfigError, DataError, IntegrityError
 from manyheads.paths import Paths
+from manyheads.preprocessing.labels import read_labels
+from manyheads.preprocessing.rejects import printable
 from manyheads.stages import parse
 from real import ARCHIVE, SKIP_REASON
 
@@ -205,7 +207,7 @@ def test_head_that_the_names_do_not_give(make_config: MakeConfig, tmp_path: Path
 def test_columns_follow_the_order_of_the_heads(make_config: MakeConfig) -> None:
     heads = make_config("data=utkface").data.heads
     turned = dict(reversed(heads.items()))
-    assert list(parse.parse(records(GOOD), turned).manifest) == ["path", *turned, "note"]
+    assert list(read_labels(records(GOOD), turned).manifest) == ["path", *turned, "note"]
 
 
 def test_summary_is_one_line(make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -219,10 +221,10 @@ def test_summary_is_one_line(make_config: MakeConfig, tmp_path: Path, caplog: py
 
 @given(st.lists(st.text(st.characters(exclude_categories=[]), min_size=1), unique=True))
 def test_no_names_are_lost_whatever_they_are(paths: list[str]) -> None:
-    manifest, rejected = parse.parse(records(sorted([*paths, *GOOD])), {})
-    assert sorted([*manifest["path"], *(path for path, _ in rejected)]) == sorted([*paths, *GOOD])
+    manifest, rejects = read_labels(records(sorted([*paths, *GOOD])), {})
+    assert sorted([*manifest["path"], *(reject.path for reject in rejects)]) == sorted([*paths, *GOOD])
     for path in paths:
-        assert parse.printable(path).isprintable()
+        assert printable(path).isprintable()
 
 
 @pytest.mark.skipif(ARCHIVE is None, reason=SKIP_REASON)

@@ -27,7 +27,8 @@ HEADS = {
     "gender": Categorical(name="gender", kind="categorical", classes=("rows", "columns")),
 }
 CLEAN = SplitConfig(method="clean", train=0.7, validation=0.1, test=0.2, files={}, seed=1)
-ARTICLE = SplitConfig(method="article", train=0.49, validation=0.21, test=0.3, files={}, seed=1)
+ARTICLE = SplitConfig(method="random", train=0.49, validation=0.21, test=0.3, files={}, seed=1)
+ARTICLE_SHARES = ["split.train=0.49", "split.validation=0.21", "split.test=0.3"]
 WORDS = {0: "red", 1: "yellow", 2: "green", 3: "blue", 4: "violet"}
 
 
@@ -254,19 +255,20 @@ def test_table_and_counts_of_a_clean_split(run_split):
 
 
 @pytest.mark.parametrize(
-    ("method", "digest"),
+    ("overrides", "digest"),
     [
-        ("clean", "e7d0e8ce6080d1db875b2b941cb68065c7122d879df71f6ff885091debf41a82"),
-        ("article", "9174606fee674fb0cc65230f64c68e2cf101f56e0cd5e172a7ecbd69576c73ed"),
+        (["split=clean"], "25a44405dbb699312b2c86655bf24d8c3c80d246eafb7881c0ea68a627d086b3"),
+        (["split=random", *ARTICLE_SHARES], "17d41f48ed204f4cdff91f8ef4f67e67c077182efed4ebd93535567d0ce70f42"),
     ],
+    ids=["clean", "random"],
 )
-def test_parts_of_a_seed_are_the_same_everywhere(run_split, tmp_path, method, digest):
-    # Published splits rest on this: a new NumPy, scikit-learn or platform must not deal anew.
+def test_subsets_of_a_seed_are_the_same_everywhere(run_split, tmp_path, overrides, digest):
+    # Published splits rest on this: a new NumPy, scikit-learn or platform must not assign anew.
     numbers = range(500)
     samples = single_samples([i // 2 % 5 for i in numbers], [i // 2 * 37 % 117 for i in numbers]).assign(
         gender=[1 if i % 22 == 0 else i // 10 % 2 for i in numbers], group=[f"g{i // 2:03d}" for i in numbers]
     )
-    run_split(samples, f"split={method}", "split.seed=7")
+    run_split(samples, *overrides, "split.seed=7")
     assert hashlib.sha256(Paths(tmp_path).splits.read_bytes()).hexdigest() == digest
 
 

@@ -149,7 +149,7 @@ def test_they_agree_on_real_photographs_and_bfloat16_is_all_that_tells_predict_a
     assert_close(predicted, flipped)
     monkeypatch.setattr(inference, "fastest_precision", lambda: "mixed_bfloat16")
     network = saving.load(layout.model).keras_model
-    in_bfloat16 = inference.Predictor(network, config.data.heads, "mixed_bfloat16")({"image": images})
+    in_bfloat16 = inference.Predictor(network, config.data.heads, "mixed_bfloat16", config.inputs)({"image": images})
     for name in ("race", "gender"):
         np.testing.assert_allclose(in_bfloat16[name], in_keras[name], atol=0.1)
         assert np.any(in_bfloat16[name] != predicted[name])

@@ -61,12 +61,12 @@ def states(layout: Paths) -> list[str]:
     return [trial.state.name for trial in trials(layout)]
 
 
-def pretend(store: TrialStore, trial_id: str, gain: float) -> None:
-    """Write what a finished training of a trial leaves, with the same gain for every head in each of three epochs."""
-    metrics = {f"best/val/{head}/gain": gain for head in HEADS} | {"best/val/score": 3 * gain}
+def pretend(store: TrialStore, trial_id: str, skill: float) -> None:
+    """Write what a finished training of a trial leaves, with one skill score for all heads in each of three epochs."""
+    metrics = {f"best/val/{head}/skill": skill for head in HEADS} | {"best/val/score": 3 * skill}
     state = store.read(trial_id)
     store.write(trial_id, state.model_copy(update={"status": "FINISHED", "metrics": metrics, "recorded": True}))
-    history = pd.DataFrame({"epoch": [1, 2, 3]} | {f"val/{head}/gain": [gain] * 3 for head in HEADS})
+    history = pd.DataFrame({"epoch": [1, 2, 3]} | {f"val/{head}/skill": [skill] * 3 for head in HEADS})
     write_table(store.paths(trial_id).history, history)
 
 
@@ -75,7 +75,7 @@ def quick_trainings(monkeypatch):
     """Make a training a function of the age's weight that takes no time, and return the names of the trained."""
     trained = []
 
-    def train_trial(store, trial_id, config, on_epoch):
+    def train_trial(store, trial_id, config, callbacks):
         trained.append(store.read(trial_id).name)
         pretend(store, trial_id, 1 / (1 + abs(config.loss.weights["age"] - 2)))
         return store.read(trial_id)
@@ -156,7 +156,7 @@ def test_choices_do_not_depend_on_interruptions(project, quick_trainings, monkey
     next(project.searches.iterdir()).rename(project.root / "kept")
     healthy = search.train_trial
 
-    def interrupted(store, trial_id, config, on_epoch):
+    def interrupted(store, trial_id, config, callbacks):
         monkeypatch.setattr(search, "train_trial", healthy)
         raise KeyboardInterrupt
 
@@ -183,11 +183,11 @@ def test_two_that_share_a_search_train_each_trial_once_and_the_last_ends_it(proj
     training, may_end = threading.Event(), threading.Event()
     quick = search.train_trial
 
-    def train_trial(store, trial_id, config, on_epoch):
+    def train_trial(store, trial_id, config, callbacks):
         if threading.current_thread() is slow:
             training.set()
             may_end.wait(60)
-        return quick(store, trial_id, config, on_epoch)
+        return quick(store, trial_id, config, callbacks)
 
     monkeypatch.setattr(search, "train_trial", train_trial)
     slow = threading.Thread(target=search.run, args=(project.root, TINY, 5, "slow"))
@@ -205,16 +205,16 @@ def test_two_that_share_a_search_train_each_trial_once_and_the_last_ends_it(proj
     assert parent.info.status == "FINISHED"
 
 
-def test_optuna_is_to_raise_the_gain_of_every_head(project, quick_trainings):
+def test_optuna_is_to_raise_the_skill_of_every_head(project, quick_trainings):
     assert command("--trials", "2", "loss.weights.age=interval(2,10)") == 0
     assert [direction.name for direction in study(project).directions] == ["MAXIMIZE"] * 3
     weights = [trial.params["loss.weights.age"] for trial in trials(project)]
-    gains = [trial.values for trial in trials(project)]  # noqa: PD011 - no pandas
-    assert gains == [pytest.approx([1 / (weight - 1)] * 3, abs=0.01) for weight in weights]
+    skills = [trial.values for trial in trials(project)]  # noqa: PD011 - no pandas
+    assert skills == [pytest.approx([1 / (weight - 1)] * 3, abs=0.01) for weight in weights]
 
 
 def row(age, race):
-    return {"val/age/gain": age, "val/race/gain": race}
+    return {"val/age/skill": age, "val/race/skill": race}
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_a_trial_is_hopeless_if_half_of_the_others_are_better_for_every_head(oth
 
 
 def test_a_hopeless_trial_is_stopped_and_says_why(project, monkeypatch):
-    def perfect(store, trial_id, config, on_epoch):
+    def perfect(store, trial_id, config, callbacks):
         pretend(store, trial_id, 1.0)
         return store.read(trial_id)
 

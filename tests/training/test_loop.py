@@ -20,6 +20,7 @@ LOSSES = {"age": "mae", "race": "categorical_crossentropy"}
 STATISTICS = {"age": LabelStatistics(50.0, 30.0), "race": LabelStatistics(0.0, 1.0)}
 OBJECTIVE = objective_for(HEADS, LOSSES, STATISTICS, {"age": 1.0, "race": 2.0})
 SIZE = 16
+KINDS = {"image": ImageInput(image_size=SIZE, duplicate_correlation=1)}
 
 
 def subset(n, seed):
@@ -29,7 +30,7 @@ def subset(n, seed):
     images[np.arange(n), :, :, labels["race"]] = 80
     images += labels["age"][:, None, None, None]
     names = [f"{i}" for i in range(n)]
-    return Subset({"image": images.astype(np.uint8)}, np.arange(n), names, labels, names)
+    return Subset({"image": images.astype(np.uint8)}, np.arange(n), names, labels, names, KINDS)
 
 
 TRAIN, VALIDATION = subset(130, 1), subset(50, 2)

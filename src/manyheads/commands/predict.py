@@ -33,7 +33,7 @@ Member = tuple[str, Mapping[str, bytes] | OSError]
 Outcome = tuple[str, Sample | Refused]
 
 EPILOG = """examples:
-  python -m manyheads predict photograph.jpg
+  python -m manyheads predict image.jpg
   python -m manyheads predict data/raw/UTKFace.tar.gz --output predictions.csv
   python -m manyheads predict holiday/ portrait.jpg --model models --output predictions.csv
   python -m manyheads predict posts.csv --output predictions.csv       a model of texts or numbers: a column for each

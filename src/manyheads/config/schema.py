@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 from manyheads import datasets
 from manyheads.encoders import AnyEncoder
 from manyheads.heads import Heads, Scale
-from manyheads.inputs import AnyInput, ImageInput
+from manyheads.inputs import AnyInput
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -59,17 +59,17 @@ class DataConfig(Section):
 
 
 class SplitConfig(Section):
-    """How samples are dealt to train, validation and test.
+    """How samples are assigned to train, validation and test.
 
     Attributes:
-        method: ``clean`` by duplicate group, ``random`` by image, ``listed`` by files of names.
+        method: ``clean`` by duplicate group, ``random`` by sample, ``listed`` by files of names.
         train: Share of the training subset (``clean`` and ``random``).
         validation: Share of the validation subset; with ``listed``, the share of the train list that is set aside
             when no validation list is given.
         test: Share of the test subset (``clean`` and ``random``).
-        files: With ``listed``, a file of names for each part; with any method, ``reviewed`` names samples that a person
-            has looked at and wants left out. Paths are relative to the project's root.
-        seed: Seed of the dealing; apart from the training's, so that trainings with several seeds share a split.
+        files: With ``listed``, a file of names for each subset; with any method, ``reviewed`` names samples that a
+            person has looked at and wants left out. Paths are relative to the project's root.
+        seed: Seed of the assignment; apart from the training's, so that trainings with several seeds share a split.
     """
 
     method: Literal["clean", "random", "listed"]
@@ -151,8 +151,9 @@ class TrainConfig(Section):
             1 + step * learning_rate / epochs) or ``constant``.
         warmup_epochs: Epochs of the linear warm-up (``cosine``).
         weight_decay: Decoupled weight decay (``adamw``).
-        augment: How strongly training images are changed at random, 0 for not at all; see ``augment.augment``.
-        flip_tta: Whether the saved model's predictions are means over an image and its mirror image.
+        augment: How strongly training inputs are changed at random, 0 for not at all; see ``Input.augment``.
+        flip_tta: Whether the saved model's predictions are means over a sample and its mirror image; see
+            ``Input.mirror``.
         precision: Dtype policy of the hidden layers; ``auto`` takes bfloat16 where the machine computes in it.
         deterministic: Bit-equal weights from the same seed on the same machine, for some time.
     """
@@ -216,11 +217,16 @@ class Config(Section):
     def _inputs_fit(self) -> Self:
         if misfit := self.model.refuse(self.inputs):
             raise ValueError(f"model.encoder={self.model.encoder} {misfit}")
-        pictures = any(isinstance(one, ImageInput) for one in self.inputs.values())
+        kinds = self.inputs.values()
+        augmented = any(kind.AUGMENTATION_DRAWS for kind in kinds)
+        mirrored = any(kind.HAS_MIRROR_IMAGE for kind in kinds)
         moved = [name for name, head in self.data.heads.items() if head.is_spatial]
-        for key, on in (("train.augment", self.train.augment), ("train.flip_tta", self.train.flip_tta)):
-            if on and not pictures:
-                raise ValueError(f"{key} is for images, inputs has none: turn it off")
+        for key, on, possible in (
+            ("train.augment", self.train.augment, augmented),
+            ("train.flip_tta", self.train.flip_tta, mirrored),
+        ):
+            if on and not possible:
+                raise ValueError(f"{key} does nothing to the inputs {_listed(self.inputs)}: turn it off")
             if on and moved:
                 raise ValueError(f"{key} would move what {_listed(moved)} locates: turn it off")
         for name, head in self.data.heads.items():

@@ -28,6 +28,7 @@ class Subset:
         paths: Path of each sample in the raw data.
         labels: Each head's labels, shape (n,) or (n, width).
         groups: Duplicate group of each sample.
+        kinds: What the inputs are, by name.
     """
 
     inputs: dict[str, npt.NDArray[Any]]
@@ -35,6 +36,7 @@ class Subset:
     paths: list[str]
     labels: dict[str, Labels]
     groups: list[str]
+    kinds: Mapping[str, Input]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -81,7 +83,7 @@ def load_subset(
         raise IntegrityError(f"{paths.splits} has no sample in subset {name!r}: run `dvc repro split`")
     labels = {each: head.labels_of(chosen) for each, head in heads.items()}
     rows = chosen["row"].to_numpy(np.int64, copy=True)
-    return Subset(arrays, rows, chosen["path"].tolist(), labels, chosen["group"].astype(str).tolist())
+    return Subset(arrays, rows, chosen["path"].tolist(), labels, chosen["group"].astype(str).tolist(), dict(inputs))
 
 
 def label_table(heads: Mapping[str, Head], subset: Subset) -> pd.DataFrame:

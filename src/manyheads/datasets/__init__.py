@@ -1,10 +1,10 @@
 """Datasets: where raw data comes from and what its labels are; one module for each, with its ``DATASET``.
 
-``base`` has the forms that raw data comes in: images named by their labels, a table, a COCO file beside images.
+A new dataset is one new file here, or in ``synthetic`` if the project makes the data itself: ``BUILT_IN`` finds it by
+the module's name. ``named_images``, ``tabular`` and ``coco`` are forms that raw data comes in.
 """
 
 from collections.abc import Sequence
-from importlib import import_module
 
 from manyheads import extensions
 from manyheads.datasets.base import Dataset, Record, Rejection
@@ -27,7 +27,7 @@ __all__ = [
     "table_contents",
 ]
 
-BUILT_IN = ("sample", "utkface", "posts", "questions", "objects", "table")
+BUILT_IN: dict[str, Dataset] = extensions.built_in_objects("DATASET", __name__, f"{__name__}.synthetic")
 
 
 def get(name: str, prefixes: Sequence[str] = ()) -> Dataset:
@@ -45,6 +45,6 @@ def get(name: str, prefixes: Sequence[str] = ()) -> Dataset:
         if not isinstance(found, Dataset):
             raise ConfigError(f"data.name={name} is no Dataset")
         return found
-    place = "utkface" if name == "utkface" else f"synthetic.{name}"
-    dataset: Dataset = import_module(f"manyheads.datasets.{place}").DATASET
-    return dataset
+    if name not in BUILT_IN:
+        raise ConfigError(f"data.name={name}: the datasets are {', '.join(sorted(BUILT_IN))}")
+    return BUILT_IN[name]

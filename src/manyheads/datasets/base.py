@@ -1,17 +1,14 @@
-"""What every dataset offers, and the three forms that raw data comes in."""
+"""What every dataset offers."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from manyheads.datasets.documentation import Documentation
 from manyheads.errors import DataError
-
-if TYPE_CHECKING:
-    pass
 
 
 class Record(NamedTuple):
@@ -45,7 +42,7 @@ class Dataset(ABC):
         self.documentation = documentation
 
     def provide(self, target: Path, original: Path) -> None:
-        """Make the raw data be at ``target``, or say how a person gets it.
+        """Create or locate the raw data at ``target``, or say how to get it.
 
         Args:
             target: The archive, folder or table, an absolute path inside the project.

@@ -1,19 +1,16 @@
-"""TODO manyheads.datasets.coco."""
+"""Datasets of images with a COCO file that describes the object in each."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from manyheads.datasets import archives
 from manyheads.datasets.base import Dataset, Record, Rejection
 from manyheads.datasets.documentation import Documentation
 from manyheads.errors import DataError
-
-if TYPE_CHECKING:
-    pass
 
 
 class Coco(Dataset):
@@ -26,22 +23,22 @@ class Coco(Dataset):
     ANNOTATIONS = "annotations.json"
     NOTHING = "nothing"
 
-    def __init__(self, documentation: Documentation, draw: Callable[[Path], None] | None = None) -> None:
-        """Take the dataset's generator.
+    def __init__(self, documentation: Documentation, generate: Callable[[Path], None] | None = None) -> None:
+        """Keep the documentation and the generator.
 
         Args:
             documentation: What the cards say.
-            draw: Writes the archive where there is none; without it, a person brings one.
+            generate: Writes the archive where there is none; without it, the user provides one.
         """
         super().__init__(documentation)
-        self._draw = draw
+        self._generate = generate
 
     def provide(self, target: Path, original: Path) -> None:
-        """Draw the archive unless one lies there; see ``Dataset.provide``."""
-        if self._draw is None or target.exists():
+        """Generate the archive unless one is there; see ``Dataset.provide``."""
+        if self._generate is None or target.exists():
             super().provide(target, original)
         else:
-            self._draw(target)
+            self._generate(target)
 
     def records(self, source: Path) -> Iterator[tuple[str, Record | Rejection]]:
         found: dict[str, bytes | OSError | None] = {}

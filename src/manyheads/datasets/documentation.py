@@ -1,4 +1,4 @@
-"""What a dataset's cards say beside figures."""
+"""What the model card and the data card say about a dataset, beside numbers."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -35,19 +35,19 @@ class Documentation(NamedTuple):
 
 
 def synthetic(purpose: str, labels: str) -> Documentation:
-    """Return what holds for every dataset that this project draws.
+    """Return what holds for every dataset that this project makes itself.
 
     Args:
         purpose: What it is for, "to try ...".
         labels: What the labels are.
     """
     return Documentation(
-        origin=f"Drawn by this project from a fixed seed, {purpose}. It is about no person.",
+        origin=f"Made by this project from a fixed seed, {purpose}. It is about no person.",
         labels=labels,
         terms="Part of this project, under its license.",
         citation="Not needed.",
         intended="Trying, testing and showing the pipeline.",
         out_of_scope="anything that is about people.",
         ethics="Nobody is depicted or quoted; no harm is known.",
-        caveats="How well a model does on what a program drew says nothing of the world.",
+        caveats="How well a model does on synthetic data says nothing of the world.",
     )

@@ -1,21 +1,17 @@
-"""TODO manyheads.datasets.named_images."""
+"""Datasets of images whose labels are in their file names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from manyheads.datasets import archives
 from manyheads.datasets.base import Dataset, Record, Rejection
 from manyheads.datasets.documentation import Documentation
 
-if TYPE_CHECKING:
-    pass
-
 
 class NamedImages(Dataset):
-    """Images in an archive or a folder whose names say their labels."""
+    """Images in an archive or a folder whose labels are in their names."""
 
     def __init__(
         self,
@@ -23,12 +19,12 @@ class NamedImages(Dataset):
         parse_name: Callable[[str], Record | Rejection],
         provide: Callable[[Path, Path], None] | None = None,
     ) -> None:
-        """Take the dataset's own functions.
+        """Keep the documentation and the dataset's own functions.
 
         Args:
             documentation: What the cards say.
             parse_name: Reads the labels of one path.
-            provide: Draws or finds the data, see ``Dataset.provide``; without it, a person brings it.
+            provide: Creates or locates the data, see ``Dataset.provide``; without it, the user provides it.
         """
         super().__init__(documentation)
         self._parse_name, self._provide = parse_name, provide

@@ -1,4 +1,4 @@
-"""TODO manyheads.datasets.tabular."""
+"""Datasets in a table: a CSV or Parquet file with a row for each sample."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
 class Table(Dataset):
     """A CSV or Parquet file with a column for each input and each label, a sample a row.
 
-    An input's cell is its text; several numbers stand apart by blanks. An empty cell of a label is a label that is not
-    known. Paths are the row's number, counted from 1, such as ``posts.csv/000017``.
+    An input's cell is its text; several numbers are separated by blanks. An empty cell of a label is a label that is
+    not known. Paths are the row's number, counted from 1, such as ``posts.csv/000017``.
     """
 
-    def __init__(self, documentation: Documentation, draw: Callable[[], pd.DataFrame] | None = None) -> None:
-        """Take the dataset's generator.
+    def __init__(self, documentation: Documentation, generate: Callable[[], pd.DataFrame] | None = None) -> None:
+        """Keep the documentation and the generator.
 
         Args:
             documentation: What the cards say.
-            draw: Returns the table where there is none; without it, a person brings one.
+            generate: Returns the table where there is none; without it, the user provides one.
         """
         super().__init__(documentation)
-        self._draw = draw
+        self._generate = generate
 
     def provide(self, target: Path, original: Path) -> None:
-        """Draw the table unless one lies there; see ``Dataset.provide``."""
-        if self._draw is None or target.exists():
+        """Generate the table unless one is there; see ``Dataset.provide``."""
+        if self._generate is None or target.exists():
             super().provide(target, original)
             return
         from manyheads.runtime.files import atomic_write
 
-        table = self._draw()
-        with atomic_write(target) as aside:
+        table = self._generate()
+        with atomic_write(target) as unfinished:
             if target.suffix == ".parquet":
-                table.to_parquet(aside, index=False)
+                table.to_parquet(unfinished, index=False)
             else:
-                table.to_csv(aside, index=False, lineterminator="\n", encoding="utf-8")
+                table.to_csv(unfinished, index=False, lineterminator="\n", encoding="utf-8")
 
     def records(self, source: Path) -> Iterator[tuple[str, Record | Rejection]]:
         table = _read_table(source)
@@ -64,7 +64,7 @@ def table_contents(source: Path, inputs: Sequence[str]) -> Iterator[tuple[str, M
     table = _read_table(source)
     if missing := set(inputs) - set(table):
         found = ", ".join(map(str, table))
-        raise DataError(f"{source} has no column {', '.join(sorted(missing))} for an input of pack; it has {found}")
+        raise DataError(f"{source} has no column {', '.join(sorted(missing))} for an input; it has {found}")
     columns = [table[name].tolist() for name in inputs]
     for path, cells in zip(_row_names(source, len(table)), zip(*columns, strict=True), strict=True):
         yield path, {name: cell.encode("utf-8", "surrogateescape") for name, cell in zip(inputs, cells, strict=True)}

@@ -1,4 +1,4 @@
-"""UTKFace: faces whose age, gender and race stand in the file's name.
+"""UTKFace: images of faces with age, gender and race in the file's name.
 
 Zhang, Song and Qi, "Age Progression/Regression by Conditional Adversarial Autoencoder", CVPR 2017. A name is
 ``<age>_<gender>_<race>_<timestamp>.jpg``, in the aligned and cropped set with ``.chip.jpg`` behind it.
@@ -79,7 +79,7 @@ _FORMULA = re.compile(r"/[=+\-@]")
 
 
 def provide(target: Path, original: Path) -> None:
-    """Make the raw data be at ``target``: it is there, or a link is made to the main project's copy.
+    """Locate the raw data at ``target``, or link it to the main project's copy.
 
     Raw data is in no repository, so the temporary copy of a project that DVC runs an experiment in lacks it.
 

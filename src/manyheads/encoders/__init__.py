@@ -1,12 +1,13 @@
 """Encoders turn inputs into features for the heads; one file for each family.
 
-An encoder's fields are its configuration, ``model`` in ``conf/model/*.yaml``. Keras is imported only by the methods
-that build.
+An encoder's fields are its configuration, ``model`` in ``conf/model/*.yaml``. A new encoder is one new file in this
+package: ``ENCODERS`` finds it by the default of its field ``encoder``. Keras is imported only by the methods that
+build.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import PlainValidator, SerializeAsAny, ValidationInfo
+from pydantic import SerializeAsAny
 
 from manyheads import extensions
 from manyheads.encoders.article import ArticleEncoder
@@ -17,19 +18,19 @@ from manyheads.encoders.pass_through import PassThroughEncoder
 from manyheads.encoders.pretrained import PretrainedEncoder
 from manyheads.encoders.text import ReaderEncoder, TextConvolutionEncoder
 
-ENCODERS: dict[str, type[Encoder]] = {
-    "article": ArticleEncoder,
-    "compact": CompactEncoder,
-    "pretrained": PretrainedEncoder,
-    "text_convolution": TextConvolutionEncoder,
-    "reader": ReaderEncoder,
-    "detector": DetectorEncoder,
-    "pass_through": PassThroughEncoder,
-}
+__all__ = [
+    "ENCODERS",
+    "AnyEncoder",
+    "ArticleEncoder",
+    "CompactEncoder",
+    "DetectorEncoder",
+    "Encoder",
+    "PassThroughEncoder",
+    "PretrainedEncoder",
+    "ReaderEncoder",
+    "TextConvolutionEncoder",
+]
 
+ENCODERS: dict[str, type[Encoder]] = extensions.built_in_classes(__name__, Encoder, "encoder")
 
-def _chosen(values: Any, info: ValidationInfo) -> Any:
-    return extensions.chosen(values, "encoder", ENCODERS, Encoder, info)
-
-
-AnyEncoder = Annotated[SerializeAsAny[Encoder], PlainValidator(_chosen)]
+AnyEncoder = Annotated[SerializeAsAny[Encoder], extensions.member_of(ENCODERS, Encoder, "encoder")]

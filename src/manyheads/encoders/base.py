@@ -53,7 +53,7 @@ class ImageEncoder(Encoder):
     def refuse(self, inputs: Mapping[str, Input]) -> str | None:
         if len(inputs) == 1 and all(isinstance(one, ImageInput) for one in inputs.values()):
             return None
-        return f"takes one image, pack has {described(inputs)}"
+        return f"takes one image, inputs has {described(inputs)}"
 
     def features(
         self,

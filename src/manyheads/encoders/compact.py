@@ -48,7 +48,7 @@ class CompactEncoder(ImageEncoder):
                 channels, kernel, strides, padding="same", use_bias=folded, dtype=precision, name=f"{name}_conv"
             )(x)
             if not folded:
-                from manyheads.encoders.fused_normalization import FusedBatchNormalization
+                from manyheads.encoders.layers.fused_normalization import FusedBatchNormalization
 
                 x = FusedBatchNormalization(dtype=precision, name=f"{name}_norm")(x)
             return keras.layers.ReLU(dtype=precision, name=f"{name}_relu")(x) if relu else x

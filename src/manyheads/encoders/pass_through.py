@@ -20,7 +20,7 @@ class PassThroughEncoder(Encoder):
     def refuse(self, inputs: Mapping[str, Input]) -> str | None:
         if all(isinstance(one, NumbersInput) for one in inputs.values()):
             return None
-        return f"takes numbers, pack has {described(inputs)}"
+        return f"takes numbers, inputs has {described(inputs)}"
 
     def features(
         self,

@@ -47,9 +47,11 @@ class TextConvolutionEncoder(Encoder):
     def refuse(self, inputs: Mapping[str, Input]) -> str | None:
         texts = [one for one in inputs.values() if isinstance(one, TextInput)]
         if len(inputs) != 1 or not texts:
-            return f"takes one text, pack has {described(inputs)}"
+            return f"takes one text, inputs has {described(inputs)}"
         if texts[0].length < self.shortest:
-            return f"needs texts of {self.shortest} tokens, pack has length {texts[0].length}: raise it or drop stacks"
+            return (
+                f"needs texts of {self.shortest} tokens, inputs has length {texts[0].length}: raise it or drop stacks"
+            )
         return None
 
     def features(
@@ -99,10 +101,10 @@ class ReaderEncoder(Encoder):
 
     def refuse(self, inputs: Mapping[str, Input]) -> str | None:
         if not all(isinstance(one, TextInput) for one in inputs.values()):
-            return f"takes texts, pack has {described(inputs)}"
+            return f"takes texts, inputs has {described(inputs)}"
         for key, mapping in (("embeddings", self.embeddings), ("units", self.units)):
             if set(mapping) != set(inputs):
-                return f"has {key} for {', '.join(sorted(mapping))}, pack has {described(inputs)}"
+                return f"has {key} for {', '.join(sorted(mapping))}, inputs has {described(inputs)}"
         return None
 
     def features(

@@ -1,6 +1,6 @@
 """Bootstrap intervals for anything that follows from sums over samples.
 
-Samples of one duplicate group are drawn together: two copies of a photograph are no two pieces of evidence (the cluster
+Samples of one duplicate group are drawn together: two copies of a sample are no two pieces of evidence (the cluster
 bootstrap: Davison and Hinkley, 1997, section 3.8). All figures of an evaluation share the same resamples, so that
 differences between them are paired.
 """

@@ -44,7 +44,7 @@ class Disagreement(NamedTuple):
         only_first: Samples that the first alone has right.
         only_second: Samples that the second alone has right.
         p_value: How often chance would split them at least as unevenly if both were equally good. Every sample counts,
-            copies of a photograph too.
+            copies of a sample too.
     """
 
     head: str

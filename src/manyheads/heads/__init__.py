@@ -1,8 +1,8 @@
 """Head kinds: what one output of the model is, from its label space to its report; one file for each kind.
 
 Everything that differs between a regression and a classification lives here. The model, the loss, the report and the
-predictions loop over heads and know no kind, so a new kind is one more file and one more member of ``HEADS``. A kind's
-fields are its configuration: ``heads`` in ``conf/data/*.yaml``.
+predictions loop over heads and know no kind. A new kind is one new file in this package: ``HEADS`` finds it by the
+default of its field ``kind``. A kind's fields are its configuration: ``heads`` in ``conf/data/*.yaml``.
 
 Keras is imported inside the methods that build with it; everything else needs NumPy and scikit-learn at most.
 """
@@ -10,7 +10,7 @@ Keras is imported inside the methods that build with it; everything else needs N
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainValidator, SerializeAsAny, ValidationInfo
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from manyheads import extensions
 from manyheads.heads.base import MISSING, Head, HeadLoss, Labels, LabelStatistics, Outputs, Scale
@@ -44,20 +44,9 @@ __all__ = [
     "total_score",
 ]
 
-HEADS: dict[str, type[Head]] = {
-    "regression": Regression,
-    "categorical": Categorical,
-    "binary": Binary,
-    "vector": Vector,
-    "box": Box,
-}
+HEADS: dict[str, type[Head]] = extensions.built_in_classes(__name__, Head, "kind")
 
-
-def _chosen(values: Any, info: ValidationInfo) -> Any:
-    return extensions.chosen(values, "kind", HEADS, Head, info)
-
-
-AnyHead = Annotated[SerializeAsAny[Head], PlainValidator(_chosen)]
+AnyHead = Annotated[SerializeAsAny[Head], extensions.member_of(HEADS, Head, "kind")]
 
 
 def _with_names(heads: Any) -> Any:

@@ -1,12 +1,12 @@
 """Kinds of inputs: images, texts, numbers; one file for each. Nothing else knows how an input is read or packed.
 
-An input's fields are its configuration, ``pack.<name>`` in ``conf/inputs/*.yaml``. Keras is imported only by the methods
-that build.
+An input's fields are its configuration, ``inputs.<name>``. A new kind is one new file in this package: ``INPUTS`` finds
+it by the default of its field ``kind``. Keras is imported only by the methods that build.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import PlainValidator, SerializeAsAny, ValidationInfo
+from pydantic import SerializeAsAny
 
 from manyheads import extensions
 from manyheads.inputs.base import Encoded, Input
@@ -16,11 +16,6 @@ from manyheads.inputs.text import TextInput
 
 __all__ = ["INPUTS", "AnyInput", "Encoded", "ImageInput", "Input", "NumbersInput", "TextInput"]
 
-INPUTS: dict[str, type[Input]] = {"image": ImageInput, "text": TextInput, "numbers": NumbersInput}
+INPUTS: dict[str, type[Input]] = extensions.built_in_classes(__name__, Input, "kind")
 
-
-def _chosen(values: Any, info: ValidationInfo) -> Any:
-    return extensions.chosen(values, "kind", INPUTS, Input, info)
-
-
-AnyInput = Annotated[SerializeAsAny[Input], PlainValidator(_chosen)]
+AnyInput = Annotated[SerializeAsAny[Input], extensions.member_of(INPUTS, Input, "kind")]

@@ -1,7 +1,7 @@
 """Random changes to training images, one batch at a time.
 
-The geometry and the colours of an image are drawn from numbers that belong to its sample and the epoch, so neither the
-order of the samples nor the size of the batches nor an interruption changes what a sample looks like in an epoch.
+Each image is changed by random numbers that belong to its sample and the epoch. So neither the order of the samples nor
+the size of the batches nor an interruption changes what a sample looks like in an epoch.
 
 OpenCV does the work on pixels: in one thread it takes a few milliseconds for a batch, a quarter of what TensorFlow's
 operations take, and the cores are busy training meanwhile.
@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from manyheads.inputs.base import Draws
+
 Images = npt.NDArray[np.uint8]
-Draws = npt.NDArray[np.float32]
 
 ROTATION = 12.0  # degrees to either side
 ZOOM = 0.15  # to either side of 1
@@ -24,30 +25,23 @@ CONTRAST = 0.2  # to either side of 1
 ERASED = (0.1, 0.3)  # side of the erased square, of the height and width
 ERASE_PROBABILITY = 0.5
 
-DRAWS = 11
-"""How many random numbers an image takes."""
 
-
-def draws(seed: int, epoch: int, n: int) -> Draws:
-    """Return the random numbers of each sample for an epoch, uniform in [0, 1), shape (n, ``DRAWS``), float32."""
-    return np.random.default_rng([seed, epoch]).random((n, DRAWS), dtype=np.float32)
-
-
-def augment(images: Images, drawn: Draws, strength: float = 1.0) -> Images:
+def augment(images: Images, draws: Draws, strength: float = 1.0) -> Images:
     """Flip, rotate, zoom, shift, erase, and vary brightness and contrast of each image on its own.
 
-    What lies outside is filled with the border. Hue and saturation are left alone: skin tone is a signal, not noise.
+    What lies outside is filled with the border. Hue and saturation stay as they are: a head may predict by colour.
 
     Args:
         images: Shape (n, size, size, 3), uint8; not changed.
-        drawn: From ``draws``, the rows of these samples.
+        draws: Uniform in [0, 1), shape (n, 11): for flip, rotation, zoom, shift to the right and down, contrast,
+            brightness, erasing, and the erased square's side, top and left.
         strength: Share of the reach of every change but the flip, and of the probability of erasing.
 
     Returns:
         Images of the same shape and dtype.
     """
     size = images.shape[1]
-    flip, rotation, zoom, right, down, contrast, brightness, erased, side, top, left = drawn.T.astype(np.float64)
+    flip, rotation, zoom, right, down, contrast, brightness, erased, side, top, left = draws.T.astype(np.float64)
     matrices = _matrices(
         flip < 0.5,
         _within(rotation, strength * ROTATION),
@@ -71,8 +65,8 @@ def augment(images: Images, drawn: Draws, strength: float = 1.0) -> Images:
     return changed
 
 
-def _within(drawn: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.float64]:
-    return (2 * drawn - 1) * reach
+def _within(draw: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.float64]:
+    return (2 * draw - 1) * reach
 
 
 def _matrices(

@@ -1,15 +1,15 @@
-"""A photograph or another picture."""
+"""An image."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from manyheads.inputs import jpeg
-from manyheads.inputs.base import Array, Encoded, Input
+from manyheads.inputs import augmentation, jpeg
+from manyheads.inputs.base import Array, Draws, Encoded, Input
 
 if TYPE_CHECKING:
     import keras
@@ -20,8 +20,11 @@ class ImageInput(Input):
 
     Attributes:
         image_size: Height and width in pixels.
-        duplicate_correlation: Two images are the same photograph from this correlation of 16 x 16 greyscale on.
+        duplicate_correlation: Two images are duplicates from this correlation of 16 x 16 greyscale on, also mirrored.
     """
+
+    AUGMENTATION_DRAWS: ClassVar[int] = 11
+    HAS_MIRROR_IMAGE: ClassVar[bool] = True
 
     kind: Literal["image"] = "image"
     image_size: int = Field(ge=16, le=1024)
@@ -35,20 +38,33 @@ class ImageInput(Input):
     def dtype(self) -> str:
         return "uint8"
 
-    @property
-    def words(self) -> str:
-        return (
-            f"images of {self.image_size} x {self.image_size} pixels, uint8; two are the same photograph from a correlation of "
-            f"{self.duplicate_correlation:g} of 16 x 16 greyscale on, also mirrored"
-        )
-
     def encode(self, data: bytes) -> Encoded:
         return Encoded(*jpeg.decode(data, self.image_size))
-
-    def fingerprint(self, values: Array) -> npt.NDArray[np.uint8]:
-        return jpeg.fingerprint(values)
 
     def tensor(self, name: str) -> keras.KerasTensor:
         import keras
 
         return keras.Input(self.shape, dtype="uint8", name=name)
+
+    def fingerprint(self, values: Array) -> npt.NDArray[np.uint8]:
+        return jpeg.fingerprint(values)
+
+    @property
+    def near_duplicate_correlation(self) -> float:
+        return self.duplicate_correlation
+
+    def augment(self, values: Array, draws: Draws, strength: float) -> Array:
+        """Flip, rotate, zoom, shift, erase, and vary brightness and contrast; see ``augmentation.augment``."""
+        return augmentation.augment(values, draws, strength)
+
+    def mirror(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
+        """Return the images mirrored left for right."""
+        import keras
+
+        return keras.ops.flip(tensor, axis=2)
+
+    def is_feature_map(self, output: keras.KerasTensor) -> bool:
+        return len(output.shape) == 1 + len(self.shape)  # batch, height, width, channels
+
+    def thumbnails(self, values: Array) -> list[bytes]:
+        return [jpeg.thumbnail(pixels) for pixels in values]

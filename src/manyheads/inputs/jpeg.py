@@ -1,13 +1,14 @@
 """The one image decoder: training and prediction get the same pixels from the same bytes.
 
 Only JPEG is read. What cannot be decoded whole is refused with a stable code, never repaired: a truncated
-file would otherwise become a face with a grey chin.
+file would otherwise become an image whose lower part is grey.
 """
 
 import io
 import warnings
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -21,6 +22,8 @@ MAX_PIXELS = 50_000_000
 
 FINGERPRINT_SIZE = 16
 """Height and width of a fingerprint."""
+
+THUMBNAIL_QUALITY = 82
 
 _JPEG = b"\xff\xd8\xff"
 _OTHER_FORMATS = {
@@ -114,3 +117,9 @@ def fingerprint(pixels: Pixels) -> Pixels:
     """Return a small greyscale copy of a decoded image, shape (16, 16), uint8, to find duplicates with."""
     grey = Image.fromarray(pixels).convert("L")
     return np.asarray(grey.resize((FINGERPRINT_SIZE, FINGERPRINT_SIZE), Image.Resampling.BOX))
+
+
+def thumbnail(pixels: Pixels) -> bytes:
+    """Return a decoded image as a JPEG of the same size, for the report."""
+    _, encoded = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, THUMBNAIL_QUALITY])
+    return encoded.tobytes()

@@ -1,4 +1,4 @@
-"""Numbers as they stand in a table."""
+"""A row of numbers."""
 
 from __future__ import annotations
 
@@ -32,12 +32,8 @@ class NumbersInput(Input):
     def dtype(self) -> str:
         return "float32"
 
-    @property
-    def words(self) -> str:
-        return f"{self.width} number{'s' if self.width > 1 else ''}, float32"
-
     def encode(self, data: bytes) -> Encoded:
-        """Read decimal numbers apart by blanks; see ``Input.encode``."""
+        """Read decimal numbers separated by blanks; see ``Input.encode``."""
         try:
             values = np.array([float(word) for word in data.decode("ascii").split()], dtype=np.float32)
         except ValueError:

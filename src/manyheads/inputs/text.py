@@ -46,10 +46,6 @@ class TextInput(Input):
     def dtype(self) -> str:
         return "int32"
 
-    @property
-    def words(self) -> str:
-        return f"texts as token ids below {self.vocabulary:,}, at most {self.length:,} of a text"
-
     def encode(self, data: bytes) -> Encoded:
         try:
             text = data.decode("utf-8")

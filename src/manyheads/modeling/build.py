@@ -14,7 +14,6 @@ from manyheads.encoders.base import Encoder
 from manyheads.errors import ConfigError
 from manyheads.heads import Head
 from manyheads.inputs import Input
-from manyheads.modeling.inference import IMAGES
 from manyheads.modeling.objective import Objective
 
 if TYPE_CHECKING:
@@ -69,11 +68,12 @@ def _functional(inputs: Sequence[keras.KerasTensor], outputs: dict[str, keras.Ke
     return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=name)
 
 
-def averaged_over_flip(network: keras.Model) -> keras.Model:
-    """Return a network whose outputs are the means over each image and its mirror image, left for right.
+def averaged_over_flip(network: keras.Model, kinds: Mapping[str, Input]) -> keras.Model:
+    """Return a network whose outputs are the means over each sample and its mirror image.
 
     Args:
-        network: From ``build`` or ``load``; the result shares its layers. Inputs that are no images stay as they are.
+        network: From ``build`` or ``load``; the result shares its layers.
+        kinds: What its inputs are, by name; each says what its mirror image is, see ``Input.mirror``.
 
     Returns:
         A model with the same inputs and outputs. The mirror image is an operation of its graph, so that every program
@@ -82,7 +82,7 @@ def averaged_over_flip(network: keras.Model) -> keras.Model:
     import keras
 
     inputs = [keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=tensor.name) for tensor in network.inputs]
-    flipped = [keras.ops.flip(tensor, axis=2) if len(tensor.shape) == IMAGES else tensor for tensor in inputs]
+    flipped = [kinds[tensor.name].mirror(tensor) for tensor in inputs]
     straight, mirrored = (network(each if len(each) > 1 else each[0]) for each in (inputs, flipped))
     outputs = {
         name: keras.layers.Average(dtype="float32", name=name)([straight[name], mirrored[name]]) for name in straight

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manyheads.heads import Head, Outputs
+from manyheads.inputs import Input
 from manyheads.runtime.hardware import Precision, fastest_precision
 
 if TYPE_CHECKING:
@@ -18,10 +19,7 @@ if TYPE_CHECKING:
 
 PREDICTION_BATCH = 64
 """Samples that are predicted together. Always so many, for in batches of other sizes the processor's kernels add up in
-another order, and a photograph would get other last digits alone than among others."""
-
-
-IMAGES = 4  # dimensions of a batch of images
+another order, and a sample would get other last digits alone than among others."""
 
 
 def fold(trained: keras.Model, folded: keras.Model) -> None:
@@ -39,7 +37,7 @@ def fold(trained: keras.Model, folded: keras.Model) -> None:
         if len(layer.weights) == len(layers[layer.name].weights):
             layer.set_weights(layers[layer.name].get_weights())
         elif norm is not None:
-            from manyheads.encoders.fused_normalization import EPSILON
+            from manyheads.encoders.layers.fused_normalization import EPSILON
 
             (kernel,) = layers[layer.name].get_weights()
             gamma, beta, mean, variance = (
@@ -49,8 +47,8 @@ def fold(trained: keras.Model, folded: keras.Model) -> None:
             layer.set_weights([kernel * factor, beta - mean * factor])
 
 
-def _in_bfloat16(network: keras.Model) -> keras.Model:
-    """Return a copy of a network whose layers on images compute in bfloat16, as they do in such a training.
+def _in_bfloat16(network: keras.Model, kinds: Mapping[str, Input]) -> keras.Model:
+    """Return a copy of a network whose layers on feature maps compute in bfloat16, as they do in such a training.
 
     Weights, pooled features and outputs are float32 there, too.
     """
@@ -58,7 +56,7 @@ def _in_bfloat16(network: keras.Model) -> keras.Model:
 
     def copied(operation: keras.Operation) -> keras.Operation:
         settings = operation.get_config()
-        if isinstance(operation, keras.Layer) and len(operation.output.shape) == IMAGES:
+        if isinstance(operation, keras.Layer) and any(kind.is_feature_map(operation.output) for kind in kinds.values()):
             settings["dtype"] = "mixed_bfloat16"
         return type(operation).from_config(settings)
 
@@ -75,20 +73,23 @@ class Predictor:
         model: keras.Model,
         heads: Mapping[str, Head],
         precision: Precision = "float32",
+        kinds: Mapping[str, Input] | None = None,
     ) -> None:
         """Prepare a model.
 
         Args:
             model: From ``build`` or ``load``.
             heads: Its heads by name.
-            precision: With ``mixed_bfloat16`` layers on images compute in bfloat16 where the processor does that fast,
-                in a third of the time: outputs differ in the third digit, as they do in such a training.
+            precision: With ``mixed_bfloat16`` layers on feature maps compute in bfloat16 where the processor does that
+                fast, in a third of the time: outputs differ in the third digit, as they do in such a training.
+            kinds: What its inputs are, by name; they say what a feature map is, see ``Input.is_feature_map``. Without
+                them all layers compute in float32.
         """
         import tensorflow as tf
 
         self.heads = dict(heads)
         if precision == fastest_precision() == "mixed_bfloat16":
-            model = _in_bfloat16(model)
+            model = _in_bfloat16(model, kinds or {})
 
         def outputs(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             in_order = [inputs[tensor.name] for tensor in model.inputs]

@@ -51,7 +51,7 @@ class SavedModel(NamedTuple):
 
     def predictor(self) -> Predictor:
         """Return the model as a function of arrays."""
-        return Predictor(self.keras_model, self.card.heads, self.card.precision)
+        return Predictor(self.keras_model, self.card.heads, self.card.precision, self.card.inputs)
 
 
 def save(folder: Path, model: keras.Model, card: ModelCard) -> None:

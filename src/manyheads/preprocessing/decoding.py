@@ -1,22 +1,19 @@
 """Samples decoded in processes of their own, in bounded memory and in order: into an array on disk, or handed over.
 
 A decoder is C code that meets files from anywhere: a sample that ends or hangs its process costs that sample alone.
-Threads would not do instead: a small image is decoded in less time than Python's lock takes to go round.
+Threads would not do instead: a small image is decoded in less time than Python's lock takes to go round. ``pebble``
+says which chunk ended its process or took too long; ``concurrent.futures`` gives up the whole pool.
 """
 
 import errno
-import faulthandler
 import functools
 import hashlib
 import multiprocessing
 import multiprocessing.connection
 import os
-import signal
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from io import FileIO
 from itertools import islice
@@ -25,6 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from manyheads.errors import MachineError, Unreadable
 from manyheads.inputs import Input
@@ -41,7 +39,7 @@ TIMEOUT_SECONDS = 120.0
 """How long a chunk, and later a single sample of it, may take: a thousand times what it does take."""
 
 MAX_LOST_WORKERS = 20
-"""So many dead workers are the machine's fault and not the samples'."""
+"""Samples that may end or hang their process; more are the machine's fault and not the samples'."""
 
 
 class Raw(NamedTuple):
@@ -158,90 +156,57 @@ def in_processes(samples: Iterable[Raw], work: Work[T], timeout: float = TIMEOUT
         sample that ends its process, or takes too long, also when it is tried alone.
 
     Raises:
-        MachineError: Workers die all the time.
+        MachineError: Workers die all the time, or cannot start.
     """
-    timed = functools.partial(_in_time, work, timeout)
     workers = available_cores()
     waiting = iter(samples)
-    pending: deque[tuple[list[Raw], Future[list[T]]]] = deque()
+    pending: deque[tuple[list[Raw], ProcessFuture[list[T]]]] = deque()
     lost = 0
-    pool = _start(workers)
+    # Not "fork": this process has threads, of the linear algebra library for one.
+    pool = ProcessPool(workers, initializer=_end_with_parent, context=multiprocessing.get_context("spawn"))
     try:
         while True:
             while len(pending) < CHUNKS_IN_FLIGHT * workers and (chunk := list(islice(waiting, CHUNK))):
-                pending.append((chunk, _submit(pool, timed, chunk)))
+                pending.append((chunk, pool.schedule(work, (chunk,), timeout=timeout)))
             if not pending:
                 return
             chunk, future = pending.popleft()
             try:
                 yield from future.result()
-            except BrokenProcessPool:
-                # Nobody knows whose sample it was, so all that was under way is done again, one by one.
-                suspects = [sample for each in (chunk, *(other for other, _ in pending)) for sample in each]
-                pending.clear()
-                pool.shutdown()
-                for outcome in _one_by_one(suspects, timed, timeout):
-                    lost += isinstance(outcome, Refused) and outcome.code in ("DECODE_CRASHED", "DECODE_TIMEOUT")
-                    if lost > MAX_LOST_WORKERS:
-                        raise MachineError(
-                            f"{lost} decoding processes died, more than samples can account for: "
-                            "free memory, or install Pillow anew"
-                        ) from None
-                    yield outcome
-                pool = _start(workers)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _one_by_one(suspects: Iterable[Raw], timed: Work[T], timeout: float) -> Iterator[T | Refused]:
-    pool = _start(1)
-    try:
-        for sample in suspects:
-            began = time.monotonic()
-            try:
-                yield from _submit(pool, timed, [sample]).result()
-            except BrokenProcessPool:
-                if time.monotonic() - began < timeout:
-                    yield Refused(sample.row, "DECODE_CRASHED", "the decoder's process died of it")
-                else:
-                    yield Refused(sample.row, "DECODE_TIMEOUT", f"not decoded after {timeout:g} s")
-                pool.shutdown()
-                pool = _start(1)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start(workers: int) -> ProcessPoolExecutor:
-    # Not "fork": this process has threads, of the linear algebra library for one.
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_worker)
-
-
-def _submit(pool: ProcessPoolExecutor, timed: Work[T], chunk: Sequence[Raw]) -> Future[list[T]]:
-    try:
-        return pool.submit(timed, chunk)
+                continue
+            except (ProcessExpired, TimeoutError):
+                pass  # nobody knows which sample it was, so each is tried alone
+            for sample in chunk:
+                try:
+                    yield from pool.schedule(work, ([sample],), timeout=timeout).result()
+                    continue
+                except ProcessExpired:
+                    refused = Refused(sample.row, "DECODE_CRASHED", "the decoder's process died of it")
+                except TimeoutError:
+                    refused = Refused(sample.row, "DECODE_TIMEOUT", f"not decoded after {timeout:g} s")
+                lost += 1
+                if lost > MAX_LOST_WORKERS:
+                    raise MachineError(
+                        f"{lost} decoding processes died, more than samples can account for: "
+                        "free memory, or install Pillow anew"
+                    )
+                yield refused
     except BrokenProcessPool as error:
-        future: Future[list[T]] = Future()
-        future.set_exception(error)
-        return future
+        raise MachineError(
+            "the decoding processes end before they begin: free memory, or run it from a script that begins its work "
+            'under `if __name__ == "__main__":`'
+        ) from error
+    finally:
+        pool.stop()  # type: ignore[no-untyped-call]
+        pool.join()
 
 
-def _prepare_worker() -> None:
-    # Ctrl-C reaches every process of a terminal; the parent ends the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+def _end_with_parent() -> None:
+    """End this worker when its parent is killed, also while it decodes."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
-def _die_with_parent() -> None:
-    # A pool's workers otherwise wait for ever for a parent that was killed.
+def _wait_for_parent() -> None:
     if parent := multiprocessing.parent_process():
         multiprocessing.connection.wait([parent.sentinel])
         os._exit(1)
-
-
-def _in_time(work: Work[T], timeout: float, chunk: Sequence[Raw]) -> list[T]:
-    with Path(os.devnull).open("w") as nowhere:
-        faulthandler.dump_traceback_later(timeout, exit=True, file=nowhere)
-        try:
-            return work(chunk)
-        finally:
-            faulthandler.cancel_dump_traceback_later()

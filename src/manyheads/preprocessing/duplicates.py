@@ -1,7 +1,8 @@
-"""Duplicate groups: images that must not stand on both sides of a split.
+"""Duplicate groups: samples that must not stand on both sides of a split.
 
-Two images are one group if their bytes are equal or if they are the same photograph again: re-encoded,
-resized, a little re-cropped, or mirrored. A group is named by its content, whatever the order of the images.
+Two samples are one group if their bytes are equal or if they are near duplicates: their fingerprints correlate, as
+those of an image do that was re-encoded, resized, a little re-cropped, or mirrored. A group is named by its content,
+whatever the order of the samples.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,25 +29,25 @@ class Duplicates(NamedTuple):
     Attributes:
         groups: The group of each sample: the first 16 digits of the smallest SHA-256 in it.
         identical_groups: Number of contents that several samples have byte for byte.
-        photograph_pairs: Number of pairs of different contents that show the same photograph.
+        near_duplicate_pairs: Number of pairs of different contents that are near duplicates.
     """
 
     groups: list[str]
     identical_groups: int
-    photograph_pairs: int
+    near_duplicate_pairs: int
 
 
 def group_duplicates(sha256: Sequence[str], fingerprints: npt.NDArray[np.uint8] | None, threshold: float) -> Duplicates:
-    """Group samples that are byte-identical or, as images, the same photograph.
+    """Group samples that are byte-identical or near duplicates.
 
-    Two photographs are the same if the Pearson correlation of their fingerprints, or of one and the other
+    Two samples are near duplicates if the Pearson correlation of their fingerprints, or of one and the other
     mirrored left to right, is at or above ``threshold``. Groups are the connected components. A constant
-    image correlates with nothing. Every content is compared with every other one: time is quadratic in
+    fingerprint correlates with nothing. Every content is compared with every other one: time is quadratic in
     their number (20,000 take a few seconds), memory is not.
 
     Args:
         sha256: SHA-256 of each sample's bytes as hexadecimal digits, length n.
-        fingerprints: Small greyscale copy of each image, shape (n, 16, 16), uint8; None for what is no image.
+        fingerprints: See ``Input.fingerprint``, shape (n, height, width), uint8; None if the samples have none.
         threshold: The correlation, above 0 and at most 1.
 
     Returns:
@@ -57,7 +58,7 @@ def group_duplicates(sha256: Sequence[str], fingerprints: npt.NDArray[np.uint8] 
     )
     component = np.arange(len(contents))
     pairs = 0
-    found = () if fingerprints is None else _same_photographs(fingerprints[first], threshold)
+    found = () if fingerprints is None else _correlated_pairs(fingerprints[first], threshold)
     for left, right in found:
         pairs += len(left)
         component = _joined(component, left, right)
@@ -75,12 +76,12 @@ def _joined(
     return labels[component]
 
 
-def _same_photographs(
+def _correlated_pairs(
     fingerprints: npt.NDArray[np.uint8], threshold: float
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """Yield the pairs (left < right) of each tile that has any."""
-    # With each image's mean taken off to the next integer, all products and their sums are integers below 2**24,
-    # which float32 holds exactly. So the decision on a pair depends on the two images alone, not on the tile that
+    # With each fingerprint's mean taken off to the next integer, all products and their sums are integers below 2**24,
+    # which float32 holds exactly. So the decision on a pair depends on the two alone, not on the tile that
     # they fall into nor on the order in which a library sums.
     pixels = fingerprints.shape[1] * fingerprints.shape[2]
     centred = (fingerprints - np.rint(fingerprints.mean(axis=(1, 2), keepdims=True))).astype(np.float32)

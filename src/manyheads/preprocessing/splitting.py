@@ -1,4 +1,4 @@
-"""TODO manyheads.preprocessing.splitting."""
+"""Assignment of samples to train, validation and test: by duplicate group, at random, or as lists say."""
 
 from __future__ import annotations
 
@@ -18,23 +18,12 @@ from manyheads.errors import DataError, IntegrityError
 from manyheads.heads import Head
 
 SUBSETS = ("train", "validation", "test")
-
-
 EXCLUDED = "excluded"
-
-
 CONFLICTING_LABELS = "conflicting_labels"
-
-
 REVIEWED = "reviewed"
-
-
 NOT_LISTED = "not_listed"
 
-
 Names = npt.NDArray[np.str_]
-
-
 Heads = Mapping[str, Head]
 
 
@@ -46,10 +35,10 @@ class Assignment(NamedTuple):
 
 
 def clean(samples: pd.DataFrame, heads: Heads, split: SplitConfig, seed: int) -> Assignment:
-    """Deal by duplicate group, stratified over all heads; leave out groups whose labels conflict.
+    """Assign whole duplicate groups, stratified over all heads; leave out groups whose labels conflict.
 
-    Identical photographs under different labels tell nothing about which label is right, so neither training
-    nor testing on them is sound; identical photographs under one label stay together.
+    Duplicates under different labels do not say which label is right, so neither training nor testing on them is
+    sound; duplicates under one label stay together.
 
     Args:
         samples: Samples with ``path``, ``group`` and a label column for each head.
@@ -68,10 +57,10 @@ def clean(samples: pd.DataFrame, heads: Heads, split: SplitConfig, seed: int) ->
 
 
 def random(samples: pd.DataFrame, split: SplitConfig, seed: int) -> Assignment:
-    """Deal by image, as the random does: duplicates cross the subsets and conflicting labels stay.
+    """Assign single samples at random: duplicates cross the subsets and conflicting labels stay.
 
     One permutation is cut twice, each cut rounded down: the first ``train + validation`` are the pool, its
-    first ``train / (train + validation)`` the training subset. 0.49, 0.21 and 0.3 give the random's two 0.7.
+    first ``train / (train + validation)`` the training subset. 0.49, 0.21 and 0.3 give the article's two 0.7.
 
     Args:
         samples: Samples with ``path``.
@@ -93,7 +82,7 @@ def random(samples: pd.DataFrame, split: SplitConfig, seed: int) -> Assignment:
 def from_lists(
     samples: pd.DataFrame, heads: Heads, lists: Mapping[str, set[str]], validation: float, seed: int
 ) -> Assignment:
-    """Deal as a published split says, by file name; what no list names is left out.
+    """Assign as a published split says, by file name; what no list names is left out.
 
     The lists are taken as they are: duplicates that they spread over subsets or label differently stay. Without
     a validation list, a share of the train list is set aside by duplicate group, stratified over all heads.
@@ -106,14 +95,14 @@ def from_lists(
         seed: Seed of that draw.
 
     Raises:
-        DataError: No from_lists name is among the samples, or there are too few groups for the share.
+        DataError: No listed name is among the samples, or there are too few groups for the share.
     """
-    part_of = {name: subset for subset, names in lists.items() for name in names}
-    subset = samples["path"].map(lambda path: part_of.get(_file_name(path), EXCLUDED)).to_numpy(dtype=object)
+    subset_of = {name: subset for subset, names in lists.items() for name in names}
+    subset = samples["path"].map(lambda path: subset_of.get(_file_name(path), EXCLUDED)).to_numpy(dtype=object)
     if (subset == EXCLUDED).all():
         raise DataError(
-            f"split.files: none of the {len(part_of):,} from_lists names is in the data "
-            f"(from_lists is {min(part_of)!r}, the data has {min(map(_file_name, samples['path']))!r}): "
+            f"split.files: none of the {len(subset_of):,} listed names is in the data "
+            f"(listed is {min(subset_of)!r}, the data has {min(map(_file_name, samples['path']))!r}): "
             "give lists of this dataset's file names"
         )
     pool = subset == "train"
@@ -123,16 +112,16 @@ def from_lists(
     return Assignment(subset.astype(str), np.where(subset == EXCLUDED, NOT_LISTED, ""))
 
 
-def without_reviewed(samples: pd.DataFrame, dealt: Assignment, reviewed: set[str]) -> Assignment:
+def without_reviewed(samples: pd.DataFrame, assignment: Assignment, reviewed: set[str]) -> Assignment:
     """Leave out what a person has looked at and found to be wrong; the subsets of all others stay.
 
     Args:
         samples: Samples with ``path``.
-        dealt: As the method dealt them.
+        assignment: What the method assigned.
         reviewed: File names.
     """
     out = samples["path"].map(_file_name).isin(reviewed).to_numpy()
-    return Assignment(np.where(out, EXCLUDED, dealt.subset), np.where(out, REVIEWED, dealt.rule))
+    return Assignment(np.where(out, EXCLUDED, assignment.subset), np.where(out, REVIEWED, assignment.rule))
 
 
 def conflicts(samples: pd.DataFrame, heads: Heads) -> npt.NDArray[np.bool_]:
@@ -143,7 +132,7 @@ def conflicts(samples: pd.DataFrame, heads: Heads) -> npt.NDArray[np.bool_]:
 
 
 def assign_groups(samples: pd.DataFrame, heads: Heads, shares: Mapping[str, float], seed: int) -> Names:
-    """Deal whole duplicate groups to subsets, stratified by their labels.
+    """Assign whole duplicate groups to subsets, stratified by their labels.
 
     Shares are of groups. A group whose labels conflict counts under those of its first path.
 
@@ -162,9 +151,9 @@ def assign_groups(samples: pd.DataFrame, heads: Heads, shares: Mapping[str, floa
     from sklearn.model_selection import train_test_split
 
     groups = samples.sort_values(["group", "path"]).drop_duplicates("group").set_index("group")
-    # The smallest subset draws first, while rare strata are whole; the largest takes what is left.
-    *drawing, largest = sorted(shares, key=lambda subset: shares[subset])
-    sizes = {subset: round(len(groups) * shares[subset]) for subset in drawing}
+    # The smallest subset is drawn first, while rare strata are whole; the largest takes what is left.
+    *drawn_subsets, largest = sorted(shares, key=lambda subset: shares[subset])
+    sizes = {subset: round(len(groups) * shares[subset]) for subset in drawn_subsets}
     sizes[largest] = len(groups) - sum(sizes.values())
     for subset, size in sizes.items():
         if size < 1:
@@ -173,12 +162,12 @@ def assign_groups(samples: pd.DataFrame, heads: Heads, shares: Mapping[str, floa
                 "raise its share or add samples"
             )
     stratum = strata(groups, heads, needed=math.ceil(1 / min(shares.values())))
-    part_of = pd.Series(largest, index=groups.index)
+    subset_of = pd.Series(largest, index=groups.index)
     rest = groups.index.to_numpy()
-    for subset in drawing:
+    for subset in drawn_subsets:
         rest, drawn = train_test_split(rest, test_size=sizes[subset], stratify=stratum[rest], random_state=seed)
-        part_of[drawn] = subset
-    return samples["group"].map(part_of).to_numpy(dtype=str)
+        subset_of[drawn] = subset
+    return samples["group"].map(subset_of).to_numpy(dtype=str)
 
 
 def strata(groups: pd.DataFrame, heads: Heads, needed: int) -> pd.Series[int]:
@@ -224,15 +213,15 @@ def read_lists(root: Path, paths: Mapping[Any, str]) -> dict[str, set[str]]:
         DataError: A file is missing, unreadable or names nothing, or a name stands in two subsets.
     """
     lists = {subset: read_list(root / path, subset) for subset, path in paths.items()}
-    part_of: dict[str, str] = {}
+    subset_of: dict[str, str] = {}
     for subset, names in lists.items():
-        if twice := sorted(names & part_of.keys()):
-            first, other = twice[0], part_of[twice[0]]
+        if twice := sorted(names & subset_of.keys()):
+            first, other = twice[0], subset_of[twice[0]]
             raise DataError(
                 f"split.files: {len(twice)} names stand in two subsets, the first is {first!r} in "
                 f"{paths[other]} ({other}) and {paths[subset]} ({subset}): keep each in one"
             )
-        part_of |= dict.fromkeys(names, subset)
+        subset_of |= dict.fromkeys(names, subset)
     return lists
 
 
@@ -271,7 +260,7 @@ def read_list(path: Path, subset: str) -> set[str]:
 
 
 def missing_names(samples: pd.DataFrame, lists: Mapping[str, set[str]]) -> dict[str, list[str]]:
-    """Return for each subset the from_lists file names that no sample has, sorted."""
+    """Return for each subset the listed file names that no sample has, sorted."""
     known = set(map(_file_name, samples["path"]))
     return {subset: sorted(names - known) for subset, names in lists.items()}
 
@@ -296,10 +285,10 @@ def check_rows(samples: pd.DataFrame, splits: pd.DataFrame) -> None:
 
 
 def check_duplicates(splits: pd.DataFrame) -> None:
-    """Check that no image content and no duplicate group stands in two subsets.
+    """Check that no content and no duplicate group is in two subsets.
 
     Raises:
-        IntegrityError: One does, so that the samples' groups do not hold their identical images together.
+        IntegrityError: One does, so the groups of the samples table do not keep identical contents together.
     """
     in_subsets = splits[splits["subset"].isin(SUBSETS)]
     for column in ("sha256", "group"):
@@ -334,10 +323,10 @@ def check_subsets(samples: pd.DataFrame, heads: Heads, subset: Names) -> list[st
         for head_name, label, class_name in classes:
             labelled = heads[head_name].labels_of(samples) == label
             if not (labelled & (subset == name)).any():
-                dealt = (labelled & (subset != EXCLUDED)).sum()
+                assigned = (labelled & (subset != EXCLUDED)).sum()
                 messages.append(
                     f"data.heads.{head_name}: class {class_name!r} has 0 samples in the {name} subset and "
-                    f"{dealt} in all subsets: add samples of it, raise split.{name}, choose another seed, or "
+                    f"{assigned} in all subsets: add samples of it, raise split.{name}, choose another seed, or "
                     "drop the class"
                 )
     return messages

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from manyheads import datasets
 from manyheads.config.schema import Config
+from manyheads.inputs import Input
 from manyheads.reporting.contents import Contents, headline
 from manyheads.reporting.html import render
 from manyheads.reporting.numbers import estimate_text, figure_name, number_text
@@ -25,6 +26,7 @@ def model_card(contents: Contents, config: Config) -> str:
         name=f"{config.data.name}, {config.model.encoder}, {config.loss.name}",
         heads=list(contents.heads),
         config=config,
+        inputs=inputs_text(config.inputs),
         words=datasets.get(config.data.name, config.extensions).documentation,
         evaluation=contents.evaluation,
         headline=headline(contents),
@@ -45,8 +47,18 @@ def data_card(contents: Contents, config: Config) -> str:
         "data_card.md",
         FILTERS,
         config=config,
+        inputs=inputs_text(config.inputs),
         words=datasets.get(config.data.name, config.extensions).documentation,
         counts=contents.counts,
         rejected=contents.rejected.to_dict("records"),
         labels=labels,
     )
+
+
+def inputs_text(inputs: Mapping[str, Input]) -> str:
+    """Return each input's kind, packed shape and type, and settings."""
+    texts = []
+    for name, kind in inputs.items():
+        settings = ", ".join(f"{key} {value}" for key, value in kind.model_dump(mode="json", exclude={"kind"}).items())
+        texts.append(f"{name} ({kind.kind}), {' x '.join(map(str, kind.shape))} {kind.dtype} ({settings})")
+    return "; ".join(texts)

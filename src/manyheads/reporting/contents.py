@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from manyheads.heads import Head
@@ -33,7 +31,7 @@ class Contents(NamedTuple):
         published: Figures that others reported for this dataset, such as ``{"race/accuracy": 0.8}``.
         published_by: Who, or an empty text.
         published_bins: Into which bins they count a label, by head.
-        images: Returns the packed images of samples by their path, or None where pictures are not to be shown.
+        thumbnails: Returns a JPEG of each sample by its path, or None where no thumbnails are to be shown.
         provenance: What was run on what, by name.
     """
 
@@ -51,7 +49,7 @@ class Contents(NamedTuple):
     published: Mapping[str, float]
     published_by: str
     published_bins: Mapping[str, tuple[int, ...]]
-    images: Callable[[Sequence[str]], npt.NDArray[np.uint8]] | None
+    thumbnails: Callable[[Sequence[str]], list[bytes]] | None
     provenance: Mapping[str, str]
 
 

@@ -1,4 +1,4 @@
-"""TODO manyheads.reporting.examples."""
+"""Samples that the report shows: random ones, the worst mistakes, and labels that look wrong."""
 
 from __future__ import annotations
 
@@ -23,9 +23,6 @@ EXAMPLES = 12
 MISTAKES = 8
 
 
-JPEG_QUALITY = 82
-
-
 class Example(NamedTuple):
     """A sample that is shown.
 
@@ -40,7 +37,7 @@ class Example(NamedTuple):
 
 def random_examples(contents: Contents) -> dict[str, list[Example]]:
     """Return samples drawn at random from those that are all right, and from those with something wrong."""
-    if contents.images is None:
+    if contents.thumbnails is None:
         return {}
     table = contents.predictions
     right = np.logical_and.reduce([_right(head, name, table) for name, head in contents.heads.items()])
@@ -57,7 +54,7 @@ def random_examples(contents: Contents) -> dict[str, list[Example]]:
 
 def worst_mistakes(contents: Contents) -> dict[str, list[Example]]:
     """Return each head's worst mistakes: the surest wrong classes, the largest errors."""
-    if contents.images is None:
+    if contents.thumbnails is None:
         return {}
     found = {}
     for name, head in contents.heads.items():
@@ -77,11 +74,11 @@ def worst_mistakes(contents: Contents) -> dict[str, list[Example]]:
 
 
 def label_issue_examples(contents: Contents) -> dict[str, list[Example]]:
-    """Return the labels that the audit contradicts most, each with its picture where pictures are shown."""
+    """Return the labels that the audit contradicts most, each with its thumbnail where it has one."""
     found: dict[str, list[Example]] = {}
     for name, rows in contents.label_issues.groupby("head", sort=False):
         first = rows.head(MISTAKES)
-        images = [""] * len(first) if contents.images is None else _addresses(contents, first["path"].tolist())
+        images = [""] * len(first) if contents.thumbnails is None else _addresses(contents, first["path"].tolist())
         found[str(name)] = [
             Example(image, [(False, f"labelled {row.label}, looks like {row.predicted}")])
             for image, row in zip(images, first.itertuples(), strict=True)
@@ -96,18 +93,13 @@ def _right(head: Head, name: str, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
 
 
 def _addresses(contents: Contents, paths: Sequence[str]) -> list[str]:
-    """Return samples' pictures as ``data:`` addresses."""
-    import cv2
-
-    addresses = []
-    for image in contents.images(paths) if contents.images else []:
-        _, encoded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        addresses.append(f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}")
-    return addresses
+    """Return samples' thumbnails as ``data:`` addresses."""
+    thumbnails = contents.thumbnails(paths) if contents.thumbnails else []
+    return [f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" for jpeg in thumbnails]
 
 
 def _shown(contents: Contents, rows: pd.DataFrame) -> list[Example]:
-    if contents.images is None or rows.empty:
+    if contents.thumbnails is None or rows.empty:
         return []
     right = {name: _right(head, name, rows) for name, head in contents.heads.items()}
     examples = []

@@ -2,8 +2,8 @@
 
 Reads the tables and figures of all stages before; computes no figure of its own. Writes ``reports/report.html``, which
 needs no network, ``reports/model_card.md`` and ``reports/data_card.md``. The run in MLflow gets all three, the page
-without pictures: they stay where the data is. Its own id and its commit stand in these copies alone, so that the files
-on disk are the same whenever the same model is trained.
+without thumbnails: they stay where the data is. Its own id and its commit stand in these copies alone, so that the
+files on disk are the same whenever the same model is trained.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from manyheads import datasets
@@ -27,7 +25,6 @@ from manyheads.data.arrays import open_packed
 from manyheads.data.tables import read_predictions, read_samples, read_splits
 from manyheads.errors import IntegrityError
 from manyheads.heads import Head
-from manyheads.inputs import ImageInput
 from manyheads.modeling import saving
 from manyheads.paths import Paths
 from manyheads.reporting import cards, report
@@ -53,7 +50,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
             "MLflow run": record.run_id,
             "git commit": tags.get("git.commit", "not in a repository") + edited,
         }
-        recorded = contents._replace(images=None, provenance=of_the_run | dict(contents.provenance))
+        recorded = contents._replace(thumbnails=None, provenance=of_the_run | dict(contents.provenance))
         record.text(report.page(recorded, title), "report.html")
         record.text(cards.model_card(recorded, config), outputs.model_card.name)
         record.files(outputs.data_card)
@@ -98,21 +95,22 @@ def gather(config: Config, inputs: Paths) -> Contents:
         published=words.published,
         published_by=words.published_by,
         published_bins=words.published_bins,
-        images=_pictures(config, inputs, samples),
+        thumbnails=_thumbnails(config, inputs, samples),
         provenance=_provenance(config, inputs),
     )
 
 
-def _pictures(
-    config: Config, inputs: Paths, samples: pd.DataFrame
-) -> Callable[[Sequence[str]], npt.NDArray[np.uint8]] | None:
-    """Return what looks up samples' images by their paths, or None if no input is an image."""
-    pictured = [(name, kind) for name, kind in config.inputs.items() if isinstance(kind, ImageInput)]
-    if not pictured:
-        return None
-    images = open_packed(inputs.packed(pictured[0][0]), pictured[0][1])
-    rows = dict(zip(samples["path"], samples["row"], strict=True))
-    return lambda paths: np.asarray(images[[rows[path] for path in paths]])
+def _thumbnails(config: Config, inputs: Paths, samples: pd.DataFrame) -> Callable[[Sequence[str]], list[bytes]] | None:
+    """Return what looks up samples' thumbnails by their paths, or None if no input has thumbnails.
+
+    Of several inputs that have thumbnails, the first is shown.
+    """
+    for name, kind in config.inputs.items():
+        values = open_packed(inputs.packed(name), kind)
+        if kind.thumbnails(values[:0]) is not None:
+            rows = dict(zip(samples["path"], samples["row"], strict=True))
+            return lambda paths: kind.thumbnails(values[[rows[path] for path in paths]]) or []
+    return None
 
 
 def _predictions(inputs: Paths, splits: pd.DataFrame, heads: Mapping[str, Head]) -> pd.DataFrame:

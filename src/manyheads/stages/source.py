@@ -1,8 +1,8 @@
-"""Source: make the raw data be there, before anything reads it.
+"""Source: create or locate the raw data.
 
-Writes nothing but what lies at ``data.path``: the sample is drawn, an archive of photographs is found, or the error
-says where to get it and under which terms. DVC declares the raw data as this stage's output, so that it notices a
-change and yet never deletes or copies it.
+Writes nothing but ``data.path``: synthetic data is generated, other data is located, or the error says where to get it
+and under which terms. DVC declares the raw data as this stage's output, so that it notices a change and yet never
+deletes or copies it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: Config, inputs: Paths, outputs: Paths) -> None:
-    """Draw or find the raw data.
+    """Create or locate the raw data.
 
     DVC runs some experiments in a temporary copy of the project, where files that git ignores are absent: the raw
     data of the main project is then used.

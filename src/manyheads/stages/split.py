@@ -1,8 +1,8 @@
-"""Deal the samples to train, validation and test, once, before anything is trained.
+"""Split: assign the samples to train, validation and test, once, before anything is trained.
 
-Reads the packed samples and, with ``split.method: from_lists``, files of names. Writes ``data/splits.csv``, a row
+Reads the packed samples and, with ``split.method: listed``, files of names. Writes ``data/splits.csv``, a row
 for each sample, and ``reports/split.json``, the counts. The table is fit to be published: paths, hashes and
-subsets, no images. What a model is selected on and tested on is thereby fixed in a file that people can check.
+subsets, no inputs. What a model is selected on and tested on is thereby fixed in a file that people can check.
 
 The subsets depend on the samples, the shares and the seed alone: whatever is drawn is drawn from a sorted list.
 """
@@ -43,35 +43,35 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: Config, inputs: Paths, outputs: Paths) -> None:
-    """Deal the samples and write the subsets and their counts.
+    """Assign the samples and write the subsets and their counts.
 
     Raises:
         DataError: A subset or a class in it is empty, or a file of names cannot be used.
-        IntegrityError: The samples are damaged, or a duplicate stands in two subsets of a clean split.
+        IntegrityError: The samples are damaged, or a duplicate is in two subsets of a clean split.
     """
     heads = config.data.heads
     samples = tables.read_samples(inputs.samples, heads).sort_values("path", ignore_index=True)
     missing: dict[str, list[str]] = {}
     if config.split.method == "clean":
-        dealt = clean(samples, heads, config.split, config.split.seed)
+        assignment = clean(samples, heads, config.split, config.split.seed)
     elif config.split.method == "random":
-        dealt = random(samples, config.split, config.split.seed)
+        assignment = random(samples, config.split, config.split.seed)
     else:
         lists = read_lists(
             inputs.root, {subset: path for subset, path in config.split.files.items() if subset != REVIEWED}
         )
         missing = missing_names(samples, lists)
-        dealt = from_lists(samples, heads, lists, config.split.validation, config.split.seed)
+        assignment = from_lists(samples, heads, lists, config.split.validation, config.split.seed)
     if REVIEWED in config.split.files:
         reviewed = read_list(inputs.root / config.split.files[REVIEWED], REVIEWED)
         missing |= missing_names(samples, {REVIEWED: reviewed})
-        dealt = without_reviewed(samples, dealt, reviewed)
-    splits = samples[["path", "sha256", "group"]].assign(subset=dealt.subset, rule=dealt.rule)
+        assignment = without_reviewed(samples, assignment, reviewed)
+    splits = samples[["path", "sha256", "group"]].assign(subset=assignment.subset, rule=assignment.rule)
 
     check_rows(samples, splits)
     if config.split.method == "clean":
         check_duplicates(splits)
-    empty_classes = check_subsets(samples, heads, dealt.subset)
+    empty_classes = check_subsets(samples, heads, assignment.subset)
     if empty_classes and config.split.method != "listed":
         raise DataError(empty_classes[0])
     for message in empty_classes:

@@ -1,4 +1,4 @@
-"""Batches of a subset for Keras."""
+"""Batches of a subset for Keras, shuffled and augmented if they are for training."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from manyheads.data.subsets import Subset
 from manyheads.heads import Head
-from manyheads.inputs.augmentation import augment, draws
-from manyheads.modeling.inference import IMAGES
+from manyheads.inputs.base import Draws
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -30,10 +29,10 @@ class Feed:
         self.seed = seed
         self.training = training
         self.augment = augment
-        # A last batch of a few images would make batch normalisation's statistics poor; each epoch drops others.
+        # A last batch of a few samples would make batch normalisation's statistics poor; each epoch drops others.
         self.steps = max(1, len(subset) // batch_size) if training else math.ceil(len(subset) / batch_size)
         self.order = np.arange(len(subset))
-        self.draws = draws(seed, 0, 0)
+        self.draws: list[Draws] = []
 
     def epoch(self, number: int) -> tf.data.Dataset:
         """Return the batches of an epoch; shuffled and changed if they are for training.
@@ -43,7 +42,12 @@ class Feed:
         if self.training:
             self.order = np.random.default_rng([self.seed, number]).permutation(len(self.subset))
         if self.augment:
-            self.draws = draws(self.seed, number, len(self.subset))
+            self.draws = [
+                np.random.default_rng([self.seed, number]).random(
+                    (len(self.subset), kind.AUGMENTATION_DRAWS), np.float32
+                )
+                for kind in self.subset.kinds.values()
+            ]
         return self._dataset()
 
     def _load(self, step: int) -> list[npt.NDArray[Any]]:
@@ -52,8 +56,8 @@ class Feed:
         inputs = [values[rows] for values in self.subset.inputs.values()]
         if self.augment:
             inputs = [
-                augment(values, self.draws[chosen], self.augment) if values.ndim == IMAGES else values
-                for values in inputs
+                kind.augment(values, draws[chosen], self.augment)
+                for kind, values, draws in zip(self.subset.kinds.values(), inputs, self.draws, strict=True)
             ]
         return [*inputs, *(target[chosen] for target in self.targets.values())]
 

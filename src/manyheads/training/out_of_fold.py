@@ -12,7 +12,6 @@ import numpy.typing as npt
 from manyheads.config.schema import Config, TrainConfig
 from manyheads.data.subsets import Subset
 from manyheads.heads import Outputs
-from manyheads.inputs import ImageInput
 from manyheads.modeling.inference import Predictor
 from manyheads.modeling.objective import objective_of
 from manyheads.paths import Paths
@@ -87,8 +86,9 @@ def _settings(config: Config) -> TrainConfig:
 
 
 def _can_augment(config: Config) -> bool:
-    pictured = any(isinstance(kind, ImageInput) for kind in config.inputs.values())
-    return pictured and not any(head.is_spatial for head in config.data.heads.values())
+    """Return whether inputs can be augmented: some kind can be, and no label is a place in an input."""
+    augmented = any(kind.AUGMENTATION_DRAWS for kind in config.inputs.values())
+    return augmented and not any(head.is_spatial for head in config.data.heads.values())
 
 
 def fold_checkpoint(config: Config, project: Paths, fold: int) -> Path:

@@ -114,7 +114,7 @@ def inference_network(config: Config, objective: Objective, trained: keras.Model
     """Return the network that is saved: folded, float32, with ``train.flip_tta`` inside its graph."""
     folded = build_network(config.model, objective, config.inputs, folded=True)
     fold(trained, folded)
-    return averaged_over_flip(folded) if config.train.flip_tta else folded
+    return averaged_over_flip(folded, config.inputs) if config.train.flip_tta else folded
 
 
 def training_metrics(progress: Progress) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Drawn pictures with one object or none, in a zip archive with a COCO file."""
+"""Synthetic images with one object or none, in a zip archive with a COCO file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EMPTY_SHARE = 0.15
 SIDES = (50, 120)
 
 
-def draw(target: Path) -> None:
+def generate(target: Path) -> None:
     """Write the archive.
 
     Args:
@@ -32,7 +32,7 @@ def draw(target: Path) -> None:
     random = np.random.default_rng(SEED)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    with atomic_write(target) as aside, zipfile.ZipFile(aside, "w") as archive:
+    with atomic_write(target) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
         for number in range(PICTURES):
             picture, shape, box = _picture(random)
             name = f"{number:04d}.jpg"
@@ -81,5 +81,5 @@ DATASET = Coco(
         "to try heads that say what an object is and where",
         "`class` is the shape that was drawn, or `nothing`; `box` is where, as shares of the picture.",
     ),
-    draw,
+    generate,
 )

@@ -1,4 +1,4 @@
-"""Drawn posts: texts of made-up words, whose choice tells of the writer's age, income and gender.
+"""Synthetic posts: texts of made-up words, whose choice tells of the writer's age, income and gender.
 
 Some words of a post belong to an age, some to a level of income, some to a gender, the others to nothing. Those of the
 age stray by some years, short posts may have no word of a kind, and the income of some posts is not known.
@@ -7,12 +7,15 @@ age stray by some years, short posts may have no word of a kind, and the income 
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from manyheads.datasets.documentation import synthetic
 from manyheads.datasets.tabular import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SEED = 20180101
 POSTS = 3000
@@ -27,8 +30,10 @@ YEARS_PER_WORD = 4
 SHORTEST, LONGEST = 20, 260
 
 
-def draw() -> pd.DataFrame:
+def generate() -> pd.DataFrame:
     """Return posts with their labels."""
+    import pandas as pd
+
     random = np.random.default_rng(SEED)
     ages = (AGES[1] - AGES[0]) // YEARS_PER_WORD + 1
     words = _words(random, FILLER_WORDS + ages + INCOMES * INCOME_WORDS + len(GENDERS) * GENDER_WORDS)
@@ -66,7 +71,7 @@ def _post(
 DATASET = Table(
     synthetic(
         "to try a model of texts with heads of three kinds",
-        "`age`, `income` and `gender` are numbers that words were drawn by; one income in ten is left out.",
+        "`age`, `income` and `gender` are numbers that decide which words are drawn; one income in ten is left out.",
     ),
-    draw,
+    generate,
 )

@@ -1,12 +1,16 @@
-"""Drawn stories and questions: one sentence of a story answers each question, and which one the question says."""
+"""Synthetic stories and questions: one sentence of a story answers each question, and which one the question says."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from manyheads.datasets.documentation import synthetic
 from manyheads.datasets.tabular import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SEED = 20180102
 STORIES = 4000
@@ -27,8 +31,10 @@ FILLERS = (
 )  # fmt: skip
 
 
-def draw() -> pd.DataFrame:
+def generate() -> pd.DataFrame:
     """Return stories, each with a question and its answer."""
+    import pandas as pd
+
     random = np.random.default_rng(SEED)
     rows = []
     for _ in range(STORIES):
@@ -42,5 +48,5 @@ def draw() -> pd.DataFrame:
 
 DATASET = Table(
     synthetic("to try a model with two inputs", "`answer` is the word of the story that is asked for."),
-    draw,
+    generate,
 )

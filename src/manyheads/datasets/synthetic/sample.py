@@ -1,4 +1,4 @@
-"""The built-in dataset: drawn cards under UTKFace's naming grammar, in one zip archive.
+"""The sample: synthetic cards under UTKFace's naming grammar, in one zip archive.
 
 A card depicts no person and no group. ``race`` is the hue of its ground and, in part, the shape of its marks;
 ``gender`` is the direction of its stripes; ``age`` is how many marks it bears. Hues of neighbouring classes overlap,
@@ -19,7 +19,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy.fft import idctn
 
 from manyheads.datasets.documentation import synthetic
 from manyheads.datasets.named_images import NamedImages
@@ -76,19 +75,19 @@ class Labels(NamedTuple):
     race: int
 
 
-def provide(target: Path, original: Path) -> None:  # noqa: ARG001 - other datasets cannot be drawn
-    """Draw the dataset to ``target`` unless it lies there whole.
+def provide(target: Path, original: Path) -> None:  # noqa: ARG001 - other datasets need it
+    """Write the dataset to ``target`` unless it lies there whole.
 
     Args:
         target: Where the zip archive belongs.
-        original: Unused: nothing but the program is needed to draw.
+        original: Not used: the data follows from the program alone.
 
     Raises:
         MachineError: The archive cannot be written.
     """
     if _is_whole(target):
         return
-    with atomic_write(target) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
+    with atomic_write(target) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
         archive.comment = EDITION
         for name, content in sorted(_files().items()):
             # The writer's clock, system and umask would otherwise be in the bytes.
@@ -197,6 +196,8 @@ def _cards(shown: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.u
 
 def _texture(random: np.random.Generator) -> NDArray[np.float64]:
     """Return a soft lightness for each card, shape (cards, 64, 64): no two cards' are alike, mirrored or not."""
+    from scipy.fft import idctn
+
     waves = 6
     vertical, horizontal = np.indices((waves, waves))
     amplitude = 1 / (1 + vertical**2 + horizontal**2)

@@ -1,20 +1,26 @@
-"""A table of drawn numbers: one goes in, two regressions of different width come out."""
+"""A table of synthetic numbers: one goes in, two regressions of different width come out."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from manyheads.datasets.documentation import synthetic
 from manyheads.datasets.tabular import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SEED = 20220318
 ROWS = 600
 NOISE = 0.1
 
 
-def draw() -> pd.DataFrame:
+def generate() -> pd.DataFrame:
     """Return rows of a number and of linear functions of it with a little noise."""
+    import pandas as pd
+
     random = np.random.default_rng(SEED)
     number = random.uniform(-1, 1, ROWS)
     noise = random.normal(0, NOISE, (ROWS, 3))
@@ -34,5 +40,5 @@ DATASET = Table(
         "to show losses of regressions side by side",
         "`one` and `two` are linear in the number, with noise of a standard deviation of 0.1.",
     ),
-    draw,
+    generate,
 )

@@ -1,0 +1,74 @@
+"""Labels: what the raw data says of its samples, read by the heads."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from manyheads.datasets import Record, Rejection
+from manyheads.errors import ConfigError
+from manyheads.heads import Head
+from manyheads.preprocessing.rejects import Reject
+
+
+class Labelled(NamedTuple):
+    """What became of all samples: the columns of the manifest, and the rejected samples."""
+
+    manifest: dict[str, list[Any]]
+    rejects: list[Reject]
+
+
+def read_labels(records: Iterable[tuple[str, Record | Rejection]], heads: Mapping[str, Head]) -> Labelled:
+    """Sort samples into accepted and rejected ones.
+
+    A sample may lack labels for some heads, which then learn from the others; one that lacks all is rejected.
+
+    Args:
+        records: POSIX paths with what the raw data says of them, sorted by path: of those that a file system may take
+            for one, the first is accepted.
+        heads: The heads by name; their label spaces decide which labels are accepted.
+
+    Returns:
+        Manifest columns (``path``, each head's columns of labels, ``note``) and rejected samples, in their order.
+
+    Raises:
+        ConfigError: The raw data has no label for a head.
+    """
+    columns = [column for name, head in heads.items() for column in head.label_columns]
+    manifest: dict[str, list[Any]] = {column: [] for column in ("path", *columns, "note")}
+    rejects: list[Reject] = []
+    folded: set[str] = set()
+    for path, record in records:
+        cells = record if isinstance(record, Rejection) else _cells(record, heads)
+        if isinstance(cells, Rejection):
+            rejects.append(Reject(path, *cells))
+            continue
+        key = unicodedata.normalize("NFC", path).casefold()
+        if key in folded:
+            reason = "Another path differs in case or in Unicode form alone; some systems take the two for one."
+            rejects.append(Reject(path, "NAME_CLASH", reason))
+            continue
+        folded.add(key)
+        row = [path, *cells, record.note if isinstance(record, Record) else ""]
+        for column, cell in zip(manifest.values(), row, strict=True):
+            column.append(cell)
+    return Labelled(manifest, rejects)
+
+
+def _cells(record: Record, heads: Mapping[str, Head]) -> list[Any] | Rejection:
+    if missing := heads.keys() - record.labels.keys():
+        known = ", ".join(sorted(record.labels))
+        raise ConfigError(f"data.heads names {', '.join(sorted(missing))}; the data gives {known} alone")
+    cells: list[Any] = []
+    refusals = []
+    for name, head in heads.items():
+        try:
+            cells += head.read(record.labels[name])
+        except ValueError as refusal:
+            refusals.append(f"The {name} {refusal}.")
+    if refusals:
+        return Rejection("LABEL_RANGE", " ".join(refusals))
+    if heads and all(cell is None for cell in cells):
+        return Rejection("LABEL_MISSING", "It has no label for any head.")
+    return cells

@@ -1,0 +1,63 @@
+"""Samples that are left out: what is known of them, and how many may be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from manyheads.errors import DataError
+
+JUNK = "JUNK"
+"""Code of files that an operating system left; they are no samples and count neither as accepted nor as rejected."""
+
+
+class Reject(NamedTuple):
+    """A sample that is left out: its path in the raw data, a stable code, and a sentence for people."""
+
+    path: str
+    code: str
+    reason: str
+
+
+def check_reject_share(source: str, accepted: int, rejects: Sequence[Reject], limit: float) -> None:
+    """Refuse data of which too large a share is rejected.
+
+    Args:
+        source: What the samples came from, for messages.
+        accepted: Number of accepted samples.
+        rejects: The rejected ones; junk files do not count.
+        limit: ``data.max_reject_fraction``.
+
+    Raises:
+        DataError: No sample is accepted, or a larger share than ``limit`` is rejected.
+    """
+    counts = Counter(reject.code for reject in rejects if reject.code != JUNK)
+    total = accepted + counts.total()
+    if not total:
+        raise DataError(
+            f"{source} holds no samples, only junk of operating systems: put the data there or set data.path"
+        )
+    if accepted and counts.total() <= limit * total:
+        return
+    examples = {reject.code: reject for reject in reversed(rejects)}
+    codes = "; ".join(
+        f"{count} {code}, such as {printable(examples[code].path)!r}: {examples[code].reason.removesuffix('.')}"
+        for code, count in sorted(counts.items())
+    )
+    raise DataError(
+        f"{source}: {counts.total()} of {total} samples are rejected ({codes}), more than "
+        f"data.max_reject_fraction={limit:g} allows: mend or remove them, or raise it; nothing was written"
+    )
+
+
+def counts_text(counts: Counter[str]) -> str:
+    """Return counts by name, sorted by name, such as ``3 NAME_CLASH, 1 NAME_PATTERN``; ``none`` if there are none."""
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
+
+
+def printable(path: str) -> str:
+    """Return ``path`` with escapes for what cannot be printed, such as line ends and undecodable bytes."""
+    if path.isprintable():
+        return path
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in path)
