@@ -203,8 +203,8 @@ def test_a_store_that_disappears_costs_the_record_and_gets_it_later(project, mig
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_killed_and_interrupted_it_finishes_only_the_rest(project):
-    command = [sys.executable, "-m", "manyheads", "train", "-m", *QUICK, "seed=1,2,3"]
+def test_killed_and_interrupted_it_finishes_only_the_rest(project, warm_python):
+    command = [warm_python, "-m", "manyheads", "train", "-m", *QUICK, "seed=1,2,3"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
     def start():
