@@ -124,7 +124,7 @@ def without_reviewed(samples: pd.DataFrame, assignment: Assignment, reviewed: se
 
 def conflicts(samples: pd.DataFrame, heads: Heads) -> npt.NDArray[np.bool_]:
     """Return for each sample whether its duplicate group holds two labels for some head, shape (n,)."""
-    columns = [column for name, head in heads.items() for column in head.label_columns(name)]
+    columns = [column for name, head in heads.items() for column in head.label_columns]
     labels = samples.groupby("group")[columns].transform("nunique")
     return (labels > 1).any(axis=1).to_numpy(dtype=bool)
 
@@ -185,7 +185,7 @@ def strata(groups: pd.DataFrame, heads: Heads, needed: int) -> pd.Series[int]:
         Numbers of strata under the index of ``groups``.
     """
     cells = pd.DataFrame(
-        {name: head.strata(head.labels_of(name, groups)) for name, head in heads.items()}, index=groups.index
+        {name: head.strata(head.labels_of(groups)) for name, head in heads.items()}, index=groups.index
     )
     kept = sorted(heads, key=lambda name: len(heads[name].class_names), reverse=True)
     stratum = pd.Series(-1, index=groups.index)
@@ -319,7 +319,7 @@ def check_subsets(samples: pd.DataFrame, heads: Heads, subset: Names) -> list[st
                 f"split: the {name} subset is empty: raise split.{name}, add samples, or mend its list of names"
             )
         for head_name, label, class_name in classes:
-            labelled = heads[head_name].labels_of(head_name, samples) == label
+            labelled = heads[head_name].labels_of(samples) == label
             if not (labelled & (subset == name)).any():
                 assigned = (labelled & (subset != EXCLUDED)).sum()
                 messages.append(

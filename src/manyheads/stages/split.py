@@ -102,9 +102,7 @@ def count(
         "leaked": {column: int(subsets["test"][column].isin(seen[column]).sum()) for column in ("sha256", "group")},
         "missing": {name: len(names) for name, names in missing.items()},
         "labels": {
-            name: {
-                head_name: head.describe(head.labels_of(head_name, subsets[name])) for head_name, head in heads.items()
-            }
+            name: {head_name: head.describe(head.labels_of(subsets[name])) for head_name, head in heads.items()}
             for name in SUBSETS
         },
     }
