@@ -68,7 +68,7 @@ def test_an_interrupted_audit_goes_on_and_leaves_nothing(planted, tmp_path, migr
 
 
 def test_no_folds_are_no_audit(tiny_project, tiny_config):
-    audit.run(tiny_config("audit=none"), tiny_project, tiny_project)
+    audit.run(tiny_config("audit.folds=0"), tiny_project, tiny_project)
     assert pd.read_csv(tiny_project.label_issues).columns.tolist() == audit.COLUMNS
     with pytest.raises(ConfigError, match="folds is 1"):
         tiny_config("audit.folds=1")

@@ -50,7 +50,7 @@ def network(config, weighting="fixed", size=SIZE):
     )
     optimizer = optimizers.optimizer_for(config, len(TRAIN) // config.batch_size)
     return build.compile_heads(
-        built, HEADS, LOSSES, {"age": 1.0, "race": 2.0}, STATISTICS, optimizer, weighting, config.averaging
+        built, HEADS, LOSSES, {"age": 1.0, "race": 2.0}, STATISTICS, optimizer, weighting, config.ema_decay
     )
 
 
@@ -79,9 +79,9 @@ def test_what_can_be_told_apart_is_learned(train_config, tmp_path):
     }
 
 
-@pytest.mark.parametrize(("weighting", "averaging"), [("fixed", 0.0), ("learned", 0.9)])
-def test_an_interrupted_training_goes_on_to_the_same_weights(weighting, averaging, train_config, tmp_path):
-    train_config = train_config.model_copy(update={"averaging": averaging})
+@pytest.mark.parametrize(("weighting", "ema_decay"), [("fixed", 0.0), ("learned", 0.9)])
+def test_an_interrupted_training_goes_on_to_the_same_weights(weighting, ema_decay, train_config, tmp_path):
+    train_config = train_config.model_copy(update={"ema_decay": ema_decay})
     whole = network(train_config, weighting)
     expected = fit(whole, train_config, tmp_path / "whole.npz")
 
