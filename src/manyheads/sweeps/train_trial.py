@@ -14,7 +14,7 @@ from manyheads.runtime.credentials import masked
 from manyheads.sweeps.trials import TrialState, TrialStore
 from manyheads.tracking.by_id import end_dead_run
 from manyheads.tracking.runs import RunSpec
-from manyheads.training.callbacks import Training, TrainingCallback
+from manyheads.training.callbacks import TrainingCallback
 from manyheads.training.tracked import record_again, train_and_record
 
 logger = logging.getLogger(__name__)
@@ -79,9 +79,9 @@ class _RememberRun(TrainingCallback):
         self.trial_id = trial_id
         self.state = state
 
-    def on_start(self, training: Training) -> None:
+    def on_record(self, run_id: str) -> None:
         """Write the id of the run that was opened."""
-        self.state.run_id = training.progress.run_id
+        self.state.run_id = run_id
         self.store.write(self.trial_id, self.state)
 
 

@@ -32,6 +32,9 @@ class Training(NamedTuple):
 class TrainingCallback:
     """A listener; each method does nothing by default. What a method raises ends the training."""
 
+    def on_record(self, run_id: str) -> None:
+        """Called when the MLflow run is open, with its id, or with an empty text if there is no record."""
+
     def on_start(self, training: Training) -> None:
         """Called once before the first epoch of this process."""
 

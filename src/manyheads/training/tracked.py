@@ -62,6 +62,8 @@ def train_and_record(
     with training_lock(checkpoint):
         spec = run_spec(spec, config, project)._replace(run_id=recorded_run(checkpoint) or spec.run_id)
         with runs.run(config.tracking.experiment, project.root, spec) as run:
+            for callback in callbacks:
+                callback.on_record(run.run_id)
             metrics = train(config, project, outputs, checkpoint, [RunLogger(run, project, outputs), *callbacks])
             run_id = run.run_id
         checkpoint.unlink(missing_ok=True)
