@@ -300,7 +300,7 @@ def test_killed_and_interrupted_it_goes_on_at_the_last_epoch(project, warm_pytho
     assert states(project) == ["RUNNING"]
     code, err = stop_at("epoch 4/6", signal.SIGINT)
     assert code == 130, err
-    assert "going on after epoch" in err
+    assert "continuing after epoch" in err
     assert states(project) == ["FAIL", "FAIL", "WAITING"]
     (parent,), (child,) = runs(project)
     assert (parent.info.status, child.info.status) == ("KILLED", "KILLED")
