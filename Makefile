@@ -3,12 +3,14 @@ PYTHON ?= python3
 EXTRA ?= cpu
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests of a file share what they look at; slow files come first (tests/conftest.py), so that both workers end together.
+PYTEST := -n 2 --dist loadfile --no-loadscope-reorder
 LOCK := --universal --python-version 3.11 --quiet --upgrade --generate-hashes --custom-compile-command 'make lock' \
 	--no-emit-index-url --no-emit-find-links
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro sweep experiments params test check format ui lock clean
+.PHONY: help install repro sweep experiments params test quick check format ui lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -42,7 +44,10 @@ params: install ## Compose conf/ into params.yaml; ARGS='experiment=hour' for an
 	python -m manyheads params $(ARGS)
 
 test: install ## Run all tests
-	pytest -n 2 --dist loadfile --no-loadscope-reorder
+	pytest $(PYTEST)
+
+quick: install ## Run the tests that take no minute together
+	pytest $(PYTEST) -m 'not slow'
 
 check: install ## Lint, formatting, types, and params.yaml against conf/
 	ruff check .

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -83,6 +84,12 @@ SETTINGS_OF_THE_USER = ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP
 def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in SETTINGS_OF_THE_USER:
         monkeypatch.delenv(name, raising=False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first, those with most of them in front: a worker that gets one last works alone."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 def jpeg(seed: int, mode: str = "RGB") -> bytes:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,7 +131,8 @@ def run(arguments: list[str], folder: str, environment: dict[str, str], files: l
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         code = 130 if isinstance(error, KeyboardInterrupt) else 1
-    # Python's own end would take the libraries apart, for which the system must copy their memory.
+    # As Python ends, except that it would also take the libraries apart, for which the system must copy their memory.
+    threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

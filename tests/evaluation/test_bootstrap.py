@@ -6,7 +6,8 @@ from manyheads.evaluation.bootstrap import Bootstrap, estimate
 
 
 def mean(sums):
-    return sums[:, 0] / sums[:, 1]
+    with np.errstate(invalid="ignore"):  # 0 / 0 where a resample has no row that counts
+        return sums[:, 0] / sums[:, 1]
 
 
 def contributions(values):
@@ -40,7 +41,5 @@ def test_rows_that_do_not_count_are_left_out():
 
 def test_too_few_resamples_that_say_anything_give_no_interval():
     sums = Bootstrap(["a", "b", "c"]).sums(contributions(np.arange(3.0)), np.array([True, False, False]))
-    with np.errstate(invalid="ignore"):
-        found = estimate(mean(sums))
-    assert found == (0.0, None, None)
+    assert estimate(mean(sums)) == (0.0, None, None)
     assert estimate(np.full(5, np.nan)) == (None, None, None)

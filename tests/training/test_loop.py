@@ -123,10 +123,10 @@ def test_learned_weights_are_in_the_history_and_kept_with_the_best_epoch(train_c
 def test_only_kernels_decay(train_config):
     built = network(train_config, "learned")
     variables = built.trainable_variables
-    before = [np.array(variable) for variable in variables]
+    before = [variable.numpy() for variable in variables]
     built.optimizer.build(variables)
     built.optimizer.apply([np.zeros_like(value) for value in before], variables)
-    decayed = [v.name for v, value in zip(variables, before, strict=True) if np.any(np.array(v) != value)]
+    decayed = [v.name for v, value in zip(variables, before, strict=True) if np.any(v.numpy() != value)]
     assert set(decayed) == {"kernel"}
 
 
