@@ -76,7 +76,7 @@ def test_a_system_learns_and_is_reported_and_predicted(name, tmp_path, migrated_
     monkeypatch.chdir(tmp_path)
     predict.main([str(tmp_path / settings.data.path), "--output", str(target)])
     predicted = pd.read_csv(target).set_index("path").loc[predictions["path"]]
-    for head_name, head in settings.data.heads.items():
+    for head in settings.data.heads.values():
         for column in head.label_columns:
             expected = predictions[column]
             if expected.dtype == float:
