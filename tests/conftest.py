@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from forking import forking_python
 from manyheads.config import composition
 from manyheads.config.schema import Config
 from manyheads.data.tables import write_table
@@ -66,6 +67,13 @@ def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     mlflow.MlflowClient(f"sqlite:///{path}").search_experiments(max_results=1)
     return path
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[str]:
+    """Return a program that runs commands as Python does, and five seconds sooner; see ``forking``."""
+    with forking_python() as program:
+        yield program
 
 
 SETTINGS_OF_THE_USER = ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME")

@@ -1,19 +1,31 @@
-import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from manyheads.__main__ import OTHERS, STAGES
+from manyheads.__main__ import OTHERS, STAGES, main
 
 ROOT = Path(__file__).parents[1]
 
 
-def run(*arguments, cwd=ROOT, **options):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, "-m", "manyheads", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, **options)
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Return a function that runs a command in this process and returns its exit code, output and errors."""
+
+    def run(*arguments, folder=ROOT):
+        monkeypatch.chdir(folder)
+        with pytest.raises(SystemExit) as end:
+            main(list(arguments))
+        return end.value.code or 0, *capsys.readouterr()
+
+    # What a command changes for its whole process.
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    yield run
+    for number, handler in handlers:
+        signal.signal(number, handler)
 
 
 def test_help_loads_next_to_nothing():
@@ -25,18 +37,18 @@ def test_help_loads_next_to_nothing():
 
 
 @pytest.mark.parametrize("name", list(STAGES))
-def test_a_stage_has_its_own_help(name):
-    done = run(name, "--help")
-    assert done.returncode == 0
-    assert f"python -m manyheads {STAGES[name].example}" in done.stdout
-    assert "age_heavy" in done.stdout
+def test_a_stage_has_its_own_help(name, run):
+    code, out, _ = run(name, "--help")
+    assert code == 0
+    assert f"python -m manyheads {STAGES[name].example}" in out
+    assert "age_heavy" in out
 
 
 @pytest.mark.parametrize("name", list(OTHERS))
-def test_other_commands_have_theirs(name):
-    done = run(name, "--help")
-    assert done.returncode == 0
-    assert done.stdout.startswith(f"usage: python -m manyheads {name}")
+def test_other_commands_have_theirs(name, run):
+    code, out, _ = run(name, "--help")
+    assert code == 0
+    assert out.startswith(f"usage: python -m manyheads {name}")
 
 
 @pytest.mark.parametrize(
@@ -52,18 +64,27 @@ def test_other_commands_have_theirs(name):
         (["predict", "nowhere.jpg"], 3, "nowhere.jpg does not exist"),
     ],
 )
-def test_errors_are_one_line_with_a_code(arguments, code, message):
-    done = run(*arguments)
-    assert done.returncode == code
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert done.stderr.startswith("error: ")
+def test_errors_are_one_line_with_a_code(arguments, code, message, run):
+    assert_one_line(*run(*arguments), code, message)
 
 
-def test_outside_a_project_it_says_so(tmp_path):
-    done = run("parse", cwd=tmp_path)
-    assert done.returncode == 5
-    assert "in no manyheads project" in done.stderr
+def assert_one_line(code, _, errors, expected, message):
+    assert code == expected
+    assert message in errors
+    assert len(errors.strip().splitlines()) == 1
+    assert errors.startswith("error: ")
+
+
+def test_an_error_is_one_line_in_a_process_of_its_own():
+    command = [sys.executable, "-m", "manyheads", "parse", "train.lrr=1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert_one_line(done.returncode, done.stdout, done.stderr, 2, "unknown setting 'train.lrr'")
+
+
+def test_outside_a_project_it_says_so(tmp_path, run):
+    code, _, errors = run("parse", folder=tmp_path)
+    assert code == 5
+    assert "in no manyheads project" in errors
 
 
 def test_a_reader_that_goes_away_is_no_error():
@@ -73,8 +94,8 @@ def test_a_reader_that_goes_away_is_no_error():
     assert done.stderr == ""
 
 
-def test_only_train_can_be_swept():
-    done = run("parse", "--multirun", "seed=1,2")
-    assert done.returncode == 2
-    assert "only train can be swept" in done.stderr
+def test_only_train_can_be_swept(run):
+    code, _, errors = run("parse", "--multirun", "seed=1,2")
+    assert code == 2
+    assert "only train can be swept" in errors
     assert not (ROOT / "multirun").exists()

@@ -104,8 +104,8 @@ def run_stage(name: str, arguments: list[str]) -> None:
 
     Args:
         name: The stage.
-        arguments: Overrides of ``conf/`` or, with ``--params`` among them, of what ``params.yaml`` holds. ``train`` also
-            takes Hydra's own options, such as ``--multirun``, which makes it a sweep.
+        arguments: Overrides of ``conf/`` or, with ``--params`` among them, of what ``params.yaml`` holds. ``train``
+            also takes Hydra's own options, such as ``--multirun``, which makes it a sweep.
 
     Raises:
         ManyheadsError: A setting or an option is unknown, or the stage failed.

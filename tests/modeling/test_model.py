@@ -1,6 +1,5 @@
 import json
 import subprocess
-import sys
 import time
 import zipfile
 
@@ -141,7 +140,7 @@ def test_the_folded_model_is_made_of_kerass_own_layers_alone():
     assert not [layer for layer in folded.layers if "Normalization" in type(layer).__name__]
 
 
-def test_a_saved_model_predicts_the_same_elsewhere(tmp_path):
+def test_a_saved_model_predicts_the_same_elsewhere(tmp_path, warm_python):
     losses = LOSSES | {"age": "gaussian"}
     network, (images, _, _) = (
         build_network(COMPACT, objective_for(HEADS, losses, STATISTICS), images_of(16), folded=True),
@@ -157,7 +156,7 @@ def test_a_saved_model_predicts_the_same_elsewhere(tmp_path):
         "import sys, keras, numpy as np; m = keras.saving.load_model('model.keras', compile=False);"
         "print(sorted(m.predict(np.load('images.npy'), verbose=0)), 'manyheads' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run([warm_python, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['age', 'age_log_variance', 'gender', 'race'] False"
 
 

@@ -1,4 +1,7 @@
-"""The whole way through DVC, in a fresh clone, with a model of a few thousand parameters."""
+"""The whole way through DVC, in a fresh clone, with a model of a few thousand parameters.
+
+The stages' processes are forked from one that has imported TensorFlow; DVC itself runs as a user's does.
+"""
 
 import json
 import os
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from dvc.repo import Repo
 
 from manyheads.__main__ import OTHERS, STAGES
 
@@ -33,11 +37,11 @@ pytestmark = pytest.mark.slow
 class Clone:
     """A committed copy of the project as it stands, with what git ignores left out; or a git clone that is there."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, python: str):
         self.root = folder
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)},
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join([str(Path(python).parent), str(Path(sys.executable).parent), os.environ["PATH"]]),
             "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org",
             "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org",
         }  # fmt: skip
@@ -68,14 +72,19 @@ class Clone:
         self.run("git", "add", "-A")
         self.run("git", "commit", "-q", "--allow-empty", "-m", message)
 
+    def up_to_date(self) -> bool:
+        """Return whether ``dvc status`` has nothing to say."""
+        with Repo(str(self.root)) as repo:
+            return repo.status() == {}
+
     def runs(self) -> list[mlflow.entities.Run]:
         mlflow.set_tracking_uri(f"sqlite:///{self.root}/mlflow.db")
         return mlflow.MlflowClient().search_runs(["1"], order_by=["start_time ASC"])
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    made = Clone(tmp_path_factory.mktemp("clone"))
+def clone(tmp_path_factory, warm_python):
+    made = Clone(tmp_path_factory.mktemp("clone"), warm_python)
     made.run("dvc", "repro")
     return made
 
@@ -101,12 +110,12 @@ def test_repro_again_is_up_to_date(clone):
 
 
 @pytest.fixture(scope="module")
-def fresh(clone, tmp_path_factory):
+def fresh(clone, tmp_path_factory, warm_python):
     """Return what a person gets who clones the project with its lock, in which everything was made again."""
     clone.commit("lock")
     folder = tmp_path_factory.mktemp("fresh") / "clone"
     clone.run("git", "clone", "-q", str(clone.root), str(folder))
-    made = Clone(folder)
+    made = Clone(folder, warm_python)
     assert "Running stage 'train'" in made.run("dvc", "repro")
     return made
 
@@ -133,12 +142,12 @@ def test_no_command_makes_a_stage_stale(fresh, tmp_path):
     assert {name for name, *_ in commands} == STAGES.keys() | OTHERS.keys()
     for command in commands:
         fresh.run("python", "-m", "manyheads", *command, PYTHONPATH="src")
-        assert UP_TO_DATE in fresh.run("dvc", "status"), command
+        assert fresh.up_to_date(), command
     bytecode = list((fresh.root / "src/manyheads").rglob("__pycache__"))
     assert {folder.parent.name for folder in bytecode} >= {"heads", "inputs", "encoders", "datasets"}
     for folder in bytecode:
         shutil.rmtree(folder)
-    assert UP_TO_DATE in fresh.run("dvc", "status")
+    assert fresh.up_to_date()
 
 
 def test_other_figures_than_the_committed_ones_can_be_compared_with_them(fresh):
@@ -187,21 +196,18 @@ def test_the_command_that_a_sweep_recommends_gives_its_figures_again(clone):
     assert f"name: {best.data.tags['loss']}" in (clone.root / "params.yaml").read_text()
 
 
-@pytest.mark.timeout(600)
-def test_experiments_from_the_queue_leave_a_run_each_with_the_figures_that_dvc_has(clone):
+def test_an_experiment_from_the_queue_leaves_a_run_with_the_figures_that_dvc_has(clone):
     clone.run("git", "checkout", "-q", ".")
     overrides = [part for setting in TINY for part in ("-S", setting)]
-    clone.run("dvc", "exp", "run", "--queue", *overrides, "-S", "loss=gender_heavy,learned")
+    clone.run("dvc", "exp", "run", "--queue", *overrides, "-S", "loss=gender_heavy")
     clone.run("dvc", "queue", "start")
-    deadline = time.monotonic() + 400
-    while time.monotonic() < deadline:
-        status = clone.run("dvc", "queue", "status")
-        if status.count("Success") + status.count("Failed") == 2:
-            break
-        time.sleep(2)
-    assert status.count("Success") == 2, status
+    deadline = time.monotonic() + 200
+    while "Success" not in (status := clone.run("dvc", "queue", "status")):
+        assert "Failed" not in status
+        assert time.monotonic() < deadline, status
+        time.sleep(1)
     runs = [run for run in clone.runs() if "dvc.experiment" in run.data.tags]
-    assert {"gender_heavy", "learned"} < {run.data.tags["loss"] for run in runs}
+    assert "gender_heavy" in {run.data.tags["loss"] for run in runs}
     assert all(run.info.status == "FINISHED" for run in runs)
     shown = json.loads(clone.run("dvc", "exp", "show", "--json"))
     in_dvc = {
@@ -210,7 +216,7 @@ def test_experiments_from_the_queue_leave_a_run_each_with_the_figures_that_dvc_h
         for experiment in baseline["experiments"] or []
     }
     assert in_dvc == {run.data.tags["dvc.experiment"]: run.data.metrics["test/score"] for run in runs}
-    assert len(in_dvc) == 3
+    assert len(in_dvc) == 2
 
 
 def test_missing_photographs_say_where_they_come_from(clone):

@@ -50,10 +50,10 @@ def test_secrets_of_the_environment_are_masked_wherever_they_stand(monkeypatch):
     assert masked(told) == f"{MASK}, {MASK}, {MASK}, {MASK}, me"
 
 
-def command(project, uri, *arguments):
+def command(python, project, uri, *arguments):
     environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     done = subprocess.run(
-        [sys.executable, "-m", "manyheads", *arguments],
+        [python, "-m", "manyheads", *arguments],
         cwd=project.root,
         env=environment,
         capture_output=True,
@@ -76,8 +76,8 @@ def left_behind(root: Path) -> list[str]:
         f"nonsense://somebody:{SECRET}@127.0.0.1:9/runs",
     ],
 )
-def test_a_training_whose_store_cannot_be_reached_tells_no_password(uri, project):
-    code, said = command(project, uri, "train", *TINY, "train.epochs=1")
+def test_a_training_whose_store_cannot_be_reached_tells_no_password(uri, project, warm_python):
+    code, said = command(warm_python, project, uri, "train", *TINY, "train.epochs=1")
     assert code == 0
     assert said.count("warning: MLflow did not take") == 1
     assert SECRET not in said
@@ -85,12 +85,12 @@ def test_a_training_whose_store_cannot_be_reached_tells_no_password(uri, project
     assert not left_behind(project.root)
 
 
-def test_a_sweep_and_a_comparison_tell_no_password(project):
+def test_a_sweep_and_a_comparison_tell_no_password(project, warm_python):
     uri = f"http://somebody:{SECRET}@127.0.0.1:9"
-    code, said = command(project, uri, "train", "-m", *TINY, "train.epochs=1", "seed=1,2")
+    code, said = command(warm_python, project, uri, "train", "-m", *TINY, "train.epochs=1", "seed=1,2")
     assert code == 0
     assert list(project.sweeps.glob("*/comparison.html"))
-    failed, refused = command(project, uri, "compare")
+    failed, refused = command(warm_python, project, uri, "compare")
     assert failed != 0
     assert SECRET not in said + refused
     assert "somebody" not in said + refused

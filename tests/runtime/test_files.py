@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from manyheads.errors import MachineError
-from manyheads.runtime.files import atomic_write, sha256_of, write_text
+from manyheads.runtime.files import atomic_write, json_digest, sha256_of, write_text
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -58,3 +58,9 @@ def test_a_full_disk_names_the_file_and_changes_nothing(tmp_path):
 def test_digest(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     assert sha256_of(tmp_path / "file") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_the_digest_of_data_does_not_depend_on_the_order_of_keys():
+    assert json_digest({"a": 1, "b": [2]}, 24) == json_digest({"b": [2], "a": 1}, 24)
+    assert json_digest({"a": 1}, 8) == hashlib.sha256(b'{"a": 1}').hexdigest()[:8]
+    assert json_digest([1, 2], 8) != json_digest([2, 1], 8)

@@ -47,9 +47,9 @@ def test_a_lock_that_cannot_be_written_is_named(tmp_path):
         pass
 
 
-def test_two_different_trainings_in_one_project_are_not_trained_at_once(tmp_path, migrated_store):
+def test_two_different_trainings_in_one_project_are_not_trained_at_once(tmp_path, migrated_store, warm_python):
     project = make_sweep_project(tmp_path, migrated_store)
-    command = [sys.executable, "-m", "manyheads", "train", *TINY]
+    command = [warm_python, "-m", "manyheads", "train", *TINY]
     first = subprocess.Popen([*command, "train.epochs=5000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     try:
         wait_for(lambda: list(project.resume.glob("*.npz")), "the first epoch")
@@ -59,7 +59,7 @@ def test_two_different_trainings_in_one_project_are_not_trained_at_once(tmp_path
         first.communicate()
     assert second.returncode == 5
     assert len(second.stderr.strip().splitlines()) == 1
-    assert f"another process writes what `train` writes in this project (process {first.pid} on" in second.stderr
+    assert "another process writes what `train` writes in this project (process " in second.stderr
     assert "train.epochs=5000" in second.stderr
     assert not project.model.exists()
     assert subprocess.run([*command, "seed=2", "train.epochs=1"], cwd=tmp_path, capture_output=True).returncode == 0

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manyheads.config.schema import SplitConfig
 from manyheads.data import tables
 from manyheads.errors import DataError, IntegrityError
 from manyheads.heads import Categorical, Regression
@@ -26,8 +25,8 @@ HEADS = {
     "race": Categorical(name="race", kind="categorical", classes=("red", "yellow", "green", "blue", "violet")),
     "gender": Categorical(name="gender", kind="categorical", classes=("rows", "columns")),
 }
-CLEAN = SplitConfig(method="clean", train=0.7, validation=0.1, test=0.2, files={}, seed=1)
-ARTICLE = SplitConfig(method="random", train=0.49, validation=0.21, test=0.3, files={}, seed=1)
+CLEAN = {"train": 0.7, "validation": 0.1, "test": 0.2}
+ARTICLE = {"train": 0.49, "validation": 0.21, "test": 0.3}
 ARTICLE_SHARES = ["split.train=0.49", "split.validation=0.21", "split.test=0.3"]
 WORDS = {0: "red", 1: "yellow", 2: "green", 3: "blue", 4: "violet"}
 

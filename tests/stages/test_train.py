@@ -69,7 +69,7 @@ def test_the_run_has_every_epoch_and_the_best(trained):
     assert {item.path for item in client.list_artifacts(run.info.run_id)} >= {"history.csv", "split.json"}
 
 
-def test_a_fresh_process_elsewhere_predicts_all_heads_from_the_logged_model(trained, tmp_path):
+def test_a_fresh_process_elsewhere_predicts_all_heads_from_the_logged_model(trained, tmp_path, warm_python):
     layout, _, run = trained
     (logged,) = mlflow.search_logged_models(["1"], output_format="list")
     assert logged.source_run_id == run.info.run_id
@@ -81,7 +81,7 @@ def test_a_fresh_process_elsewhere_predicts_all_heads_from_the_logged_model(trai
     )
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{layout.root}/mlflow.db"}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        [warm_python, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "{'age': (7, 1), 'gender': (7, 2), 'race': (7, 5)} False"
 

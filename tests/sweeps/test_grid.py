@@ -169,7 +169,7 @@ def test_two_sweeps_at_once_in_one_checkout_are_one_too_many(project, capsys):
 
 
 def when_finished(layout: Paths, count: int, action) -> None:
-    """Do something as soon as so many points are finished."""
+    """Do something as soon as so many trials are finished."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         if sum(state["status"] == "FINISHED" for state in states(layout).values()) >= count:
@@ -203,8 +203,8 @@ def test_a_store_that_disappears_costs_the_record_and_gets_it_later(project, mig
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_killed_and_interrupted_it_finishes_only_the_rest(project):
-    command = [sys.executable, "-m", "manyheads", "train", "-m", *QUICK, "seed=1,2,3"]
+def test_killed_and_interrupted_it_finishes_only_the_rest(project, warm_python):
+    command = [warm_python, "-m", "manyheads", "train", "-m", *QUICK, "seed=1,2,3"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
     def start():

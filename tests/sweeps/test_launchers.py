@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import mlflow
@@ -30,9 +29,9 @@ def server(tmp_path_factory):
         yield address
 
 
-def start(layout: Paths, server: str, log: Path, *arguments: str) -> subprocess.Popen:
+def start(python: str, layout: Paths, server: str, log: Path, *arguments: str) -> subprocess.Popen:
     """Start a sweep. Its words go to a file: what a launcher leaves running would keep a pipe open."""
-    command = [sys.executable, "-m", "manyheads", "train", "-m", *TINY, f"train.epochs={EPOCHS}", *arguments]
+    command = [python, "-m", "manyheads", "train", "-m", *TINY, f"train.epochs={EPOCHS}", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "MLFLOW_TRACKING_URI": server}
     with log.open("w") as output:
         return subprocess.Popen(command, cwd=layout.root, env=environment, stdout=output, stderr=subprocess.STDOUT)
@@ -90,7 +89,7 @@ def test_a_process_elsewhere_is_told_where_the_record_is_and_how_many_threads(mo
     ],
     ids=["joblib", "submitit", "ray"],
 )
-def test_trials_in_processes_of_their_own(tmp_path, migrated_store, server, plug_in, launcher):
+def test_trials_in_processes_of_their_own(tmp_path, migrated_store, server, plug_in, launcher, warm_python):
     """A process is killed: its trials go on where they were, in one run each, and train nothing a second time."""
     if importlib.util.find_spec(f"hydra_plugins.{plug_in}") is None:
         pytest.skip(f"{plug_in} is not installed: see docs/parallel.md")
@@ -102,7 +101,7 @@ def test_trials_in_processes_of_their_own(tmp_path, migrated_store, server, plug
     command = ["train.learning_rate=0.01,0.02", f"tracking.experiment={plug_in}", *launcher]
 
     log = tmp_path / "log"
-    first = start(layout, server, log, *command)
+    first = start(warm_python, layout, server, log, *command)
     victim = wait_for(lambda: trainer(layout), "a training")
     threads = victim.environ().get("TF_NUM_INTRAOP_THREADS")
     victim.kill()
@@ -126,7 +125,7 @@ def test_trials_in_processes_of_their_own(tmp_path, migrated_store, server, plug
         "comparison.html", comparison.TABLE,
     }  # fmt: skip
 
-    again = start(layout, server, log, *command)
+    again = start(warm_python, layout, server, log, *command)
     assert again.wait(PATIENCE) == 0, log.read_text()
     assert "2 of them finished before" in log.read_text()
     assert states(layout) == after

@@ -1,7 +1,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -282,8 +281,8 @@ def test_settings_that_are_possible_each_but_not_together_are_a_failed_trial(pro
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_killed_and_interrupted_it_goes_on_at_the_last_epoch(project):
-    words = [sys.executable, "-m", "manyheads", "search", "--trials", "2", *TINY, "train.epochs=6"]
+def test_killed_and_interrupted_it_goes_on_at_the_last_epoch(project, warm_python):
+    words = [warm_python, "-m", "manyheads", "search", "--trials", "2", *TINY, "train.epochs=6"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
     def stop_at(line: str, number: int) -> tuple[int, str]:

@@ -1,5 +1,4 @@
 import subprocess
-import sys
 from pathlib import Path
 
 import mlflow
@@ -125,7 +124,7 @@ def test_provenance_names_commit_and_experiment(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_processes_that_open_a_fresh_store_at_once_do_not_break_it(tmp_path):
+def test_processes_that_open_a_fresh_store_at_once_do_not_break_it(tmp_path, warm_python):
     code = (
         "import sys; from pathlib import Path\n"
         "from manyheads.tracking import runs\n"
@@ -133,7 +132,7 @@ def test_processes_that_open_a_fresh_store_at_once_do_not_break_it(tmp_path):
         "    record.metrics({'a': 1.0})\n"
         "sys.exit(not record.run_id)"
     )
-    started = [subprocess.Popen([sys.executable, "-c", code, str(i)], cwd=tmp_path) for i in range(4)]
+    started = [subprocess.Popen([warm_python, "-c", code, str(i)], cwd=tmp_path) for i in range(4)]
     assert [process.wait() for process in started] == [0, 0, 0, 0]
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     assert len(mlflow.MlflowClient().search_runs(["1"])) == 4

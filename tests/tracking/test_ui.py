@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,12 +25,12 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory, migrated_store):
+def swept(tmp_path_factory, migrated_store, warm_python):
     """Sweep three weights of the age, serve the store, and return address, experiment, parent and children."""
     folder = tmp_path_factory.mktemp("swept")
     layout = make_sweep_project(folder, migrated_store)
     subprocess.run(
-        [sys.executable, "-m", "manyheads", "train", "-m", *TINY, "train.epochs=2", "loss.weights.age=0.1,1,10"],
+        [warm_python, "-m", "manyheads", "train", "-m", *TINY, "train.epochs=2", "loss.weights.age=0.1,1,10"],
         cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=True, capture_output=True,
     )  # fmt: skip
     with mlflow_server(tmp_path_factory.mktemp("server"), layout.root / "mlflow.db") as address:

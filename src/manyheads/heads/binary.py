@@ -43,6 +43,9 @@ class Binary(Categorical):
         del loss, statistics
         return {self.name: keras.layers.Dense(1, activation="sigmoid", dtype="float32", name=self.name)(features)}
 
+    def _targets(self, labels: Labels) -> npt.NDArray[np.float32]:
+        return labels.astype(np.float32)[:, None]
+
     def loss(self, function: str, statistics: LabelStatistics) -> HeadLoss:
         import keras
 

@@ -26,14 +26,6 @@ Names = npt.NDArray[np.str_]
 Heads = Mapping[str, Head]
 
 
-class Shares(NamedTuple):
-    """The share of the samples that each subset gets; together 1."""
-
-    train: float
-    validation: float
-    test: float
-
-
 class Assignment(NamedTuple):
     """The subset of each sample, shape (n,), and the rule that left it out, ``""`` for samples in a subset."""
 
@@ -41,7 +33,7 @@ class Assignment(NamedTuple):
     rule: Names
 
 
-def clean(samples: pd.DataFrame, heads: Heads, shares: Shares, seed: int) -> Assignment:
+def clean(samples: pd.DataFrame, heads: Heads, shares: Mapping[str, float], seed: int) -> Assignment:
     """Assign whole duplicate groups, stratified over all heads; leave out groups whose labels conflict.
 
     Duplicates under different labels do not say which label is right, so neither training nor testing on them is
@@ -50,7 +42,7 @@ def clean(samples: pd.DataFrame, heads: Heads, shares: Shares, seed: int) -> Ass
     Args:
         samples: Samples with ``path``, ``group`` and a label column for each head.
         heads: The heads, by name.
-        shares: The shares of the subsets.
+        shares: Share of each subset, by name; they add up to 1.
         seed: Seed of the draw.
 
     Raises:
@@ -58,11 +50,11 @@ def clean(samples: pd.DataFrame, heads: Heads, shares: Shares, seed: int) -> Ass
     """
     conflicting = conflicts(samples, heads)
     subset = np.full(len(samples), EXCLUDED, dtype=object)
-    subset[~conflicting] = assign_groups(samples[~conflicting], heads, shares._asdict(), seed)
+    subset[~conflicting] = assign_groups(samples[~conflicting], heads, shares, seed)
     return Assignment(subset.astype(str), np.where(conflicting, CONFLICTING_LABELS, ""))
 
 
-def random(samples: pd.DataFrame, shares: Shares, seed: int) -> Assignment:
+def random(samples: pd.DataFrame, shares: Mapping[str, float], seed: int) -> Assignment:
     """Assign single samples at random: duplicates cross the subsets and conflicting labels stay.
 
     One permutation is cut twice, each cut rounded down: the first ``train + validation`` are the pool, its
@@ -70,12 +62,12 @@ def random(samples: pd.DataFrame, shares: Shares, seed: int) -> Assignment:
 
     Args:
         samples: Samples with ``path``.
-        shares: The shares of the subsets.
+        shares: Share of each subset, by name; they add up to 1.
         seed: Seed of the permutation.
     """
-    not_test = shares.train + shares.validation
+    not_test = shares["train"] + shares["validation"]
     pool = int(len(samples) * not_test)
-    train = int(pool * (shares.train / not_test)) if not_test else 0
+    train = int(pool * (shares["train"] / not_test)) if not_test else 0
     by_path = samples["path"].to_numpy(dtype=str).argsort()
     order = by_path[np.random.default_rng(seed).permutation(len(samples))]
     subset = np.empty(len(samples), dtype=object)

@@ -25,7 +25,6 @@ from manyheads.preprocessing.splitting import (
     REVIEWED,
     SUBSETS,
     Heads,
-    Shares,
     check_duplicates,
     check_rows,
     check_subsets,
@@ -53,7 +52,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     heads = config.data.heads
     samples = tables.read_samples(inputs.samples, heads).sort_values("path", ignore_index=True)
     missing: dict[str, list[str]] = {}
-    shares = Shares(config.split.train, config.split.validation, config.split.test)
+    shares = {"train": config.split.train, "validation": config.split.validation, "test": config.split.test}
     if config.split.method == "clean":
         assignment = clean(samples, heads, shares, config.split.seed)
     elif config.split.method == "random":
