@@ -33,7 +33,7 @@ def test_a_report_of_numbers_has_every_metric_in_each_bin_and_over_all():
     assert report.data["all"] == AGE.evaluate(labels, outputs) | {"support": 3}
     assert report.data["20-116"]["mae"] == 10
     lines = report.text.splitlines()
-    assert lines[0].split()[:4] == ["years", "MAE", "RMSE", "R²"]
+    assert lines[0].split()[:4] == ["years", "mae", "rmse", "r2"]
     assert lines[4].split()[0] == "all"
     assert len({len(line) for line in lines[:5]}) == 1
 

@@ -11,7 +11,7 @@ from manyheads.commands.compare import as_trial
 from manyheads.data.tables import read_predictions, write_table
 from manyheads.evaluation.comparison import compare
 from manyheads.evaluation.paired import pair
-from manyheads.reporting import comparison_words
+from manyheads.reporting import comparison_text
 from manyheads.stages import evaluate, report, train
 from manyheads.tracking import queries
 from manyheads.training.tracked import main_metrics
@@ -77,14 +77,14 @@ def test_a_kind_with_metrics_of_its_own_goes_all_the_way(tiny_project, tiny_conf
     assert list(metrics["age"]) == ["missed"]
     heads = config.data.heads
     evaluation = json.loads(layout.evaluation.read_text())
-    assert [list(row["figures"]) for row in evaluation["heads"]["age"]["by_predicted"]][:1] == [["missed"]]
+    assert [list(row["metrics"]) for row in evaluation["heads"]["age"]["by_predicted"]][:1] == [["missed"]]
     # The worst group misses more than the best.
     assert all(row["gap"]["value"] >= 0 for row in evaluation["spreads"] if row["head"] == "age")
     assert "missed" in layout.report.read_text(encoding="utf-8")
 
     table = read_predictions(layout.predictions, heads)
     same = next(row for row in pair(heads, table, table).differences if row.head == "age")
-    assert (same.figure, same.better, same.difference.value) == ("missed", None, 0)
+    assert (same.metric.name, same.better, same.difference.value) == ("missed", None, 0)
     worse = pair(heads, table, shifted(table, "age", 60)).differences
     assert next(row.better for row in worse if row.head == "age") is False
     better = pair(heads, shifted(table, "age", 60), table).differences
@@ -93,7 +93,7 @@ def test_a_kind_with_metrics_of_its_own_goes_all_the_way(tiny_project, tiny_conf
     runs = queries.recorded_trials(config.tracking.experiment, layout.root, query="metrics.`best/val/score` > -9").runs
     compared = compare(as_trial(run) for run in runs)
     assert compared.main_metrics["age"] == heads["age"].metrics[0]
-    assert "age missed 0." in comparison_words.answer(compared)
+    assert "age missed 0." in comparison_text.answer(compared)
     assert main_metrics(config)["race"].name == "accuracy"
 
 

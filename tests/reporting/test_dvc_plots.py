@@ -14,15 +14,18 @@ from manyheads.heads import Binary, Box, Categorical, Regression, Vector
 from manyheads.reporting.dvc_plots import curve_table, page_template, prediction_pairs
 
 ROOT = Path(__file__).parents[2]
-RACE = Categorical(classes=("None", "1"))
+RACE = Categorical(name="race", classes=("None", "1"))
 SYSTEMS = {
     "numbers alone": {
-        "height": Vector(unit="m", minimum=0, maximum=9),
-        "place": Vector(unit="m", width=2, minimum=0, maximum=9),
+        "height": Vector(name="height", unit="m", minimum=0, maximum=9),
+        "place": Vector(name="place", unit="m", width=2, minimum=0, maximum=9),
     },
     "classes alone": {"race": RACE},
-    "both": {"age": Regression(unit="years", minimum=0, maximum=99), "gender": Binary(classes=("f", "m"))},
-    "boxes": {"race": RACE, "box": Box(of="race")},
+    "both": {
+        "age": Regression(name="age", unit="years", minimum=0, maximum=99),
+        "gender": Binary(name="gender", classes=("f", "m")),
+    },
+    "boxes": {"race": RACE, "box": Box(name="box", of="race")},
 }
 
 
@@ -36,7 +39,7 @@ def history(heads):
 
 def predictions(heads):
     columns = {}
-    for name, head in heads.items():
+    for head in heads.values():
         for column in head.label_columns:
             values = np.array(head.class_names)[[0, 1, 1]] if head.class_names else [1.0, 2.5, 3.0]
             columns |= {f"{column}_label": values, column: values}

@@ -11,6 +11,7 @@ from manyheads.commands import results
 from manyheads.errors import IntegrityError
 from manyheads.paths import Paths
 from manyheads.stages import evaluate, train
+from manyheads.tracking import runs
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,1 @@
-"""TODO commands."""
+"""Commands that a person types beside the stages; a file for each."""

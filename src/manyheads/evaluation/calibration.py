@@ -9,16 +9,12 @@ import numpy as np
 from manyheads.evaluation.bootstrap import Array, Bootstrap, Estimate, estimate
 from manyheads.heads import Labels
 from manyheads.heads.categorical import SMALLEST
-from manyheads.heads.metrics import Metric
 
 BINS = 15
 """Bins of equal mass for the expected calibration error."""
 
 # Temperatures from a twentieth to twenty: beyond, a head is constant or wrong, not badly calibrated.
 LOG_TEMPERATURES = (-3.0, 3.0)
-
-METRICS = tuple(Metric(name=name, greater_is_better=False) for name in ("ece", "nll", "brier"))
-"""What ``Reliability.metrics`` holds."""
 
 
 class Reliability(NamedTuple):

@@ -11,16 +11,12 @@ import numpy.typing as npt
 
 from manyheads.evaluation.bootstrap import Array, Bootstrap, Estimate, estimate
 from manyheads.heads import Head, Labels, Outputs
-from manyheads.heads.metrics import Metric
 
 SMALL = 30
 """Groups with fewer samples are marked, and are neither the worst nor the best group."""
 
 LEAST_IN_CELL = 10
 """Samples that a group needs in a bin for that bin to count in a standardised error."""
-
-RATIO = Metric(name="ratio", judged=False)
-"""How ``Spread.ratio`` is written."""
 
 
 class Cell(NamedTuple):

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from manyheads import datasets
 from manyheads.config.schema import Config
-from manyheads.evaluation.groups import RATIO
 from manyheads.inputs import Input
 from manyheads.reporting.contents import Contents, headline, main_metrics
 from manyheads.reporting.html import render
@@ -19,7 +18,6 @@ def model_card(contents: Contents, config: Config) -> str:
         name=f"{config.data.name}, {config.model.encoder}, {config.loss.name}",
         heads=list(contents.heads),
         main=main_metrics(contents.heads),
-        ratio=RATIO,
         config=config,
         inputs=inputs_text(config.inputs),
         words=datasets.get(config.data.name, config.extensions).documentation,

@@ -41,7 +41,7 @@ def _label_shares(contents: Contents, name: str) -> Plot:
         figure = _number_bars(name, labels)
         caption = f"{name}: samples with each label; in bins, {words}."
     else:
-        figure = _histograms(name, head, labels)
+        figure = _histograms(head, labels)
         caption = f"{name}: samples with each value."
     return finished(figure, caption, f"Bar chart of {name}: {words}", HEIGHT)
 
@@ -61,7 +61,7 @@ def _class_bars(shares: Mapping[str, float], counts: Sequence[int]) -> Figure:
     return figure.update_yaxes(title="share", tickformat=".0%")
 
 
-def _histograms(name: str, head: Head, labels: Labels) -> Figure:
+def _histograms(head: Head, labels: Labels) -> Figure:
     import plotly.graph_objects as go
 
     figure = go.Figure()

@@ -65,7 +65,7 @@ def prediction_pairs(heads: Mapping[str, Head], predictions: pd.DataFrame) -> pd
         ``actual``, ``predicted`` and ``samples``, which counts the samples of the pair.
     """
     tables = []
-    for name, head in heads.items():
+    for head in heads.values():
         for column in head.label_columns:
             pairs = predictions[[f"{column}_label", column]].astype("string").replace("", pd.NA).dropna()
             counted = pairs.groupby([f"{column}_label", column], sort=True).size().reset_index(name="samples")

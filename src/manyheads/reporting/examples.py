@@ -37,7 +37,7 @@ def random_examples(contents: Contents) -> dict[str, list[Example]]:
     if contents.thumbnails is None:
         return {}
     table = contents.predictions
-    right = np.logical_and.reduce([_right(head, name, table) for name, head in contents.heads.items()])
+    right = np.logical_and.reduce([_right(head, table) for name, head in contents.heads.items()])
     chosen = {
         "every head right": table[right],
         "something wrong": table[~right],
@@ -57,7 +57,7 @@ def worst_mistakes(contents: Contents) -> dict[str, list[Example]]:
     for name, head in contents.heads.items():
         table = contents.predictions
         if head.class_names:
-            wrong = table[~_right(head, name, table)]
+            wrong = table[~_right(head, table)]
             sure = wrong[list(head.extra_columns)].max(axis=1)
             worst = wrong.assign(_sure=sure).sort_values("_sure", ascending=False)
             title = f"{name}: surest mistakes"
@@ -83,7 +83,7 @@ def label_issue_examples(contents: Contents) -> dict[str, list[Example]]:
     return found
 
 
-def _right(head: Head, name: str, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+def _right(head: Head, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
     """Return which answers are good enough; where the label is missing, none is wrong."""
     labels, contributions = head.recorded(table)
     return head.is_correct(contributions) | ~head.present(labels)
@@ -98,7 +98,7 @@ def _addresses(contents: Contents, paths: Sequence[str]) -> list[str]:
 def _shown(contents: Contents, rows: pd.DataFrame) -> list[Example]:
     if contents.thumbnails is None or rows.empty:
         return []
-    right = {name: _right(head, name, rows) for name, head in contents.heads.items()}
+    right = {name: _right(head, rows) for name, head in contents.heads.items()}
     examples = []
     for i, image in enumerate(_addresses(contents, rows["path"].tolist())):
         lines = []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from manyheads.heads.metrics import Metric
 from manyheads.reporting.labels import wording
 from manyheads.reporting.numbers import estimate_text, number_text, signed_text
 
@@ -20,13 +21,14 @@ SKY, YELLOW = "#56b4e9", "#e69f00"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, GREY)
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
+    "metric": lambda name: Metric(name=name),
     "label": lambda metric: wording(metric).label,
     "digits": lambda metric: wording(metric).digits,
     "number": number_text,
     "signed": signed_text,
     "estimate": estimate_text,
 }
-"""Filters of every template: how it writes a ``Metric``, and numbers."""
+"""Filters of every template: how it writes a ``Metric``, one that it knows by name alone, and numbers."""
 
 
 def render(template: str, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any) -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from manyheads.evaluation import calibration
-from manyheads.evaluation.groups import RATIO
 from manyheads.reporting.contents import Contents, headline, main_metrics
 from manyheads.reporting.data_plots import data_plots
 from manyheads.reporting.examples import label_issue_examples, random_examples, worst_mistakes
@@ -36,8 +34,6 @@ def page(contents: Contents, title: str) -> str:
         counts=contents.counts,
         rejected=contents.rejected.to_dict("records"),
         main=main_metrics(contents.heads),
-        calibration_metrics=calibration.METRICS,
-        ratio=RATIO,
         data=data_plots(contents),
         training=training_plots(contents),
         results={name: result_plots(contents, name) for name in contents.heads},
