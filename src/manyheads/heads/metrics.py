@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt
 class Metric(BaseModel):
     """A number that judges predictions of a head.
 
-    Wording stands in ``reporting.labels``, which training does not read: an edit of a label there trains no model again.
+    The wording stands in ``reporting.labels``, which training does not read, so an edit of a label trains no model
+    again.
 
     Attributes:
         name: What it is called in tables, such as ``mae``.

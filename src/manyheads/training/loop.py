@@ -50,8 +50,8 @@ def fit(
         checkpoint: File that holds the state between epochs.
         progress: The start: fresh, or what ``resume`` returned.
         on_epoch: Called after each epoch with its number, counted from 1, and its metrics. Their names are
-            ``train/loss``, ``val/<head>/<metric>`` and so on; ``val/score`` chooses the epoch. It may raise, which stops
-            the training after that epoch is saved.
+            ``train/loss``, ``val/<head>/<metric>`` and so on; ``val/score`` chooses the epoch. It may raise, which
+            stops the training after that epoch is saved.
 
     Returns:
         The history with all epochs.
