@@ -49,10 +49,11 @@ test: install ## Run all tests
 quick: install ## Run the tests that take no minute together
 	pytest $(PYTEST) -m 'not slow'
 
-check: install ## Lint, formatting, types, and params.yaml against conf/
+check: install ## Lint, formatting, types, layers of packages, and params.yaml against conf/
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 	python -m manyheads params --check
 
 format: install ## Mend formatting and what the linter can mend
