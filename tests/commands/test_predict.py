@@ -1,5 +1,7 @@
 import io
 import os
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 
 from builders import objective_for
+from conftest import ROOT
 from manyheads.commands import predict
 from manyheads.encoders import CompactEncoder
 from manyheads.errors import DataError
@@ -155,3 +158,15 @@ def test_a_photograph_gets_the_same_figures_alone_and_in_a_folder(precision, clo
             assert len(values) == 300
             np.testing.assert_allclose(alone[name], values[i : i + 1], rtol=close, atol=close)
     assert sizes == {inference.PREDICTION_BATCH}
+
+
+def test_the_readmes_python_predicts_as_the_command_does(saved, tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    shutil.copytree(saved, tmp_path / "models")
+    (tmp_path / "photograph.jpg").write_bytes(jpeg(1))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    predict.main(["photograph.jpg", "--model", "models", "--output", "predictions.csv"])
+    (row,) = pd.read_csv("predictions.csv").to_dict("records")
+    assert printed == {"age": str(round(row["age"])), "race": row["race"]}
