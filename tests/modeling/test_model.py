@@ -329,7 +329,7 @@ def test_pretrained_weights_come_from_a_local_file(tmp_path):
 def test_pretrained_weights_that_cannot_be_had_say_what_to_do(tmp_path, monkeypatch):
     import keras
 
-    with pytest.raises(ConfigError, match=r"model\.weights=nowhere\.h5 is no file"):
+    with pytest.raises(ConfigError, match=r"model\.weights=nowhere\.h5 is not a file"):
         network_of(PretrainedEncoder(backbone="MobileNetV3Small", weights="nowhere.h5", dropout=0), 32)
 
     def no_network(**options):

@@ -215,8 +215,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _inputs_fit(self) -> Self:
-        if misfit := self.model.refuse(self.inputs):
-            raise ValueError(f"model.encoder={self.model.encoder} {misfit}")
+        if conflict := self.model.conflict_with(self.inputs):
+            raise ValueError(f"model.encoder={self.model.encoder} {conflict}")
         kinds = self.inputs.values()
         augmented = any(kind.AUGMENTATION_DRAWS for kind in kinds)
         mirrored = any(kind.HAS_MIRROR_IMAGE for kind in kinds)
@@ -230,8 +230,8 @@ class Config(Section):
             if on and moved:
                 raise ValueError(f"{key} would move what {_listed(moved)} locates: turn it off")
         for name, head in self.data.heads.items():
-            if misfit := head.conflict_with(self.data.heads):
-                raise ValueError(f"data.heads.{name}: {misfit}")
+            if conflict := head.conflict_with(self.data.heads):
+                raise ValueError(f"data.heads.{name}: {conflict}")
         return self
 
     @model_validator(mode="after")
