@@ -28,8 +28,8 @@ def modules(package: str) -> Iterator[ModuleType]:
 def built_in_classes(package: str, base: type[BaseModel], key: str) -> dict[str, Any]:
     """Return the classes of a family by name.
 
-    A member is a subclass of ``base`` in a module directly in the package. The default of its field ``key`` is its name;
-    an abstract subclass has no such default.
+    A member is a subclass of ``base`` in a module directly in the package. Its name is the default of the field
+    ``key``. An abstract subclass has no such default.
 
     Args:
         package: Name of the package, such as ``manyheads.heads``.

@@ -187,7 +187,7 @@ def saved(folder, network=None, **changes):
             {"heads": HEADS | {"race": Categorical(name="race", classes=("white", "black", "asian", "indian"))}},
             r"race needs an output race float32 \(4,\), the network has float32 \(5,\)",
         ),
-        ({"heads": {name: HEADS[name] for name in ("age", "race")}}, "outputs gender that are of no head"),
+        ({"heads": {name: HEADS[name] for name in ("age", "race")}}, "outputs gender that belong to no head"),
         (
             {"heads": HEADS | {"age": Vector(name="age", unit="y", width=2, minimum=0, maximum=116)}},
             r"age needs .* \(2,\)",
@@ -389,5 +389,5 @@ def test_damaged_models_are_named(tmp_path):
     saving.save(tmp_path, network_of(folded=True), saving.ModelCard(data="utkface", inputs=images_of(16), heads=HEADS))
     whole = (tmp_path / "model.keras").read_bytes()
     (tmp_path / "model.keras").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(IntegrityError, match="train it anew"):
+    with pytest.raises(IntegrityError, match="train it again"):
         saving.load(tmp_path)

@@ -237,7 +237,7 @@ def _zip(source: Path, read: bool) -> Iterator[Member]:
         members = archive.infolist()
         announced = _zip_count(file, len(archive.comment))
         if len(members) != announced:
-            raise zipfile.BadZipFile(f"it has {len(members)} members and announces {announced}")
+            raise zipfile.BadZipFile(f"{len(members)} members are found where {announced} are announced")
         if len(members) > MAX_MEMBERS:
             raise IntegrityError(f"{source} has {len(members)} members, more than {MAX_MEMBERS}: {_REMEDY}")
         total = 0

@@ -35,7 +35,7 @@ DOCUMENTATION = Documentation(
         "Zhang, Z., Song, Y. and Qi, H. (2017). Age Progression/Regression by Conditional Adversarial Autoencoder. "
         "CVPR."
     ),
-    intended="Research on training models with several outputs, on loss weights, and on the groups for which models fail.",
+    intended="Research on training models with several outputs, on loss weights, and on groups that models fail.",
     out_of_scope=(
         "decisions about individuals, verification of age, access control, identification, surveillance, hiring, law "
         "enforcement, inferring anybody's race or gender. In the European Union, biometric categorisation that infers "

@@ -27,8 +27,8 @@ class TextInput(Input):
     an id: with 50,000 ids and 10,000 words, about one word in five does.
 
     Attributes:
-        tokens: With ``words``, each word and each punctuation mark is a token, regardless of case. With ``ids``, the text
-            consists of ids separated by blanks, from 1 to below ``vocabulary``.
+        tokens: With ``words``, each word and each punctuation mark is a token, regardless of case. With ``ids``, the
+            text consists of ids separated by blanks, from 1 to below ``vocabulary``.
         vocabulary: Number of ids, including the 0 of the padding.
         length: Number of tokens of a packed text.
 

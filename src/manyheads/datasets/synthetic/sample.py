@@ -29,8 +29,8 @@ from manyheads.runtime.files import atomic_write
 DOCUMENTATION = synthetic(
     "to try the pipeline without a download",
     "The labels have the names of UTKFace's, so that file names have the same form: `age` is the number of marks on a "
-    "card, `race` the hue of its background, `gender` the direction of its stripes. Counts are noisy, hues overlap, and "
-    "one label in fifty is wrong on purpose.",
+    "card, `race` the hue of its background, `gender` the direction of its stripes. Counts are noisy, hues overlap, "
+    "and one label in fifty is wrong on purpose.",
 )
 
 SEED = 20170101
@@ -223,7 +223,7 @@ def _stripes(genders: NDArray[np.intp], random: np.random.Generator) -> NDArray[
 
 
 def _marks(ages: NDArray[np.intp], races: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.float64]:
-    """Return the coverage of each pixel by marks, shape (cards, 64, 64), 0 to 1; the age is about the number of marks."""
+    """Return the coverage of pixels by marks, shape (cards, 64, 64), 0 to 1; the number of marks is about the age."""
     columns = 11
     cells = columns**2
     counts = (ages * random.normal(1, 0.08, CARDS) + random.normal(0, 1.5, CARDS)).round().clip(0, cells)
