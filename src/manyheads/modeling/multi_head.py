@@ -23,8 +23,8 @@ class MultiHeadModel(keras.Model):  # type: ignore[misc]
     With fixed weights the objective is ``sum_i w_i L_i`` over the heads' losses. With learned weights it is
     ``sum_i exp(-s_i) L_i + s_i / 2``: each head has one trained scalar, the log variance ``s_i`` of its labels'
     noise, which starts at ``-log w_i`` (homoscedastic uncertainty: Kendall, Gal and Cipolla, CVPR 2018). The paper
-    halves the squared error of a Gaussian likelihood. That factor shifts ``s_i`` by a constant log 2 and is left out,
-    so that all losses are alike. The weight ``exp(-s_i)`` comes to rest at ``1 / (2 L_i)``.
+    halves the squared error of a Gaussian likelihood. That factor shifts ``s_i`` by the constant log 2. It is left
+    out, so that all losses have the same form. The weight ``exp(-s_i)`` converges to ``1 / (2 L_i)``.
 
     Its metrics are ``loss`` (the objective), ``<head>_loss`` (without its weight) and those of
     ``Head.training_metrics``.

@@ -1,8 +1,8 @@
 """The epochs of a training, with a checkpoint after each epoch and a score that does not depend on loss weights.
 
-A checkpoint has the weights, the optimizer, the history and the best weights so far, and is written atomically. The
-order of the samples and their augmentation depend only on seed and epoch. The same command therefore continues a
-stopped training with the same result.
+A checkpoint has the weights, the optimizer, random states, the history and the best weights so far, and is written
+atomically. The order of the samples and their augmentation depend only on seed and epoch. The same command therefore
+continues a stopped training with the same result.
 """
 
 from __future__ import annotations
