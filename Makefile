@@ -1,9 +1,9 @@
-# `make help` lists the targets. EXTRA=gpu takes TensorFlow's CUDA build; it is chosen when .venv is made.
+# `make help` lists the targets. EXTRA=gpu selects TensorFlow's CUDA build when .venv is made.
 PYTHON ?= python3
 EXTRA ?= cpu
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests of a file share what they look at; slow files come first (tests/conftest.py), so that both workers end together.
+# Tests of a file share fixtures. Slow files are first (tests/conftest.py), so that both workers end at the same time.
 PYTEST := -n 2 --dist loadfile --no-loadscope-reorder
 LOCK := --universal --python-version 3.11 --quiet --upgrade --generate-hashes --custom-compile-command 'make lock' \
 	--no-emit-index-url --no-emit-find-links
@@ -27,17 +27,17 @@ $(VENV)/.installed: requirements/uv.txt requirements/$(EXTRA).txt pyproject.toml
 	$(BIN)/python -m manyheads plots
 	@touch $@
 
-repro: install ## Run what is out of date on params.yaml, then print the test figures
+repro: install ## Run stages that are out of date, then print the test metrics
 	@python -m manyheads params --check >/dev/null 2>&1 || echo \
-		"note: params.yaml is not what conf/ composes to by default; if you edited conf/, run make params first" >&2
+		"note: params.yaml differs from the default composition of conf/; if you edited conf/, run make params first" >&2
 	dvc repro
 	@python -m manyheads results
 
-sweep: install ## Sweep loss weights and say which to take; ARGS='+sweep=loss_weights ...' for another than the sample's
+sweep: install ## Sweep loss weights on the sample and compare; ARGS='+sweep=loss_weights ...' for another sweep
 	dvc repro --quiet split
 	python -m manyheads train --multirun $(or $(ARGS),+sweep=sample hydra/launcher=joblib)
 
-experiments: install ## Run the other systems, each on data that it draws; the workspace stays as it is
+experiments: install ## Run the other systems on synthetic data; the workspace does not change
 	for name in posts questions objects table; do dvc exp run --temp -S experiment=$$name || exit 1; done
 
 params: install ## Compose conf/ into params.yaml; ARGS='experiment=hour' for another choice
@@ -46,7 +46,7 @@ params: install ## Compose conf/ into params.yaml; ARGS='experiment=hour' for an
 test: install ## Run all tests
 	pytest $(PYTEST)
 
-quick: install ## Run the tests that take no minute together
+quick: install ## Run the quick tests, under a minute in total
 	pytest $(PYTEST) -m 'not slow'
 
 check: install ## Lint, formatting, types, layers of packages, and params.yaml against conf/
@@ -56,14 +56,14 @@ check: install ## Lint, formatting, types, layers of packages, and params.yaml a
 	lint-imports
 	python -m manyheads params --check
 
-format: install ## Mend formatting and what the linter can mend
+format: install ## Format, and fix what the linter can fix
 	ruff check --fix .
 	ruff format .
 
 ui: install ## Open the MLflow UI on http://127.0.0.1:5000
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port $(or $(PORT),5000)
 
-lock: install ## Renew the lock files from pyproject.toml
+lock: install ## Update the lock files from pyproject.toml
 	echo 'uv>=0.9' | uv pip compile - $(LOCK) --output-file requirements/uv.txt
 	for extra in cpu gpu; do \
 		uv pip compile pyproject.toml --extra $$extra --group dev $(LOCK) --output-file requirements/$$extra.txt; \

@@ -29,7 +29,7 @@ class Doubled(Regression):
 class Plain(Encoder):
     encoder: Literal["mine.own:Plain"]
 
-    def refuse(self, inputs):
+    def conflict_with(self, inputs):
         return None
 
     def features(self, inputs, tensors, heads, precision, *, folded):
@@ -61,9 +61,9 @@ def test_what_no_prefix_allows_is_refused_before_it_is_looked_for(reference, min
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("mine.own", "is no reference"),
-        ("mine..own:X", "is no reference"),
-        ("../mine:X", "is no reference"),
+        ("mine.own", "is not a reference"),
+        ("mine..own:X", "is not a reference"),
+        ("../mine:X", "is not a reference"),
         ("minefield:X", "is not imported"),
         ("mine.other:X", "cannot be imported"),
         ("mine.own:Missing", "cannot be imported"),
@@ -90,9 +90,9 @@ def test_a_dataset_an_encoder_and_a_head_of_ones_own_are_taken_by_the_configurat
 
 
 def test_what_is_none_of_the_family_is_refused(mine, make_config):
-    with pytest.raises(ConfigError, match="is no Encoder"):
+    with pytest.raises(ConfigError, match="is not a subclass of Encoder"):
         make_config("extensions=[mine]", "experiment=table", "model.encoder=mine.own:Doubled")
-    with pytest.raises(ConfigError, match="is no Dataset"):
+    with pytest.raises(ConfigError, match="is not a Dataset"):
         datasets.get("mine.own:Doubled", ["mine"])
 
 
@@ -189,5 +189,5 @@ def test_two_members_of_one_name_are_refused(tmp_path, monkeypatch):
 
 
 def test_a_dataset_that_does_not_exist_is_named():
-    with pytest.raises(ConfigError, match=r"data\.name=wine: the datasets are objects, posts"):
+    with pytest.raises(ConfigError, match=r"data\.name=wine is unknown: the datasets are objects, posts"):
         datasets.get("wine")

@@ -1,6 +1,6 @@
-"""Where Hydra looks for plug-ins: the sweeper behind ``python -m manyheads train --multirun``.
+"""The Hydra plug-in of the sweeper behind ``python -m manyheads train --multirun``.
 
-Hydra imports this file in every program of the environment, so nothing but the name is here.
+Every Hydra application of the environment imports this file, so the implementation is imported lazily.
 """
 
 from typing import Any
@@ -10,10 +10,10 @@ from hydra.core.config_store import ConfigStore
 
 
 class TrialSweeper(BasicSweeper):
-    """Hydra's basic sweeper that leaves out finished trials and compares them all; see ``manyheads.sweeps.grid``."""
+    """A basic sweeper that skips finished trials and compares all trials; see ``manyheads.sweeps.grid``."""
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
-        """Keep what Hydra gives; the launcher is made when the trials are known."""
+        """Keep Hydra's context and configuration for ``sweep``."""
         del task_function
         self.hydra_context, self.config = hydra_context, config
 

@@ -1,4 +1,4 @@
-"""The one door: ``python -m manyheads COMMAND``."""
+"""The command line: ``python -m manyheads COMMAND``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Command(NamedTuple):
-    """A command: what it does in a line, an example, and where its code is."""
+    """A command: a summary in one line, an example, and the name of its module."""
 
     summary: str
     example: str
@@ -30,16 +30,16 @@ STAGES = {
     "split": Command("assign samples to train, validation and test", "split split=random", "split"),
     "audit": Command("list labels that look wrong", "audit audit.folds=4", "audit"),
     "train": Command("train the model", "train loss=age_heavy train.epochs=5", "train"),
-    "evaluate": Command("judge the trained model on the test subset", "evaluate", "evaluate"),
+    "evaluate": Command("evaluate the trained model on the test subset", "evaluate", "evaluate"),
     "report": Command("write the report and the cards of model and data", "report", "report"),
 }
 OTHERS = {
     "params": Command("compose conf/ into params.yaml, which dvc repro reads", "params loss=age_heavy", "params"),
     "search": Command(
-        "let Optuna choose loss weights or other settings", "search --trials 20 train.epochs=6", "search"
+        "search loss weights or other settings with Optuna", "search --trials 20 train.epochs=6", "search"
     ),
     "results": Command("print the test metrics", "results", "results"),
-    "plots": Command("let `dvc plots` write pages that need no network", "plots", "plots"),
+    "plots": Command("make `dvc plots` write pages that need no network", "plots", "plots"),
     "compare": Command("compare the trainings of a sweep, a search or a filter", "compare", "compare"),
     "predict": Command("predict every head for new samples", "predict posts.csv", "predict"),
 }
@@ -47,7 +47,11 @@ INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; errors that a person can mend are one line and an exit code."""
+    """Run a command and exit; an expected error is printed as one line.
+
+    Args:
+        arguments: The command and its arguments; those of the process by default.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     signals.install_handlers()
     mask_tracebacks()
@@ -59,10 +63,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
         sys.exit(code)
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on, or starts again, from what is whole", file=sys.stderr)
+        print("interrupted: the same command continues from the last complete result", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has gone (`| head`): that is no error, and there is nobody to tell.
+        # The reader of the output has exited, as in `| head`. A message would have no reader.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
@@ -100,12 +104,12 @@ def _run(name: str, arguments: list[str]) -> int:
 
 
 def run_stage(name: str, arguments: list[str]) -> None:
-    """Run a stage on composed settings.
+    """Run a stage with composed settings.
 
     Args:
-        name: The stage.
-        arguments: Overrides of ``conf/`` or, with ``--params`` among them, of what ``params.yaml`` holds. ``train``
-            also takes Hydra's own options, such as ``--multirun``, which makes it a sweep.
+        name: Name of the stage.
+        arguments: Overrides of ``conf/`` or, with ``--params`` among them, of ``params.yaml``. The stage ``train`` also
+            takes Hydra's options, such as ``--multirun`` for a sweep.
 
     Raises:
         ManyheadsError: A setting or an option is unknown, or the stage failed.
@@ -128,11 +132,11 @@ def run_stage(name: str, arguments: list[str]) -> None:
         _run_with_hydra(name, arguments)
         return
     overrides = [argument for argument in arguments if argument != "--params"]
-    _run_alone(name, compose(root, overrides, from_params="--params" in arguments), root)
+    _run_locked(name, compose(root, overrides, from_params="--params" in arguments), root)
 
 
-def _run_alone(name: str, config: Config, root: Path) -> None:
-    """Run a stage unless another process runs it: what the later one wrote would stay beside the other's record."""
+def _run_locked(name: str, config: Config, root: Path) -> None:
+    """Run a stage under a lock, because results of two processes would overwrite each other."""
     from manyheads.paths import Paths
     from manyheads.runtime.locks import exclusive_lock
 
@@ -141,7 +145,7 @@ def _run_alone(name: str, config: Config, root: Path) -> None:
 
 
 def _run_with_hydra(name: str, arguments: list[str]) -> None:
-    """Run train as a Hydra program: with ``--multirun`` Hydra calls our sweeper, otherwise the stage."""
+    """Run train as a Hydra application; with ``--multirun`` Hydra calls the sweeper of this project."""
     import hydra
     from hydra.errors import HydraException
     from omegaconf import DictConfig
@@ -156,21 +160,21 @@ def _run_with_hydra(name: str, arguments: list[str]) -> None:
 
     def task(values: DictConfig) -> None:
         try:
-            _run_alone(name, load(values), Path.cwd())
+            _run_locked(name, load(values), Path.cwd())
         except ManyheadsError as error:
-            refusals.append(error)  # raised below, past Hydra, which would add a line of its own
+            refusals.append(error)  # raised below, because Hydra would add its own message
 
     settings = ["hydra.output_subdir=null", "hydra.run.dir=.", "hydra.sweep.dir=.cache/hydra"]
     settings += ["hydra.sweep.subdir=${hydra.job.num}", "hydra/job_logging=none", "hydra/hydra_logging=none"]
-    place: list[str] = []
+    config_source: list[str] = []
     if "--params" in arguments:
-        place = ["--config-dir", str(Path.cwd()), "--config-name", "params"]
+        config_source = ["--config-dir", str(Path.cwd()), "--config-name", "params"]
         arguments = [argument for argument in arguments if argument != "--params"]
     elif not any(argument.startswith(("--config-dir", "-cd")) for argument in arguments):
-        place = ["--config-dir", str(Path.cwd() / "conf")]
+        config_source = ["--config-dir", str(Path.cwd() / "conf")]
         settings += grid.SETTINGS
-    sys.argv = [f"python -m manyheads {name}", *place, *arguments, *settings]
-    # Hydra would print its own report of an error and exit; ours is one line.
+    sys.argv = [f"python -m manyheads {name}", *config_source, *arguments, *settings]
+    # Makes Hydra raise errors instead of printing its own report and exiting.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         hydra.main(version_base="1.3", config_path=None, config_name="config")(task)()
@@ -191,8 +195,8 @@ def _stage_help(name: str) -> str:
             "  python -m manyheads train -m loss=balanced,age_heavy loss.weights.age=0.5,1,2    six trials of a sweep",
             "  python -m manyheads train -m +sweep=loss_weights hydra/launcher=joblib           named, in parallel",
             "",
-            "A sweep trains on the data as `dvc repro split` left it, writes to reports/sweeps/, and ends with a",
-            "comparison of its trials; the same command goes on where it was stopped.",
+            "A sweep trains on the data that `dvc repro split` made, writes to reports/sweeps/, and ends with a",
+            "comparison of its trials. The same command continues a sweep that was stopped.",
         ]
     lines += ["", "groups and their options (conf/):"]
     from manyheads.paths import project_root

@@ -1,46 +1,50 @@
-"""Errors that a person can mend: each is one line that names the file or key, the cause and the remedy.
+"""Expected errors: each message is one line that names the file or key, the cause and the remedy.
 
-The command line prints the message alone and exits with the class's code. Anything else that is raised is a bug and
-keeps its traceback.
+The command line prints only the message and exits with the exit code of the class. Any other exception is a bug and has
+a traceback.
 """
 
 
 class ManyheadsError(Exception):
-    """Base of all errors that are printed as one line."""
+    """Base of all errors that are printed as one line.
+
+    Attributes:
+        exit_code: Exit code of the process.
+    """
 
     exit_code = 1
 
 
 class ConfigError(ManyheadsError):
-    """A setting is unknown, ill-typed, out of range or at odds with another one."""
+    """A setting is unknown, of a wrong type, out of range, or in conflict with another setting."""
 
     exit_code = 2
 
 
 class DataError(ManyheadsError):
-    """The input data is missing, empty, or not what the dataset promises."""
+    """The input data is missing, empty, or does not match the dataset."""
 
     exit_code = 3
 
 
 class IntegrityError(ManyheadsError):
-    """A file is damaged, unsafe, or does not fit the files it was made from."""
+    """A file is damaged, unsafe, or does not match the files that it was made from."""
 
     exit_code = 4
 
 
 class MachineError(ManyheadsError):
-    """The machine lacks something: a package, space, a permission."""
+    """The machine lacks a package, disk space, a permission or another resource."""
 
     exit_code = 5
 
 
-class Unreadable(Exception):  # noqa: N818 - a finding about one sample, not a failure of the program
-    """The bytes of one sample are not what its input reads.
+class Unreadable(Exception):  # noqa: N818 - concerns a single sample, not the program
+    """An input cannot read the bytes of a sample.
 
     Attributes:
         code: A stable code, such as ``DECODE_TRUNCATED``.
-        reason: What was found, for a person.
+        reason: Description of the problem for people.
     """
 
     def __init__(self, code: str, reason: str) -> None:
@@ -49,5 +53,5 @@ class Unreadable(Exception):  # noqa: N818 - a finding about one sample, not a f
         self.reason = reason
 
 
-class TrainingStopped(Exception):  # noqa: N818 - nothing went wrong
-    """A training is ended on purpose; its run ends as KILLED."""
+class TrainingStopped(Exception):  # noqa: N818 - not an error
+    """A callback ends a training on purpose; its run gets the status KILLED."""

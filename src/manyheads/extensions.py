@@ -1,8 +1,8 @@
-"""Members of the families: built-in heads, inputs, encoders and datasets, and those of a user's own Python files.
+"""Discovery of heads, inputs, encoders and datasets: built-in ones and those of a user's own Python files.
 
-A built-in member is found in the modules of its family's package, so a new one is one new file. A user's own is given
-as a reference, ``package.module:Name``. Importing runs code, so only what lies below a prefix that the configuration
-lists under ``extensions`` is imported; anything else is refused before it is looked for.
+A built-in member is found in the modules of its family's package, so a new member is one new file. A reference,
+``package.module:Name``, names a member in a user's own code. Importing a module runs its code, so only modules below a
+prefix that the configuration lists under ``extensions`` are imported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from manyheads.errors import ConfigError
 
 
 def modules(package: str) -> Iterator[ModuleType]:
-    """Import and yield the modules that lie directly in a package, sorted by name; packages in it are left out."""
+    """Import and yield the modules directly in a package, sorted by name, without its subpackages."""
     for found in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
         if not found.ispkg:
             yield importlib.import_module(found.name)
@@ -28,16 +28,16 @@ def modules(package: str) -> Iterator[ModuleType]:
 def built_in_classes(package: str, base: type[BaseModel], key: str) -> dict[str, Any]:
     """Return the classes of a family by name.
 
-    A member is a class in a module directly in the package that is derived from ``base`` and has a default for the
-    field ``key``: its name. A class that only others are derived from has no such default.
+    A member is a subclass of ``base`` in a module directly in the package. Its name is the default of the field
+    ``key``. An abstract subclass has no such default.
 
     Args:
-        package: Such as ``manyheads.heads``.
+        package: Name of the package, such as ``manyheads.heads``.
         base: The family's base class.
         key: The field that names the class, such as ``kind``.
 
     Raises:
-        ValueError: Two classes have one name.
+        ValueError: Two classes have the same name.
     """
     found: dict[str, type[BaseModel]] = {}
     for module in modules(package):
@@ -54,14 +54,14 @@ def built_in_classes(package: str, base: type[BaseModel], key: str) -> dict[str,
 
 
 def built_in_objects(name: str, *packages: str) -> dict[str, Any]:
-    """Return what modules directly in the packages define as ``name``, by the module's own name.
+    """Return the objects that modules directly in the packages define as ``name``, by the module's last name.
 
     Args:
-        name: Such as ``DATASET``.
-        packages: Such as ``manyheads.datasets``.
+        name: Name of the objects, such as ``DATASET``.
+        packages: Names of packages, such as ``manyheads.datasets``.
 
     Raises:
-        ValueError: Two modules have one name.
+        ValueError: Two modules have the same name.
     """
     found: dict[str, Any] = {}
     for package in packages:
@@ -75,18 +75,22 @@ def built_in_objects(name: str, *packages: str) -> dict[str, Any]:
 
 
 def load(reference: str, prefixes: Sequence[str]) -> Any:
-    """Import what a reference names.
+    """Import the object that a reference names.
 
     Args:
         reference: ``package.module:Name``.
-        prefixes: Packages that may be imported from: ``extensions`` of the configuration.
+        prefixes: Packages that may be imported from, ``extensions`` of the configuration.
 
     Raises:
-        ConfigError: The reference is no such text, lies below none of the prefixes, or cannot be imported.
+        ConfigError: The reference is malformed, is below none of the prefixes, or cannot be imported.
+
+    Example:
+        >>> load("collections.abc:Mapping", prefixes=["collections"])
+        <class 'collections.abc.Mapping'>
     """
     module, _, name = reference.partition(":")
     if not module or not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
-        raise ConfigError(f"{reference!r} is no reference such as 'extensions.wine:Wine'")
+        raise ConfigError(f"{reference!r} is not a reference such as 'extensions.wine:Wine'")
     if not any(module == prefix or module.startswith(f"{prefix}.") for prefix in prefixes):
         listed = ", ".join(prefixes) or "nothing"
         raise ConfigError(
@@ -99,15 +103,15 @@ def load(reference: str, prefixes: Sequence[str]) -> Any:
 
 
 def member_of(family: Mapping[str, type[BaseModel]], base: type[BaseModel], key: str) -> PlainValidator:
-    """Return pydantic's validator of a field that holds a configured member of a family.
+    """Return the pydantic validator of a field that holds a member of a family.
 
-    The validator takes a section with the field ``key``, the name of a built-in class or a reference to a class of the
-    user's own, and returns the validated member. What is a member already is returned as it is. The context has the
-    prefixes that references may import from under ``extensions``.
+    The validator takes a mapping whose ``key`` is the name of a built-in class or a reference to a user's own class. It
+    returns an instance of that class. An instance is returned unchanged. The validation context lists the prefixes that
+    references may import from, under ``extensions``.
 
     Args:
         family: The built-in classes by name.
-        base: What a user's own class must be derived from.
+        base: The base class that a user's own class must extend.
         key: The field that names the class, such as ``kind``.
     """
     known = f"it is one of {', '.join(family)}, or a reference to one of your own"
@@ -127,7 +131,7 @@ def member_of(family: Mapping[str, type[BaseModel]], base: type[BaseModel], key:
         except ConfigError as error:
             raise ValueError(str(error)) from error
         if not (isinstance(loaded, type) and issubclass(loaded, base)):
-            raise ValueError(f"{key} is {name!r}, which is no {base.__name__}")
+            raise ValueError(f"{key} is {name!r}, which is not a subclass of {base.__name__}")
         return loaded.model_validate(dict(values), context=info.context)
 
     return PlainValidator(validated)

@@ -1,6 +1,6 @@
-"""Where everything lies: the one place that names the pipeline's files.
+"""Paths of the pipeline's files, and the root of the project.
 
-``dvc.yaml`` declares the same paths as dependencies and outputs; a test holds the two together.
+``dvc.yaml`` declares the same paths as dependencies and outputs; a test checks that both agree.
 """
 
 import os
@@ -12,47 +12,51 @@ from manyheads.errors import MachineError
 
 @dataclass(frozen=True)
 class Paths:
-    """Paths of the pipeline's files below one root folder."""
+    """Paths of the pipeline's files below a root folder.
+
+    Attributes:
+        root: The root folder, such as that of a project or of a trial.
+    """
 
     root: Path
 
     @property
     def manifest(self) -> Path:
-        """Accepted names and their labels, written by parse."""
+        """Accepted samples and their labels, written by parse."""
         return self.root / "data/manifest.csv"
 
     @property
     def rejected(self) -> Path:
-        """What parse did not accept, with a code and a reason."""
+        """Samples that parse rejected, with a code and a reason."""
         return self.root / "data/rejected.csv"
 
     def packed(self, name: str) -> Path:
-        """Return where all samples of an input are, one memory-mapped array, written by pack."""
+        """Return the path of the array of all samples of an input, written by pack."""
         return self.root / "data/packed" / f"{name}.npy"
 
     @property
     def samples(self) -> Path:
-        """One row for each packed sample: labels, hash, duplicate group."""
+        """Table of the packed samples with labels, hash and duplicate group, written by pack."""
         return self.root / "data/packed/samples.csv"
 
     @property
     def undecodable(self) -> Path:
-        """What pack did not accept, with a code and a reason."""
+        """Samples that pack rejected, with a code and a reason."""
         return self.root / "data/packed/rejected.csv"
 
     @property
     def splits(self) -> Path:
-        """The part of every sample, written by split; fit to be published."""
+        """The subset of each sample, written by split; it contains no data and may be published."""
         return self.root / "data/splits.csv"
 
     @property
     def split_counts(self) -> Path:
-        """How many samples each part has, what was left out and why."""
+        """Number of samples in each subset and of excluded samples by rule, written by split."""
         return self.root / "reports/split.json"
 
     @property
     def model(self) -> Path:
-        """Folder of the trained model: ``model.keras``, and ``model.json`` that says how to read its outputs."""
+        """Folder of the trained model: ``model.keras`` and its description ``model.json``, written by train."""
         return self.root / "models"
 
     @property
@@ -67,7 +71,7 @@ class Paths:
 
     @property
     def evaluation(self) -> Path:
-        """Every test metric with its interval, by group and by confidence, written by evaluate."""
+        """All test metrics with intervals, by group and by confidence, written by evaluate."""
         return self.root / "reports/evaluation.json"
 
     @property
@@ -77,7 +81,7 @@ class Paths:
 
     @property
     def head_reports(self) -> Path:
-        """Folder of each head's report as text and JSON, written by evaluate."""
+        """Folder of the reports of all heads as text and JSON, written by evaluate."""
         return self.root / "reports/heads"
 
     @property
@@ -87,45 +91,45 @@ class Paths:
 
     @property
     def label_issues(self) -> Path:
-        """Labels that models trained without them contradict most, written by audit."""
+        """Labels that are probably wrong, written by audit."""
         return self.root / "reports/label_issues.csv"
 
     @property
     def report(self) -> Path:
-        """The page for people, written by report; it shows pictures of the local data."""
+        """The report as a page, written by report; it shows thumbnails of the local data."""
         return self.root / "reports/report.html"
 
     @property
     def model_card(self) -> Path:
-        """What the model is for and what it is worth, written by report."""
+        """Description of the model, its use and its metrics, written by report."""
         return self.root / "reports/model_card.md"
 
     @property
     def data_card(self) -> Path:
-        """Where the data comes from and what it holds, written by report."""
+        """Description of the data and its origin, written by report."""
         return self.root / "reports/data_card.md"
 
     @property
     def resume(self) -> Path:
-        """Folder of unfinished trainings: never a DVC output, which DVC deletes before a stage runs."""
+        """Folder of checkpoints. It is not a DVC output because DVC deletes outputs before a stage runs."""
         return self.root / ".cache/resume"
 
     @property
     def sweeps(self) -> Path:
-        """Folder of sweeps, each with its trials and their comparison."""
+        """Folder of sweeps, each in a folder with its trials and their comparison."""
         return self.root / "reports/sweeps"
 
     @property
     def searches(self) -> Path:
-        """Folder of searches, each with its trials and their comparison."""
+        """Folder of searches, each in a folder with its trials and their comparison."""
         return self.root / "reports/searches"
 
 
 def project_root() -> Path:
-    """Return the nearest folder at or above the working directory that holds a manyheads project.
+    """Return the nearest folder at or above the working directory that contains a manyheads project.
 
     Raises:
-        MachineError: No such folder.
+        MachineError: There is no such folder.
     """
     if found := project_around():
         return found
@@ -133,7 +137,7 @@ def project_root() -> Path:
 
 
 def project_around() -> Path | None:
-    """Return the nearest folder at or above the working directory that holds a manyheads project, if there is one."""
+    """Return the nearest folder at or above the working directory that contains a manyheads project, or None."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "dvc.yaml").is_file() and (folder / "conf/config.yaml").is_file():
@@ -142,5 +146,5 @@ def project_around() -> Path | None:
 
 
 def main_project(root: Path) -> Path:
-    """Return the project that ``root`` belongs to: DVC runs queued experiments in temporary copies of it."""
+    """Return the main project of ``root``, which may be a temporary copy that DVC runs an experiment in."""
     return Path(os.environ.get("DVC_ROOT", root)).resolve()

@@ -80,7 +80,7 @@ def test_a_sweep_names_its_command_trials_and_nothing_but_what_is_swept(option):
         ("loss.weights.age=-1", "'loss.weights.age': input should be greater than or equal to 0, got -1"),
         ("loss.functions.race=mse", "loss.functions.race is 'mse'; this head takes"),
         ("loss.weights={age: 0, race: 0, gender: 0}", "all 0"),
-        ("model.widths=[8]", "widths and blocks must be as many"),
+        ("model.widths=[8]", "widths and blocks must be equally long"),
         ("data.heads.age.minimum=200", "'data.heads.age': minimum, bins and maximum must increase"),
         ("split=listed", "method 'listed' needs files for test and train"),
         ("+data.heads.age._target_=os.system", "unknown key 'data.heads.age._target_'"),

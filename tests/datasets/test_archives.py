@@ -174,7 +174,7 @@ def test_absolute_path(name: str, member: str, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_name_that_is_there_twice(name: str, tmp_path: Path) -> None:
     source = MAKERS[name](tmp_path / name, [("UTKFace/1.jpg", b"x"), ("./UTKFace/1.jpg", b"y")])
-    assert "'UTKFace/1.jpg' stands there twice" in refusal(source)
+    assert "'UTKFace/1.jpg' occurs twice" in refusal(source)
 
 
 @pytest.mark.parametrize(

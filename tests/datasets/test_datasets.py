@@ -107,7 +107,7 @@ def test_coco_boxes_become_shares_of_their_image_and_what_does_not_fit_is_reject
 
 @pytest.mark.parametrize("described", ["no json", "{}", '{"images": [], "annotations": [{}], "categories": []}'])
 def test_a_file_that_is_no_coco_is_named(described, tmp_path):
-    with pytest.raises(DataError, match=r"annotations\.json is no COCO file"):
+    with pytest.raises(DataError, match=r"annotations\.json is not a COCO file"):
         list(COCO.records(archive(tmp_path / "mine.zip", described)))
 
 

@@ -56,7 +56,7 @@ def test_every_text_is_ids_inside_the_vocabulary_or_refused(data):
         (IDS, b"1 two", "TOKEN_MALFORMED", "not token ids"),
         (NumbersInput(width=2), b"1 2 3", "NUMBER_COUNT", "3 numbers, not 2"),
         (NumbersInput(width=1), b"nan", "NUMBER_MALFORMED", "not finite"),
-        (NumbersInput(width=1), b"one", "NUMBER_MALFORMED", "no row of numbers"),
+        (NumbersInput(width=1), b"one", "NUMBER_MALFORMED", "not a row of numbers"),
         (ImageInput(image_size=16, duplicate_correlation=1), b"<html>", "DECODE_UNIDENTIFIED", ""),
     ],
 )

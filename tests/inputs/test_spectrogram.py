@@ -108,7 +108,7 @@ def test_it_has_no_thumbnails_no_near_duplicates_and_no_feature_maps():
 class AnyInputs(Encoder):
     encoder: Literal["any"] = "any"
 
-    def refuse(self, inputs):
+    def conflict_with(self, inputs):
         return None
 
     def features(self, inputs, tensors, heads, precision, *, folded):

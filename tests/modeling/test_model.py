@@ -187,7 +187,7 @@ def saved(folder, network=None, **changes):
             {"heads": HEADS | {"race": Categorical(name="race", classes=("white", "black", "asian", "indian"))}},
             r"race needs an output race float32 \(4,\), the network has float32 \(5,\)",
         ),
-        ({"heads": {name: HEADS[name] for name in ("age", "race")}}, "outputs gender that are of no head"),
+        ({"heads": {name: HEADS[name] for name in ("age", "race")}}, "outputs gender that belong to no head"),
         (
             {"heads": HEADS | {"age": Vector(name="age", unit="y", width=2, minimum=0, maximum=116)}},
             r"age needs .* \(2,\)",
@@ -329,7 +329,7 @@ def test_pretrained_weights_come_from_a_local_file(tmp_path):
 def test_pretrained_weights_that_cannot_be_had_say_what_to_do(tmp_path, monkeypatch):
     import keras
 
-    with pytest.raises(ConfigError, match=r"model\.weights=nowhere\.h5 is no file"):
+    with pytest.raises(ConfigError, match=r"model\.weights=nowhere\.h5 is not a file"):
         network_of(PretrainedEncoder(backbone="MobileNetV3Small", weights="nowhere.h5", dropout=0), 32)
 
     def no_network(**options):
@@ -389,5 +389,5 @@ def test_damaged_models_are_named(tmp_path):
     saving.save(tmp_path, network_of(folded=True), saving.ModelCard(data="utkface", inputs=images_of(16), heads=HEADS))
     whole = (tmp_path / "model.keras").read_bytes()
     (tmp_path / "model.keras").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(IntegrityError, match="train it anew"):
+    with pytest.raises(IntegrityError, match="train it again"):
         saving.load(tmp_path)

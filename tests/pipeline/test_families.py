@@ -122,7 +122,7 @@ class Joined(Encoder):
 
     encoder: Literal["outside.everything:Joined"]
 
-    def refuse(self, inputs):
+    def conflict_with(self, inputs):
         return None
 
     def features(self, inputs, tensors, heads, precision, *, folded):

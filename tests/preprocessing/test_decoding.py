@@ -106,7 +106,7 @@ def test_workers_that_cannot_start_their_work_are_the_machines_fault(monkeypatch
     module.work = work
     work.__module__, work.__qualname__ = "nowhere_else", "work"
     monkeypatch.setitem(sys.modules, "nowhere_else", module)
-    with pytest.raises(MachineError, match="decoding processes end before they begin"):
+    with pytest.raises(MachineError, match="decoding processes cannot start"):
         list(decoding.in_processes([Raw(0, b"")], work))
 
 

@@ -199,7 +199,7 @@ def test_head_that_the_names_do_not_give(make_config: MakeConfig, tmp_path: Path
         "+loss.functions.mood=categorical_crossentropy",
         "+loss.weights.mood=1.0",
     )
-    with pytest.raises(ConfigError, match=r"data\.heads names mood; the data gives age, gender, race alone"):
+    with pytest.raises(ConfigError, match=r"data\.heads names mood; the data has only labels for age, gender, race"):
         run(make_config, tmp_path, *mood)
     assert written(tmp_path) == []
 

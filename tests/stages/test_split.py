@@ -213,7 +213,7 @@ def test_too_few_groups_are_errors(run_split):
 
 def test_identical_images_in_two_groups_are_refused(run_split):
     samples = single_samples([i % 5 for i in range(200)]).assign(sha256="f" * 64)
-    with pytest.raises(IntegrityError, match=r"sha256 stand in two subsets.*pack"):
+    with pytest.raises(IntegrityError, match=r"sha256 are in two subsets.*pack"):
         run_split(samples)
 
 

@@ -1,1 +1,1 @@
-"""TODO config."""
+"""The configuration: its schema, its composition from ``conf/``, and its validation."""

@@ -1,4 +1,4 @@
-"""Composition of ``conf/`` by Hydra, and its errors in one line."""
+"""Composition of ``conf/`` by Hydra, with errors of one line."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def compose(root: Path, overrides: Sequence[str] = (), *, from_params: bool = False) -> Config:
-    """Return the settings that ``conf/`` or ``params.yaml`` and overrides make.
+    """Return the settings that result from ``conf/`` or ``params.yaml`` with overrides.
 
     Args:
         root: The project's root folder.
         overrides: Hydra overrides, such as ``loss=age_heavy`` or ``train.epochs=3``.
-        from_params: Start from ``params.yaml``, as the stages of ``dvc.yaml`` do, and not from ``conf/``.
+        from_params: Whether to start from ``params.yaml``, as the stages of ``dvc.yaml`` do, instead of ``conf/``.
 
     Raises:
         ConfigError: An override or an option is unknown, or the result is not valid.
@@ -31,7 +31,7 @@ def compose(root: Path, overrides: Sequence[str] = (), *, from_params: bool = Fa
 
 
 def compose_text(root: Path, overrides: Sequence[str] = ()) -> str:
-    """Return what ``dvc exp run`` would write to ``params.yaml`` for these overrides; see ``compose``."""
+    """Return the text of ``params.yaml`` that ``dvc exp run`` writes for these overrides; see ``compose``."""
     from omegaconf import OmegaConf
 
     composed = _composed(root / "conf", "config", overrides)
@@ -55,11 +55,11 @@ def _composed(folder: Path, name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def composition_error(error: Exception, known: Sequence[str] = ()) -> ConfigError:
-    """Return Hydra's complaint about an override or an option as one line with the nearest known name.
+    """Return Hydra's error about an override or an option as one line with the nearest known name.
 
     Args:
-        error: What Hydra raised.
-        known: Names of settings beside those of the schema, such as the heads' weights.
+        error: The error that Hydra raised.
+        known: Names of settings in addition to those of the schema, such as the heads' weights.
     """
     message = " ".join(str(error).split())
     if unknown := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", message):

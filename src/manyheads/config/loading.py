@@ -1,4 +1,4 @@
-"""TODO manyheads.config.loading."""
+"""Validation of a composed configuration, with errors of one line that name the nearest known key."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def load(values: Any, source: str = "the configuration") -> Config:
 
     Args:
         values: An OmegaConf configuration or plain nested dictionaries.
-        source: What the values came from, for messages.
+        source: Where the values come from, for messages.
 
     Returns:
         The typed configuration, frozen.
 
     Raises:
-        ConfigError: The first few things that are wrong, in one line, with the nearest known key.
+        ConfigError: The values are not valid. The message has up to three problems in one line.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         if OmegaConf.is_config(values):
-            # Hydra's own settings stand beside ours where it composes for several jobs.
+            # Hydra adds its own settings when it composes a sweep.
             own = OmegaConf.masked_copy(values, [key for key in values if key != "hydra"])
             values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
         prefixes = values.get("extensions") or () if isinstance(values, Mapping) else ()
@@ -41,7 +41,7 @@ def load(values: Any, source: str = "the configuration") -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{source}: {str(error).splitlines()[0]}") from error
     except ValidationError as error:
-        # What is unknown is often what is missing, misspelt, so it comes first.
+        # An unknown key is often a misspelt missing key, so unknown keys come first.
         found = sorted(error.errors(include_url=False), key=lambda details: details["type"] != "extra_forbidden")
         problems = [_problem(dict(details), values) for details in found]
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
@@ -49,7 +49,7 @@ def load(values: Any, source: str = "the configuration") -> Config:
 
 
 def _problem(details: dict[str, Any], values: Any) -> str:
-    # pydantic puts the chosen member of a union into the location; what the person wrote has no such level.
+    # Pydantic adds the chosen member of a union to the location; the configuration has no such level.
     key = ".".join(str(part) for part in _written_location(details, values))
     if details["type"] == "extra_forbidden":
         return f"unknown key {key!r}{did_you_mean(key, known_keys())}"
@@ -74,7 +74,7 @@ def _written_location(details: dict[str, Any], values: Any) -> list[int | str]:
 
 
 def known_keys() -> list[str]:
-    """Return the dotted names of all settings that the schema knows, dictionaries' keys left out."""
+    """Return the dotted names of all settings in the schema, without keys of dictionaries."""
 
     def walk(model: type[BaseModel], prefix: str) -> list[str]:
         keys = []
@@ -90,7 +90,16 @@ def known_keys() -> list[str]:
 
 
 def did_you_mean(key: str, known: Sequence[str]) -> str:
-    """Return `` - did you mean 'x'?`` for the known name nearest to ``key``, its siblings first, or nothing."""
+    """Return `` - did you mean 'x'?`` for the known name nearest to ``key``, or an empty text.
+
+    Args:
+        key: The unknown dotted name.
+        known: Known dotted names; those in the section of ``key`` have precedence.
+
+    Example:
+        >>> did_you_mean("train.epoch", ["train.epochs", "audit.epochs"])
+        " - did you mean 'train.epochs'?"
+    """
     section, _, leaf = key.rpartition(".")
     siblings = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section}
     near = difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.35)

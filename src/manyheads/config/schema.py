@@ -1,7 +1,7 @@
-"""The configuration: its schema, and the only code that composes or reads it.
+"""The schema of the configuration: frozen sections with checks of types, ranges and names.
 
-``conf/`` is what people edit; ``params.yaml`` is its composition, byte for byte what ``dvc exp run`` writes. Whatever
-comes in is validated once, by ``load``, into frozen models; functions receive the section they need.
+People edit ``conf/``; ``params.yaml`` is its composition, with the same bytes that ``dvc exp run`` writes. The
+configuration is validated once, by ``config.loading.load``.
 """
 
 from __future__ import annotations
@@ -17,31 +17,25 @@ from manyheads.heads import Heads, Scale
 from manyheads.inputs import AnyInput
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-
-
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, values do not change."""
+    """Base of all sections: frozen, without unknown keys, and with finite numbers only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
-    """Which dataset, where it lies, and what its labels mean.
+    """The dataset, its path, and the heads that learn its labels.
 
     Attributes:
         name: A dataset of ``manyheads.datasets``, or a reference to one of your own.
         path: The archive, folder or table, relative to the project's root.
-        max_reject_fraction: Parse and pack fail when they reject a larger share than this.
-        heads: One head for each label that is to be learned.
+        max_reject_fraction: Largest share of rejected samples in parse and in pack; above it they fail.
+        heads: One head for each label to learn, by name.
     """
 
     name: str
@@ -59,17 +53,18 @@ class DataConfig(Section):
 
 
 class SplitConfig(Section):
-    """How samples are assigned to train, validation and test.
+    """The assignment of samples to train, validation and test.
 
     Attributes:
         method: ``clean`` by duplicate group, ``random`` by sample, ``listed`` by files of names.
         train: Share of the training subset (``clean`` and ``random``).
-        validation: Share of the validation subset; with ``listed``, the share of the train list that is set aside
-            when no validation list is given.
+        validation: Share of the validation subset; with ``listed`` and without a validation list, the share of the
+            train list that becomes the validation subset.
         test: Share of the test subset (``clean`` and ``random``).
-        files: With ``listed``, a file of names for each subset; with any method, ``reviewed`` names samples that a
-            person has looked at and wants left out. Paths are relative to the project's root.
-        seed: Seed of the assignment; apart from the training's, so that trainings with several seeds share a split.
+        files: With ``listed``, a file of names for each subset; with any method, ``reviewed`` is a file of names that a
+            person has reviewed and excludes. Paths are relative to the project's root.
+        seed: Seed of the assignment. It is separate from the seed of the training, so that trainings with several
+            seeds share a split.
     """
 
     method: Literal["clean", "random", "listed"]
@@ -92,11 +87,11 @@ class SplitConfig(Section):
 
 
 class AuditConfig(Section):
-    """How labels are looked through for what is wrong; see the stage ``audit``.
+    """The search for wrong labels; see the stage ``audit``.
 
     Attributes:
-        folds: Into how many the training subset is dealt; a model for each is trained without it. 0 for no audit.
-        epochs: Passes of each of these models.
+        folds: Number of folds of the training subset; one model is trained without each fold. 0 for no audit.
+        epochs: Epochs of each of these models.
     """
 
     folds: Annotated[int, Field(ge=0, le=20)]
@@ -105,22 +100,23 @@ class AuditConfig(Section):
     @model_validator(mode="after")
     def _several(self) -> Self:
         if self.folds == 1:
-            raise ValueError("folds is 1: a model that is trained without everything learns nothing; use 0 or 2 to 20")
+            raise ValueError("folds is 1: a model without the only fold has no training samples; use 0 or 2 to 20")
         return self
 
 
 class LossConfig(Section):
-    """The loss of each head and what it weighs in the sum.
+    """The loss of each head and its weight in the objective.
 
     Attributes:
         name: Name of the option, for tables and tags.
-        scale: What regression labels are standardised with before their loss: ``standard`` (mean and standard
-            deviation of the training labels), ``maximum`` (the label space's maximum, as the article does) or ``none``.
-        functions: Loss of each head: by its name, in the order of the heads, or one for all.
-        weighting: ``fixed``, or ``learned``: one log variance a head is trained along; see ``objective.MultiHead``.
-        weights: Weight of each head's loss, or where it starts if it is learned; given as ``functions`` are.
-        form: How the objective, which may look at several outputs at once, reaches Keras: by a training step of its
-            own, as a loss that a layer adds, or as the loss of one combined output. The result is the same.
+        scale: How regression labels are scaled before their loss: ``standard`` (mean and standard deviation of the
+            training labels), ``maximum`` (maximum of the label space, as in the article) or ``none``.
+        functions: Loss of each head: by name, as a list in the order of the heads, or one for all heads.
+        weighting: ``fixed`` or ``learned``. With ``learned``, one log variance per head is trained as well; see
+            ``modeling.multi_head.MultiHeadModel``.
+        weights: Weight of each head's loss, or its initial value if it is learned; in the form of ``functions``.
+        form: How the objective is given to Keras: by an own training step, as a loss that a layer adds, or as the loss
+            of one combined output. The result is the same.
     """
 
     name: str
@@ -140,22 +136,22 @@ class LossConfig(Section):
 
 
 class TrainConfig(Section):
-    """How the model is trained.
+    """The training of the model.
 
     Attributes:
-        epochs: Passes over the training subset.
-        batch_size: Samples in a step.
+        epochs: Number of passes over the training subset.
+        batch_size: Number of samples in a step.
         optimizer: ``adam``, ``rmsprop``, or ``adamw`` with ``weight_decay``.
-        learning_rate: Its highest value.
-        schedule: ``cosine`` (linear warm-up, then cosine to zero), ``inverse_time`` (the article's: divided by
+        learning_rate: Highest learning rate of the schedule.
+        schedule: ``cosine`` (linear warm-up, then cosine to zero), ``inverse_time`` (as in the article: divided by
             1 + step * learning_rate / epochs) or ``constant``.
-        warmup_epochs: Epochs of the linear warm-up (``cosine``).
+        warmup_epochs: Length of the linear warm-up in epochs (``cosine``).
         weight_decay: Decoupled weight decay (``adamw``).
-        augment: How strongly training inputs are changed at random, 0 for not at all; see ``Input.augment``.
+        augment: Strength of the augmentation of training inputs, 0 for none; see ``Input.augment``.
         flip_tta: Whether the saved model's predictions are means over a sample and its mirror image; see
             ``Input.mirror``.
-        precision: Dtype policy of the hidden layers; ``auto`` takes bfloat16 where the machine computes in it.
-        deterministic: Bit-equal weights from the same seed on the same machine, for some time.
+        precision: Dtype policy of the hidden layers; ``auto`` is bfloat16 on machines with bfloat16 instructions.
+        deterministic: Whether the same seed gives bit-equal weights on the same machine; the training takes longer.
     """
 
     epochs: PositiveInt
@@ -172,7 +168,7 @@ class TrainConfig(Section):
 
 
 class TrackingConfig(Section):
-    """Where runs are recorded.
+    """The record of runs in MLflow.
 
     Attributes:
         experiment: Name of the MLflow experiment.
@@ -182,12 +178,19 @@ class TrackingConfig(Section):
 
 
 class Config(Section):
-    """Everything that ``params.yaml`` holds.
+    """All settings, as in ``params.yaml``.
 
     Attributes:
         seed: Seed of the weights, the order of samples and the augmentation.
-        extensions: Packages that references such as ``extensions.wine:Wine`` may import from; see ``extensions``.
-        inputs: The inputs by name, and how they are read.
+        extensions: Packages that references such as ``extensions.wine:Wine`` may import from.
+        data: The dataset and the heads.
+        inputs: The inputs by name.
+        split: The assignment to subsets.
+        audit: The search for wrong labels.
+        model: The encoder.
+        loss: The losses of the heads.
+        train: The training.
+        tracking: The record of runs.
     """
 
     seed: Seed
@@ -204,19 +207,19 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _by_name(cls, values: Any) -> Any:
-        """Give losses and weights that come in the order of the heads, or as one for all, the heads' names."""
+        """Turn a list of losses or weights, or one value for all heads, into a dictionary by the heads' names."""
         try:
             heads, loss = list(values["data"]["heads"]), dict(values["loss"])
             for key in ("functions", "weights"):
                 loss[key] = _named(key, loss[key], heads)
         except (KeyError, TypeError):
-            return values  # what is missing is said when the sections are read
+            return values  # the validation of the sections reports missing keys
         return {**values, "loss": loss}
 
     @model_validator(mode="after")
     def _inputs_fit(self) -> Self:
-        if misfit := self.model.refuse(self.inputs):
-            raise ValueError(f"model.encoder={self.model.encoder} {misfit}")
+        if conflict := self.model.conflict_with(self.inputs):
+            raise ValueError(f"model.encoder={self.model.encoder} {conflict}")
         kinds = self.inputs.values()
         augmented = any(kind.AUGMENTATION_DRAWS for kind in kinds)
         mirrored = any(kind.HAS_MIRROR_IMAGE for kind in kinds)
@@ -230,8 +233,8 @@ class Config(Section):
             if on and moved:
                 raise ValueError(f"{key} would move what {_listed(moved)} locates: turn it off")
         for name, head in self.data.heads.items():
-            if misfit := head.conflict_with(self.data.heads):
-                raise ValueError(f"data.heads.{name}: {misfit}")
+            if conflict := head.conflict_with(self.data.heads):
+                raise ValueError(f"data.heads.{name}: {conflict}")
         return self
 
     @model_validator(mode="after")

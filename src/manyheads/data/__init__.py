@@ -1,1 +1,1 @@
-"""TODO data."""
+"""Tables, packed arrays and subsets that the stages exchange."""

@@ -1,4 +1,4 @@
-"""The packed inputs: one array on disk for each, read through a memory map."""
+"""Packed inputs: one array on disk for each input, read through a memory map."""
 
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,19 @@ from manyheads.inputs import Input
 
 
 def open_packed(path: Path, kind: Input) -> npt.NDArray[Any]:
-    """Map a packed input into memory, read-only: nothing is read before it is used.
+    """Map a packed input into memory, read-only; the file is read on access.
 
     Args:
         path: The ``.npy`` file that pack wrote.
-        kind: What it was packed as.
+        kind: The input that it was packed for.
 
     Returns:
         The samples, shape (n, ``*kind.shape``), of ``kind.dtype``.
 
     Raises:
-        IntegrityError: The file is missing, damaged, or holds something else.
+        IntegrityError: The file is missing, damaged, or has another shape or dtype.
     """
-    remedy = "make it anew with `python -m manyheads pack` or `dvc repro pack`"
+    remedy = "make it again with `python -m manyheads pack` or `dvc repro pack`"
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The subsets of the split as arrays: what audit, train and evaluate read."""
+"""The subsets of the split as arrays, which audit, train and evaluate read."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Subset:
     Attributes:
         inputs: All packed samples of each input, shape (n_packed, ...), memory-mapped.
         rows: Rows of ``inputs`` that belong to this subset, shape (n,).
-        paths: Path of each sample in the raw data.
-        labels: Each head's labels, shape (n,) or (n, width).
-        groups: Duplicate group of each sample.
-        kinds: What the inputs are, by name.
+        paths: Path of each sample in the raw data, length n.
+        labels: Labels of each head, shape (n,) or (n, width).
+        groups: Duplicate group of each sample, length n.
+        kinds: The inputs by name.
     """
 
     inputs: dict[str, npt.NDArray[Any]]
@@ -42,7 +42,7 @@ class Subset:
         return len(self.rows)
 
     def take(self, chosen: npt.NDArray[np.integer[Any]]) -> Subset:
-        """Return some of the samples, by their positions in this subset and in that order."""
+        """Return some of the samples, in the order of their positions ``chosen`` in this subset."""
         return replace(
             self,
             rows=self.rows[chosen],
@@ -53,41 +53,41 @@ class Subset:
 
 
 def load_subset(
-    paths: Paths, heads: Mapping[str, Head], inputs: Mapping[str, Input], name: Literal["train", "validation", "test"]
+    project: Paths, heads: Mapping[str, Head], inputs: Mapping[str, Input], name: Literal["train", "validation", "test"]
 ) -> Subset:
-    """Load one subset of the split. Only evaluate asks for ``test``.
+    """Load one subset of the split. Only the stage ``evaluate`` loads ``test``.
 
     Args:
-        paths: Where the packed samples and the split lie.
-        heads: The heads by name, whose labels are read.
+        project: Paths of the packed samples and the split.
+        heads: The heads by name.
         inputs: The inputs by name.
-        name: The subset.
+        name: Name of the subset.
 
     Raises:
         IntegrityError: A table is missing or damaged, or the split was made from other samples.
     """
-    samples = read_samples(paths.samples, heads)
-    splits = read_splits(paths.splits)
-    arrays = {each: open_packed(paths.packed(each), kind) for each, kind in inputs.items()}
+    samples = read_samples(project.samples, heads)
+    splits = read_splits(project.splits)
+    arrays = {each: open_packed(project.packed(each), kind) for each, kind in inputs.items()}
     joined = samples.merge(splits[["path", "sha256", "subset"]], on=["path", "sha256"], how="inner")
     if not len(joined) == len(samples) == len(splits):
-        raise IntegrityError(f"{paths.splits} was not made from {paths.samples}: run `dvc repro split`")
+        raise IntegrityError(f"{project.splits} was not made from {project.samples}: run `dvc repro split`")
     lengths = {each: len(values) for each, values in arrays.items()}
     if len(set(lengths.values())) > 1 or samples["row"].max() >= min(lengths.values()):
         raise IntegrityError(
-            f"{paths.samples.parent}: {', '.join(f'{each} has {n:,} samples' for each, n in lengths.items())} and "
-            f"{paths.samples.name} rows up to {samples['row'].max():,}: this does not fit; run `dvc repro pack`"
+            f"{project.samples.parent}: {', '.join(f'{each} has {n:,} samples' for each, n in lengths.items())} and "
+            f"{project.samples.name} rows up to {samples['row'].max():,}: these do not fit; run `dvc repro pack`"
         )
     chosen = joined[joined["subset"] == name]
     if chosen.empty:
-        raise IntegrityError(f"{paths.splits} has no sample in subset {name!r}: run `dvc repro split`")
+        raise IntegrityError(f"{project.splits} has no sample in subset {name!r}: run `dvc repro split`")
     labels = {each: head.labels_of(chosen) for each, head in heads.items()}
     rows = chosen["row"].to_numpy(np.int64, copy=True)
     return Subset(arrays, rows, chosen["path"].tolist(), labels, chosen["group"].astype(str).tolist(), dict(inputs))
 
 
 def label_table(heads: Mapping[str, Head], subset: Subset) -> pd.DataFrame:
-    """Return a subset's labels as a table with the heads' ``label_columns``."""
+    """Return the labels of a subset as a table with the columns ``label_columns`` of each head."""
     columns: dict[str, Labels] = {}
     for name, head in heads.items():
         labels = np.atleast_2d(subset.labels[name].T).T

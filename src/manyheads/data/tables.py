@@ -1,6 +1,6 @@
-"""The tables that stages hand on, as CSV: their columns in one place, checked when they are read.
+"""CSV tables between stages: definitions of their columns, and functions that read, check and write them.
 
-Text columns hold no missing values: an empty cell is the empty text. A head says which columns hold its labels.
+A text column has no missing values: an empty cell is an empty text. Each head defines the columns of its labels.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ REJECTED_COLUMNS = ["path", "stage", "code", "reason"]
 
 
 def write_table(target: Path, frame: pd.DataFrame) -> None:
-    """Write a table as UTF-8 CSV with Unix line ends, aside and renamed."""
-    with atomic_write(target) as aside:
-        frame.to_csv(aside, index=False, lineterminator="\n", encoding="utf-8")
+    """Write a table as UTF-8 CSV with Unix line ends; the write is atomic."""
+    with atomic_write(target) as unfinished:
+        frame.to_csv(unfinished, index=False, lineterminator="\n", encoding="utf-8")
 
 
 def write_rejected(target: Path, rows: Iterable[tuple[str, str, str, str]]) -> None:
-    """Write a table of what was not accepted, sorted by path.
+    """Write a table of rejected samples, sorted by path.
 
-    A path that a spreadsheet would take for a formula gets an apostrophe in front.
+    A path that a spreadsheet would read as a formula gets an apostrophe in front.
 
     Args:
-        target: The table's path.
-        rows: Path, stage, code and reason of each.
+        target: Path of the table.
+        rows: Path, stage, code and reason of each sample.
     """
     frame = pd.DataFrame(sorted(rows), columns=REJECTED_COLUMNS, dtype=str)
     frame["path"] = without_formulas(frame["path"])
@@ -44,18 +44,26 @@ def write_rejected(target: Path, rows: Iterable[tuple[str, str, str, str]]) -> N
 
 
 def without_formulas(texts: pd.Series[str]) -> pd.Series[str]:
-    """Return texts with an apostrophe before each that a spreadsheet would take for a formula."""
+    """Return texts with an apostrophe before each one that a spreadsheet would read as a formula."""
     return texts.str.replace(r"^([=+\-@\t\r])", r"'\1", regex=True)
 
 
 def read_manifest(path: Path, heads: Mapping[str, Head]) -> pd.DataFrame:
-    """Read the accepted samples: ``path``, each head's columns of labels, ``note``."""
+    """Read the accepted samples: ``path``, the label columns of each head, ``note``.
+
+    Raises:
+        IntegrityError: The table is missing or damaged.
+    """
     columns = {"path": "str", **_label_columns(heads), "note": "str"}
     return _read(path, columns, unique="path", made_by="parse")
 
 
 def read_samples(path: Path, heads: Mapping[str, Head]) -> pd.DataFrame:
-    """Read the packed samples: ``row`` in the array, ``path``, labels, ``sha256``, ``group``, ``note``."""
+    """Read the packed samples: ``row`` in the array, ``path``, labels, ``sha256``, ``group``, ``note``.
+
+    Raises:
+        IntegrityError: The table is missing or damaged.
+    """
     columns = {"row": "int64", "path": "str", **_label_columns(heads), "sha256": "str", "group": "str", "note": "str"}
     return _read(path, columns, unique="path", made_by="pack")
 
@@ -65,15 +73,19 @@ def _label_columns(heads: Mapping[str, Head]) -> dict[str, str]:
 
 
 def read_splits(path: Path) -> pd.DataFrame:
-    """Read the subsets: ``path``, ``sha256``, ``group``, ``subset``, and for excluded samples the ``rule``."""
+    """Read the split: ``path``, ``sha256``, ``group``, ``subset``, and the ``rule`` that excluded a sample.
+
+    Raises:
+        IntegrityError: The table is missing or damaged.
+    """
     columns = dict.fromkeys(("path", "sha256", "group", "subset", "rule"), "str")
     return _read(path, columns, unique="path", made_by="split")
 
 
 def read_predictions(path: Path, heads: Mapping[str, Head]) -> pd.DataFrame:
-    """Read what evaluate wrote of each test sample; see ``Head.recorded``.
+    """Read the predictions of the test samples that evaluate wrote; see ``Head.recorded``.
 
-    Names of classes are texts, also where they are such as ``1``, ``True`` or ``None``.
+    Names of classes are texts, even names such as ``1``, ``True`` or ``None``.
 
     Raises:
         IntegrityError: The table is missing or damaged.
@@ -91,9 +103,9 @@ def read_predictions(path: Path, heads: Mapping[str, Head]) -> pd.DataFrame:
 def _read(path: Path, columns: Mapping[str, str], unique: str, made_by: str) -> pd.DataFrame:
     import pandera.pandas as pa
 
-    remedy = f"make it anew with `python -m manyheads {made_by}` or `dvc repro {made_by}`"
+    remedy = f"make it again with `python -m manyheads {made_by}` or `dvc repro {made_by}`"
     try:
-        # An empty cell is a missing label, and the empty text elsewhere.
+        # An empty cell is a missing label in a label column, and an empty text elsewhere.
         missing = {name: [""] for name, kind in columns.items() if kind in LABELS}
         frame = pd.read_csv(path, dtype=dict(columns), keep_default_na=False, na_values=missing, encoding="utf-8")
         schema: pa.DataFrameSchema = pa.DataFrameSchema(
@@ -115,5 +127,5 @@ def _read(path: Path, columns: Mapping[str, str], unique: str, made_by: str) -> 
 def _checks(name: str, kind: str) -> list[pa.Check]:
     import pandera.pandas as pa
 
-    # A row that was cut off reads as empty cells.
+    # The cells of a truncated row read as empty texts.
     return [pa.Check.str_length(min_value=1)] if kind == "str" and name not in MAY_BE_EMPTY else []

@@ -1,7 +1,7 @@
-"""Datasets: where raw data comes from and what its labels are; one module for each, with its ``DATASET``.
+"""Datasets: where raw data comes from and what its labels are. Each module defines one as ``DATASET``.
 
-A new dataset is one new file here, or in ``synthetic`` if the project makes the data itself: ``BUILT_IN`` finds it by
-the module's name. ``named_images``, ``tabular`` and ``coco`` are forms that raw data comes in.
+A new dataset is one new file in this package, or in ``synthetic`` if the project generates the data: ``BUILT_IN`` finds
+it by the name of its module. ``named_images``, ``tabular`` and ``coco`` are base classes for formats of raw data.
 """
 
 from collections.abc import Sequence
@@ -31,20 +31,20 @@ BUILT_IN: dict[str, Dataset] = extensions.built_in_objects("DATASET", __name__, 
 
 
 def get(name: str, prefixes: Sequence[str] = ()) -> Dataset:
-    """Return a dataset.
+    """Return the dataset with a name.
 
     Args:
         name: One of ``BUILT_IN``, or a reference such as ``extensions.wine:DATASET``.
         prefixes: Packages that references may import from.
 
     Raises:
-        ConfigError: There is none of that name, or the reference may not be imported.
+        ConfigError: No dataset has that name, or the reference cannot be imported.
     """
     if ":" in name:
         found = extensions.load(name, prefixes)
         if not isinstance(found, Dataset):
-            raise ConfigError(f"data.name={name} is no Dataset")
+            raise ConfigError(f"data.name={name} is not a Dataset")
         return found
     if name not in BUILT_IN:
-        raise ConfigError(f"data.name={name}: the datasets are {', '.join(sorted(BUILT_IN))}")
+        raise ConfigError(f"data.name={name} is unknown: the datasets are {', '.join(sorted(BUILT_IN))}")
     return BUILT_IN[name]

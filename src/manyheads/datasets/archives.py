@@ -1,7 +1,7 @@
-"""Reading raw data as it is: the files of a folder, a tar or a zip, in bounded memory, never unpacked.
+"""Reading of raw data: the files of a folder, a tar or a zip, in bounded memory, without unpacking.
 
-An archive is input from elsewhere, read whole or refused whole: a member that has an unsafe path, is no
-regular file, or is there twice condemns it, and so does a size that no set of photographs has.
+An archive is untrusted input. It is rejected as a whole if a member has an unsafe path, is not a regular file, occurs
+twice, or is too large.
 """
 
 import gzip
@@ -22,15 +22,15 @@ from manyheads.errors import DataError, IntegrityError
 MAX_MEMBERS = 2_000_000
 MAX_MEMBER_BYTES = 64 * 2**20
 MAX_TOTAL_BYTES = 16 * 2**30
-# A tar of empty files, nothing but headers, shrinks to a fiftieth; zeros shrink to a thousandth.
+# A tar of empty files has only headers and compresses to 1/50; zeros compress to 1/1000.
 MAX_COMPRESSION_RATIO = 200
 RATIO_FREE_BYTES = 16 * 2**20
-# Long names and extended attributes stand in front of a tar member; tarfile takes them into memory.
+# Long names and extended attributes precede a tar member; tarfile reads them into memory.
 MAX_HEADER_BYTES = 2**18
 MAX_GLOBAL_HEADERS = 100
 
 SUPPORTED = "a folder, .tar.gz, .tgz, .tar or .zip"
-_REMEDY = "get it anew from where it is published; nothing was unpacked"
+_REMEDY = "download it again from its publisher; nothing was unpacked"
 _CHUNK = 2**16
 _DAMAGE = (
     tarfile.TarError,
@@ -52,21 +52,21 @@ def names(source: Path) -> Iterator[str]:
     """Yield the POSIX path of each regular file of a folder or an archive, in the order of the source.
 
     Args:
-        source: A folder, walked in sorted order, or an archive. A folder's paths start with its own name, as
-            those in an archive of the folder do.
+        source: A folder, walked in sorted order, or an archive. The paths in a folder start with its name, as they do
+            in an archive of the folder.
 
     Raises:
-        DataError: Nothing is there, it holds no file, or its kind is unknown.
-        IntegrityError: It is damaged, unsafe or not what its name says. Raised when the walk gets there: the
-            paths are good once the iterator has ended.
+        DataError: The source is missing, has no file, or is of an unknown kind.
+        IntegrityError: The source is damaged, unsafe or not what its name says. The iterator raises it when it reaches
+            the member, so the paths are valid only after the iterator has ended.
     """
     return (name for name, _ in _members(source, read=False))
 
 
 def contents(source: Path) -> Iterator[Member]:
-    """Yield the same paths as ``names``, each with the file's bytes or with the error of reading them.
+    """Yield the paths of ``names``, each with the file's bytes or with the error of reading them.
 
-    One file at a time is in memory. See ``names`` for arguments and errors.
+    Only one file at a time is in memory. See ``names`` for arguments and errors.
     """
     return _members(source, read=True)
 
@@ -94,20 +94,20 @@ def _reader(source: Path, read: bool) -> Iterator[Member]:
         return _unique(source, _tar(source, read, compressed=False))
     if name.endswith(".zip"):
         return _unique(source, _zip(source, read))
-    raise DataError(f"{source} is of no supported kind: data.path takes {SUPPORTED}")
+    raise DataError(f"{source} is of an unknown kind: data.path takes {SUPPORTED}")
 
 
 def _unique(source: Path, members: Iterator[Member]) -> Iterator[Member]:
     seen: set[str] = set()
     for member in members:
         if member[0] in seen:
-            _refuse(source, member[0], "stands there twice")
+            _refuse(source, member[0], "occurs twice")
         seen.add(member[0])
         yield member
 
 
 def _folder(source: Path, read: bool) -> Iterator[Member]:
-    # Names, not directory entries, are kept: a million entries with their paths take half a gigabyte.
+    # A list of names takes less memory than directory entries: a million entries take half a gigabyte.
     pending = [(source.name or source.absolute().name, source)]
     while pending:
         prefix, folder = pending.pop()
@@ -142,11 +142,11 @@ def _read_file(source: Path, path: Path) -> bytes | OSError:
 
 
 class _StrictHeader(tarfile.TarInfo):
-    """A tar header that is the end only if it is the end mark; to tarfile, any damaged header is."""
+    """A tar header that ends the archive only if it is the end mark. Tarfile takes any damaged header for the end."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
-        """Return the next header of ``archive``, or raise ReadError where is neither one nor the end mark."""
+        """Return the next header of ``archive``; raise ReadError if there is neither a header nor the end mark."""
         try:
             return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
@@ -156,7 +156,7 @@ class _StrictHeader(tarfile.TarInfo):
 
 
 class _Metered:
-    """A tar stream that is read no further than its reader announced, nor beyond the limits of the whole."""
+    """A tar stream that limits each read to the expected size, and all reads to the limits of an archive."""
 
     def __init__(self, source: Path, file: IO[bytes], stream: IO[bytes]) -> None:
         self.source = source
@@ -167,7 +167,7 @@ class _Metered:
         self.expect(0)
 
     def expect(self, size: int) -> None:
-        """Allow ``size`` bytes and one more header to be read, and what tarfile reads ahead."""
+        """Allow reads of ``size`` bytes, one more header, and the read-ahead of tarfile."""
         self.allowed = self.total + size + MAX_HEADER_BYTES + 2 * _CHUNK
 
     def read(self, size: int) -> bytes:
@@ -181,10 +181,10 @@ class _Metered:
 
 def _tar(source: Path, read: bool, compressed: bool) -> Iterator[Member]:
     with _opened(source, "gzip" if compressed else "tar") as file:
-        # Not tarfile's own gzip stream, which compares no checksum.
+        # Tarfile's own gzip stream does not verify the checksum.
         stream: IO[bytes] = gzip.GzipFile(fileobj=file) if compressed else file  # type: ignore[assignment]
         metered = _Metered(source, file, stream)
-        archive = tarfile.open(  # noqa: SIM115  (closing it would hide the error that ended the reading)
+        archive = tarfile.open(  # noqa: SIM115  (closing would hide the error that ended the reading)
             fileobj=cast(IO[bytes], metered),
             mode="r|",
             bufsize=_CHUNK,
@@ -195,7 +195,7 @@ def _tar(source: Path, read: bool, compressed: bool) -> Iterator[Member]:
         count = 0
         while (member := archive.next()) is not None:
             count += 1
-            archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every header that it has read
+            archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps all headers in memory
             path = _checked_path(source, member.name)
             if count > MAX_MEMBERS:
                 _refuse(source, path, f"is one more than the {MAX_MEMBERS} members that are read")
@@ -214,7 +214,7 @@ def _tar(source: Path, read: bool, compressed: bool) -> Iterator[Member]:
 
 
 def _check_rest(source: Path, metered: _Metered, archive: tarfile.TarFile) -> None:
-    # Reading to the end also makes gzip compare the checksum.
+    # Gzip verifies the checksum at the end of the stream.
     while True:
         metered.expect(_CHUNK)
         rest: bytes = archive.fileobj.read(_CHUNK) if archive.fileobj else b""
@@ -252,7 +252,7 @@ def _zip(source: Path, read: bool) -> Iterator[Member]:
 
 
 def _zip_count(file: IO[bytes], comment_size: int) -> int:
-    """Return how many members the end of a zip announces: zipfile does not compare it with what it finds."""
+    """Return the number of members that the end record of a zip announces. Zipfile does not verify it."""
     end_size, locator_size, end64_size = 22, 20, 56
     file.seek(-end_size - comment_size, os.SEEK_END)
     end = file.read(end_size)
@@ -268,7 +268,7 @@ def _zip_count(file: IO[bytes], comment_size: int) -> int:
 
 
 def _check_zip_member(source: Path, member: zipfile.ZipInfo) -> None:
-    # zipfile cuts its `filename` at a NUL and translates it on Windows; the original is the same everywhere.
+    # Zipfile cuts `filename` at a NUL and translates it on Windows; `orig_filename` is the same everywhere.
     path = _checked_path(source, member.orig_filename)
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -277,7 +277,7 @@ def _check_zip_member(source: Path, member: zipfile.ZipInfo) -> None:
     if member.flag_bits & 0x1:
         _refuse(source, path, "is encrypted")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        _refuse(source, path, "is packed by a method other than stored or deflated")
+        _refuse(source, path, "is compressed by a method other than stored or deflated")
     _check_size(source, path, member.file_size)
 
 
@@ -302,7 +302,7 @@ def _sniff(source: Path, file: IO[bytes], kind: str) -> None:
         raise DataError(f"{source} is an empty file: put the data there or set data.path")
     if re.match(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|\?xml|!--)", start, re.IGNORECASE):
         raise IntegrityError(f"{source} looks like HTML, not {kind}, and starts with {start[:60]!r}: {_REMEDY}")
-    # A tar has no magic in its first bytes; its first header carries a checksum that tarfile compares.
+    # A tar has no magic number at its start; tarfile verifies the checksum of its first header.
     magic = {"gzip": (b"\x1f\x8b",), "zip": (b"PK\x03\x04", b"PK\x05\x06"), "tar": (b"",)}[kind]
     if not start.startswith(magic):
         raise IntegrityError(f"{source} is not {kind}, it starts with {start[:16]!r}: {_REMEDY}")

@@ -1,4 +1,4 @@
-"""What every dataset offers."""
+"""The interface of all datasets."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from manyheads.errors import DataError
 
 
 class Record(NamedTuple):
-    """What the raw data says of an accepted sample.
+    """The labels of an accepted sample in the raw data.
 
     Attributes:
-        labels: By name; a head reads its own. A label that is missing is None or an empty text.
-        note: What was unusual about it.
+        labels: Labels by name; each head reads the label of its name. A missing label is None or an empty text.
+        note: Remark on anything unusual, or an empty text.
     """
 
     labels: Mapping[str, Any]
@@ -24,32 +24,32 @@ class Record(NamedTuple):
 
 
 class Rejection(NamedTuple):
-    """Why a sample was not accepted: a stable code, and a sentence for people."""
+    """The reason why a sample is rejected: a stable code, and a sentence for people."""
 
     code: str
     reason: str
 
 
 class Dataset(ABC):
-    """Where raw data comes from, what its labels are, and how its inputs are read.
+    """A source of raw data: where it comes from, what its labels are, and how its inputs are read.
 
     Attributes:
-        documentation: What the cards say of it.
+        documentation: Texts for the model card and the data card.
     """
 
     def __init__(self, documentation: Documentation) -> None:
-        """Keep what the cards say."""
+        """Keep the documentation."""
         self.documentation = documentation
 
     def provide(self, target: Path, original: Path) -> None:
-        """Create or locate the raw data at ``target``, or say how to get it.
+        """Create or locate the raw data at ``target``.
 
         Args:
             target: The archive, folder or table, an absolute path inside the project.
-            original: The same in the project that was copied; equal to ``target`` outside of a copy.
+            original: The same path in the main project; equal to ``target`` outside of a temporary copy.
 
         Raises:
-            DataError: The data is not there.
+            DataError: The data is missing; the message says how to get it.
         """
         del original
         if not target.exists():
@@ -57,11 +57,13 @@ class Dataset(ABC):
 
     @abstractmethod
     def records(self, source: Path) -> Iterator[tuple[str, Record | Rejection]]:
-        """Yield every sample's path in the raw data, sorted, with its labels or why it is not accepted."""
+        """Yield the path of each sample in the raw data, sorted, with its labels or its rejection."""
 
     @abstractmethod
     def contents(self, source: Path, inputs: Sequence[str]) -> Iterator[tuple[str, Mapping[str, bytes] | OSError]]:
-        """Yield every sample's path with the bytes of each input, in any order; others may be among them.
+        """Yield the path of each sample with the bytes of each input, in any order.
+
+        Paths of other files may be among them. An input that cannot be read is an ``OSError`` instead of the bytes.
 
         Args:
             source: The raw data.

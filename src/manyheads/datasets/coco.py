@@ -1,4 +1,4 @@
-"""Datasets of images with a COCO file that describes the object in each."""
+"""Datasets of images with a COCO file that describes the object in each image."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from manyheads.errors import DataError
 
 
 class Coco(Dataset):
-    """Images with one object each at most, described by a COCO file ``annotations.json`` beside them.
+    """Images with at most one object each, and a COCO file ``annotations.json`` in the same folder.
 
-    The labels are ``class``, the category's name, and ``box``, the object's left and upper edge, width and height as
-    shares of the image's width and height. An image without annotation has the class ``nothing`` and no box.
+    The labels are ``class``, the name of the category, and ``box``, the left and upper edge, width and height of the
+    object as shares of the image's width and height. An image without annotation has the class ``nothing`` and no box.
     """
 
     ANNOTATIONS = "annotations.json"
@@ -27,14 +27,14 @@ class Coco(Dataset):
         """Keep the documentation and the generator.
 
         Args:
-            documentation: What the cards say.
-            generate: Writes the archive where there is none; without it, the user provides one.
+            documentation: Texts for the cards.
+            generate: Writes the archive if it is missing; None if the user provides it.
         """
         super().__init__(documentation)
         self._generate = generate
 
     def provide(self, target: Path, original: Path) -> None:
-        """Generate the archive unless one is there; see ``Dataset.provide``."""
+        """Generate the archive unless it exists; see ``Dataset.provide``."""
         if self._generate is None or target.exists():
             super().provide(target, original)
         else:
@@ -46,7 +46,7 @@ class Coco(Dataset):
             found[path] = data if path.rpartition("/")[2] == self.ANNOTATIONS else None
         described = [(path, data) for path, data in found.items() if isinstance(data, bytes)]
         if len(described) != 1:
-            raise DataError(f"{source} needs one file {self.ANNOTATIONS}, it has {len(described)} that can be read")
+            raise DataError(f"{source} needs one file {self.ANNOTATIONS}, it has {len(described)} readable ones")
         ((annotations, data),) = described
         folder = annotations.removesuffix(self.ANNOTATIONS)
         labels = self._labels(source, data)
@@ -57,7 +57,7 @@ class Coco(Dataset):
             else:
                 yield path, labels[name]
         for name in sorted(set(labels) - {path.removeprefix(folder) for path in found}):
-            yield folder + name, Rejection("IMAGE_MISSING", f"{self.ANNOTATIONS} lists it; there is no such file.")
+            yield folder + name, Rejection("IMAGE_MISSING", f"{self.ANNOTATIONS} lists this file, but it is missing.")
 
     def _labels(self, source: Path, data: bytes) -> dict[str, Record | Rejection]:
         try:
@@ -70,7 +70,7 @@ class Coco(Dataset):
             return {str(image["file_name"]): self._label(image, objects[number]) for number, image in images.items()}
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{source}: {self.ANNOTATIONS} is no COCO file ({type(error).__name__}: {error}): it needs images, "
+                f"{source}: {self.ANNOTATIONS} is not a COCO file ({type(error).__name__}: {error}): it needs images, "
                 "annotations and categories with their ids"
             ) from error
 

@@ -1,24 +1,24 @@
-"""What the model card and the data card say about a dataset, beside numbers."""
+"""Texts about a dataset for the model card and the data card."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 
 class Documentation(NamedTuple):
-    """A dataset in words, Markdown.
+    """A description of a dataset in Markdown.
 
     Attributes:
-        origin: What it is, who made it and why.
+        origin: What the dataset is, who made it and why.
         labels: What the labels mean and where they come from.
-        terms: Under which terms it may be used.
-        citation: How to cite it.
-        intended: What a model of it is for.
-        out_of_scope: What it must not be used for.
-        ethics: What harm it may do.
+        terms: Terms of use.
+        citation: How to cite the dataset.
+        intended: Intended uses of a model of this data.
+        out_of_scope: Uses that are ruled out.
+        ethics: Possible harm.
         caveats: Known limits.
-        published: Figures that others reported, such as ``race/accuracy``, for comparison.
-        published_by: Who reported them, in a few words.
-        published_bins: Into which bins they count a label, by head; each number begins one.
+        published: Published metrics for comparison, by names such as ``race/accuracy``.
+        published_by: Who published them, in a few words.
+        published_bins: Lower edges of the bins of a published classification of labels, by head.
     """
 
     origin: str
@@ -35,10 +35,10 @@ class Documentation(NamedTuple):
 
 
 def synthetic(purpose: str, labels: str) -> Documentation:
-    """Return what holds for every dataset that this project makes itself.
+    """Return the documentation of a synthetic dataset.
 
     Args:
-        purpose: What it is for, "to try ...".
+        purpose: Purpose of the dataset, such as "to try ...".
         labels: What the labels are.
     """
     return Documentation(

@@ -11,7 +11,7 @@ from manyheads.datasets.documentation import Documentation
 
 
 class NamedImages(Dataset):
-    """Images in an archive or a folder whose labels are in their names."""
+    """Images in an archive or a folder whose labels are in their file names."""
 
     def __init__(
         self,
@@ -19,12 +19,12 @@ class NamedImages(Dataset):
         parse_name: Callable[[str], Record | Rejection],
         provide: Callable[[Path, Path], None] | None = None,
     ) -> None:
-        """Keep the documentation and the dataset's own functions.
+        """Keep the documentation and the functions of the dataset.
 
         Args:
-            documentation: What the cards say.
-            parse_name: Reads the labels of one path.
-            provide: Creates or locates the data, see ``Dataset.provide``; without it, the user provides it.
+            documentation: Texts for the cards.
+            parse_name: Returns the labels of one path.
+            provide: Creates or locates the data, see ``Dataset.provide``; None if the user provides it.
         """
         super().__init__(documentation)
         self._parse_name, self._provide = parse_name, provide

@@ -1,4 +1,4 @@
-"""Datasets in a table: a CSV or Parquet file with a row for each sample."""
+"""Datasets in a CSV or Parquet file with one row per sample."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 
 class Table(Dataset):
-    """A CSV or Parquet file with a column for each input and each label, a sample a row.
+    """A CSV or Parquet file with one row per sample and a column for each input and each label.
 
-    An input's cell is its text; several numbers are separated by blanks. An empty cell of a label is a label that is
-    not known. Paths are the row's number, counted from 1, such as ``posts.csv/000017``.
+    The cell of an input is its text; several numbers are separated by blanks. An empty cell of a label is a missing
+    label. The path of a sample is its row number, counted from 1, such as ``posts.csv/000017``.
     """
 
     def __init__(self, documentation: Documentation, generate: Callable[[], pd.DataFrame] | None = None) -> None:
         """Keep the documentation and the generator.
 
         Args:
-            documentation: What the cards say.
-            generate: Returns the table where there is none; without it, the user provides one.
+            documentation: Texts for the cards.
+            generate: Returns the table if it is missing; None if the user provides it.
         """
         super().__init__(documentation)
         self._generate = generate
 
     def provide(self, target: Path, original: Path) -> None:
-        """Generate the table unless one is there; see ``Dataset.provide``."""
+        """Generate the table unless it exists; see ``Dataset.provide``."""
         if self._generate is None or target.exists():
             super().provide(target, original)
             return
@@ -55,11 +55,15 @@ class Table(Dataset):
 
 
 def table_contents(source: Path, inputs: Sequence[str]) -> Iterator[tuple[str, Mapping[str, bytes]]]:
-    """Yield a table's rows with the bytes of each input's cell; see ``Table``.
+    """Yield the path of each row with the bytes of each input; see ``Table``.
+
+    Args:
+        source: The CSV or Parquet file.
+        inputs: Names of the inputs.
 
     Raises:
-        DataError: It is missing, or has no column for an input.
-        IntegrityError: It is no table.
+        DataError: The table is missing, or has no column for an input.
+        IntegrityError: The file cannot be read as a table.
     """
     table = _read_table(source)
     if missing := set(inputs) - set(table):
@@ -75,7 +79,7 @@ def _row_names(source: Path, n: int) -> list[str]:
 
 
 def _read_table(source: Path) -> pd.DataFrame:
-    """Read a table with all cells as text; bytes that are no UTF-8 survive as lone surrogates."""
+    """Return a table with all cells as text; bytes that are not UTF-8 become lone surrogates."""
     import pandas as pd
 
     try:

@@ -1,7 +1,7 @@
 """UTKFace: images of faces with age, gender and race in the file's name.
 
 Zhang, Song and Qi, "Age Progression/Regression by Conditional Adversarial Autoencoder", CVPR 2017. A name is
-``<age>_<gender>_<race>_<timestamp>.jpg``, in the aligned and cropped set with ``.chip.jpg`` behind it.
+``<age>_<gender>_<race>_<timestamp>.jpg``, with ``.chip.jpg`` appended in the aligned and cropped set.
 """
 
 import re
@@ -19,23 +19,23 @@ DOCUMENTATION = Documentation(
         "UTKFace, aligned and cropped: over 20,000 face images with annotations of age, gender and ethnicity, "
         "collected from the Internet by the AICIP lab of the University of Tennessee, Knoxville, for research on "
         f"faces ({ORIGIN}). The people depicted were not asked. There are no identities, so photographs of one person"
-        " may stand on both sides of a split; photographs that are the same cannot."
+        " may be in several subsets of a split; near duplicates cannot."
     ),
     labels=(
         "Age, gender and race are attributes *as annotated*: estimated by an algorithm (DEX) and checked by a human "
         "annotator. They say how a face was perceived, not what a person is. Gender has two values because the "
-        "annotation has; the five classes of race are a social construct, and `others` is a residual. Where the same"
-        " photograph occurs twice, labels often contradict each other, which bounds what any model can reach."
+        "annotation has; the five classes of race are a social construct, and `others` is a residual. Labels of"
+        " near duplicates often contradict each other, which limits the metrics of any model."
     ),
     terms=(
         "Non-commercial research only. The images belong to their owners and are not redistributed: no image, crop or "
-        "thumbnail of it is part of this project, and a report with pictures stays on the machine that made it."
+        "thumbnail of it is part of this project, and a report with thumbnails stays on the machine that made it."
     ),
     citation=(
         "Zhang, Z., Song, Y. and Qi, H. (2017). Age Progression/Regression by Conditional Adversarial Autoencoder. "
         "CVPR."
     ),
-    intended="Research on training models with several outputs, on loss weights, and on for whom such models fail.",
+    intended="Research on training models with several outputs, on loss weights, and on groups that models fail.",
     out_of_scope=(
         "decisions about individuals, verification of age, access control, identification, surveillance, hiring, law "
         "enforcement, inferring anybody's race or gender. In the European Union, biometric categorisation that infers "
@@ -43,8 +43,8 @@ DOCUMENTATION = Documentation(
     ),
     ethics=(
         "A model of these labels reproduces how annotators perceived people, errors and stereotypes included, and "
-        "errs more for some groups than for others: see the figures by group. Guessing race or gender from a face "
-        "can harm the people it is done to whether the guess is right or wrong."
+        "errs more for some groups than for others: see the metrics by group. Guessing race or gender from a face "
+        "can harm people whether the guess is right or wrong."
     ),
     caveats=(
         "Photographs from the web are no sample of any population; race, gender and age are confounded in them. Ages"
@@ -63,15 +63,15 @@ DOCUMENTATION = Documentation(
 LABELS = ("age", "gender", "race")
 MAX_PATH_BYTES = 255
 
-# Digits are spelled out: `\d` takes the digits of every script. Labels that are found may still be missing,
-# empty or padded; what does not match is never read as a name.
+# `\d` would match the digits of every script. A match may still have missing, empty or padded labels, which
+# `parse_name` reports by their own codes.
 _NAME = re.compile(
     r"(?P<labels>(?:[0-9]*_){1,3})(?P<timestamp>[0-9]+)(?P<ending> ?\.?(?:jpe?g|pg)(?:\.chip\.jpe?g)?)",
     re.ASCII | re.IGNORECASE,
 )
 _USUAL_ENDINGS = (".jpg", ".jpg.chip.jpg")
 _TIMESTAMP_DIGITS = 17
-# Searched in a path with a slash in front, which is several times faster than looking for its start as well.
+# Searched in a path with a leading slash, which is several times faster than an alternative for the start.
 _JUNK = re.compile(r"/(?:__MACOSX/|(?:\._[^/]*|\.DS_Store|Thumbs\.db|desktop\.ini)\Z)", re.IGNORECASE)
 # Control, invisible and bidirectional characters, undecodable bytes, and the separator of Windows.
 _UNSAFE_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\\\\]")
@@ -81,20 +81,20 @@ _FORMULA = re.compile(r"/[=+\-@]")
 def provide(target: Path, original: Path) -> None:
     """Locate the raw data at ``target``, or link it to the main project's copy.
 
-    Raw data is in no repository, so the temporary copy of a project that DVC runs an experiment in lacks it.
+    DVC runs a queued experiment in a temporary copy of the project, which lacks the raw data.
 
     Args:
         target: The archive or folder, an absolute path inside the project.
-        original: The same file in the project that was copied; equal to ``target`` outside of a copy.
+        original: The same path in the main project; equal to ``target`` outside of a temporary copy.
 
     Raises:
-        DataError: The data is in neither place, or it is empty; says where it is to be had.
-        MachineError: The link cannot be made.
+        DataError: The data is missing in both projects, or empty; the message says where to get it.
+        MachineError: The link cannot be created.
     """
     if target.exists():
         _check_filled(target)
     elif target.is_symlink():
-        raise DataError(f"{target} is a link to {target.readlink()}, which is missing: remove or mend the link")
+        raise DataError(f"{target} is a link to {target.readlink()}, which is missing: remove or repair the link")
     elif original != target and original.exists():
         _check_filled(original)
         try:
@@ -104,10 +104,10 @@ def provide(target: Path, original: Path) -> None:
             raise MachineError(f"cannot link {target} to {original}: {error.strerror or error}") from error
     else:
         here = Path.cwd()
-        place = original.relative_to(here) if original.is_relative_to(here) else original
+        missing = original.relative_to(here) if original.is_relative_to(here) else original
         raise DataError(
-            f"{place} is missing: get UTKFace 'aligned & cropped' (UTKFace.tar.gz, about 107 MB) from "
-            f"{ORIGIN}, for non-commercial research purposes only, put it at {place}, or use data=sample"
+            f"{missing} is missing: get UTKFace 'aligned & cropped' (UTKFace.tar.gz, about 107 MB) from "
+            f"{ORIGIN}, for non-commercial research purposes only, put it at {missing}, or use data=sample"
         )
 
 
@@ -118,21 +118,27 @@ def _check_filled(path: Path) -> None:
 
 
 def parse_name(path: str) -> Record | Rejection:
-    """Read the labels of one file from its name. Nothing is guessed or repaired, and no text makes it raise.
+    """Return the labels of one file from its name. No label is guessed or repaired, and no path raises an error.
 
-    Slips that leave the labels plain are accepted with a note: a blank or no dot before the ending, ``.pg``,
-    other case, a timestamp of another length or without a date. Whether a label is inside its head's label
-    space is not decided here.
+    Irregularities that leave the labels clear are accepted with a note: a blank or no dot before the ending, ``.pg``,
+    upper case, a timestamp of another length or without a date. The heads check whether labels are in their label
+    spaces.
 
     Args:
         path: POSIX path of the file in its archive or folder.
 
     Returns:
-        The labels by the names in ``LABELS``, or a rejection with one of the codes ``JUNK`` (an operating
-        system left the file), ``NAME_UNSAFE``, ``LABEL_MISSING``, ``LABEL_EMPTY`` and ``NAME_PATTERN``.
+        The labels by the names in ``LABELS``, or a rejection with one of the codes ``JUNK`` (a file of an operating
+        system), ``NAME_UNSAFE``, ``LABEL_MISSING``, ``LABEL_EMPTY`` and ``NAME_PATTERN``.
+
+    Example:
+        >>> parse_name("UTKFace/41_0_2_20170109150557335.jpg.chip.jpg").labels
+        {'age': 41, 'gender': 0, 'race': 2}
+        >>> parse_name("UTKFace/41_0_20170109150557335.jpg.chip.jpg").code
+        'LABEL_MISSING'
     """
     if _JUNK.search("/" + path):
-        return Rejection("JUNK", "An operating system left this file; it is no image.")
+        return Rejection("JUNK", "An operating system left this file; it is not an image.")
     if unsafe := _unsafe(path):
         return Rejection("NAME_UNSAFE", unsafe)
     match = _NAME.fullmatch(path.rpartition("/")[2])

@@ -1,8 +1,8 @@
-"""Encoders turn inputs into features for the heads; one file for each family.
+"""Encoders, which turn inputs into features for the heads; one file for each family.
 
-An encoder's fields are its configuration, ``model`` in ``conf/model/*.yaml``. A new encoder is one new file in this
-package: ``ENCODERS`` finds it by the default of its field ``encoder``. Keras is imported only by the methods that
-build.
+The fields of an encoder are its configuration: ``model`` in ``conf/model/*.yaml``. A new encoder is one new file in
+this package: ``ENCODERS`` finds it by the default of its field ``encoder``. Only the methods that build layers import
+Keras.
 """
 
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The three-branch network of the article that this project set out to beat.
+"""The network of the article that this project compares with: a separate branch for each head.
 
 R. Bressan, "Building a multi-output Convolutional Neural Network with Keras" (2020).
 """
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class ArticleEncoder(ImageEncoder):
-    """A branch of its own for each head: three convolutions of 16, 32 and 32 channels, then a dense layer of 128.
+    """A separate branch for each head: three convolutions of 16, 32 and 32 channels, then a dense layer of 128.
 
     At 198 x 198 pixels and the article's three heads the model has 3,192,648 parameters, as counted from the
-    article's code. Where its text and its code disagree, this follows the code:
+    article's code. Where its text and its code disagree, this class follows the code:
 
-    * the text speaks of convolution, batch normalisation, pooling; the code has ReLU before the normalisation;
+    * the text lists convolution, batch normalization, pooling; the code has a ReLU before the normalization;
     * the gender branch makes a greyscale image and then does not use it: all branches see RGB;
     * the text names a learning rate of 4e-4, the code sets 1e-4 (``conf/train/article.yaml``);
     * the text says that gender and race reach 91 % and 78 %; its test reports say 90 % and 80 %.
@@ -31,10 +31,10 @@ class ArticleEncoder(ImageEncoder):
     def image_features(
         self, images: keras.KerasTensor, heads: Sequence[str], precision: str, *, folded: bool
     ) -> dict[str, keras.KerasTensor]:
-        """Return 128 features for each head from a branch of its own; see ``Encoder.features``."""
+        """Return 128 features for each head from its own branch; see ``ImageEncoder.image_features``."""
         import keras
 
-        del folded  # the normalisation follows a ReLU, so it does not fold into the convolution before it
+        del folded  # a normalization after a ReLU cannot be folded into the convolution before it
         scaled = keras.layers.Rescaling(1 / 255, dtype=precision, name="scaled")(images)
         return {head: self._branch(scaled, head, precision) for head in heads}
 

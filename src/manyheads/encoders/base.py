@@ -1,4 +1,4 @@
-"""What every encoder offers."""
+"""The interface of all encoders."""
 
 from __future__ import annotations
 
@@ -15,15 +15,21 @@ if TYPE_CHECKING:
 
 
 class Encoder(BaseModel, ABC):
-    """Builds the part of the model between the inputs and the heads' output layers."""
+    """The part of the model between the inputs and the heads' output layers.
+
+    An encoder implements ``conflict_with`` and ``features``; an encoder of one image extends ``ImageEncoder`` instead.
+
+    Attributes:
+        encoder: Name of the encoder, or a reference to a class of an extension.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     encoder: str
 
     @abstractmethod
-    def refuse(self, inputs: Mapping[str, Input]) -> str | None:
-        """Return why these inputs do not fit, or None if they do."""
+    def conflict_with(self, inputs: Mapping[str, Input]) -> str | None:
+        """Return why the encoder cannot take these inputs, or None if it can."""
 
     @abstractmethod
     def features(
@@ -38,19 +44,19 @@ class Encoder(BaseModel, ABC):
         """Return the features of each head, shape (batch, width), float32.
 
         Args:
-            inputs: What the inputs are, by name; ``refuse`` had nothing against them.
-            tensors: The inputs themselves, as ``Input.tensor`` gives them.
+            inputs: The inputs by name, without conflict.
+            tensors: The symbolic tensor of each input, from ``Input.tensor``.
             heads: Names of the heads.
             precision: Keras dtype policy of the hidden layers, ``float32`` or ``mixed_bfloat16``.
-            folded: Build for inference: built-in layers alone, batch normalisation folded into the convolutions.
-                An encoder that has nothing to fold builds the same network both times.
+            folded: Whether to build for inference: only built-in layers, batch normalization folded into the
+                convolutions. An encoder without such layers builds the same network in both cases.
         """
 
 
 class ImageEncoder(Encoder):
-    """An encoder of one image."""
+    """Base of encoders that take one image; they implement ``image_features``."""
 
-    def refuse(self, inputs: Mapping[str, Input]) -> str | None:
+    def conflict_with(self, inputs: Mapping[str, Input]) -> str | None:
         if len(inputs) == 1 and all(isinstance(one, ImageInput) for one in inputs.values()):
             return None
         return f"takes one image, inputs has {described(inputs)}"
@@ -73,9 +79,16 @@ class ImageEncoder(Encoder):
     def image_features(
         self, images: keras.KerasTensor, heads: Sequence[str], precision: str, *, folded: bool
     ) -> dict[str, keras.KerasTensor]:
-        """Return the features of each head for uint8 images, shape (batch, height, width, 3), RGB."""
+        """Return the features of each head, shape (batch, width), float32; see ``Encoder.features``.
+
+        Args:
+            images: RGB images, shape (batch, height, width, 3), uint8.
+            heads: Names of the heads.
+            precision: Keras dtype policy of the hidden layers.
+            folded: Whether to build for inference.
+        """
 
 
 def described(inputs: Mapping[str, Input]) -> str:
-    """Return the inputs in words, for messages."""
+    """Return the names and kinds of inputs as text for messages."""
     return ", ".join(f"{name} ({getattr(one, 'kind', type(one).__name__)})" for name, one in inputs.items())

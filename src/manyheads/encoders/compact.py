@@ -1,4 +1,4 @@
-"""A small residual network that all heads share, made to train fast on a CPU."""
+"""A small residual network that all heads share, designed to train fast on a CPU."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class CompactEncoder(ImageEncoder):
     @model_validator(mode="after")
     def _same_length(self) -> Self:
         if len(self.widths) != len(self.blocks):
-            raise ValueError(f"widths and blocks must be as many, got {len(self.widths)} and {len(self.blocks)}")
+            raise ValueError(f"widths and blocks must be equally long, got {len(self.widths)} and {len(self.blocks)}")
         return self
 
     def image_features(

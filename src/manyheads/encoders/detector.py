@@ -1,4 +1,4 @@
-"""Shared convolutions, and dense layers of each head's own on the whole map: where something is matters here."""
+"""An encoder for the location of objects: shared convolutions and a dense layer on the whole map for each head."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class DetectorEncoder(ImageEncoder):
-    """Convolutions with pooling that all heads share; then, for each head, a dense layer on the flattened map.
+    """Shared convolutions with pooling, then a dense layer on the flattened feature map for each head.
 
     Attributes:
         filters: Channels of each convolution.
-        pool: Height and width that a pooling makes one of.
-        dense: Width of each head's layer.
+        pool: Height and width of the pooling window.
+        dense: Width of the dense layer of each head, by name.
     """
 
     encoder: Literal["detector"] = "detector"
@@ -30,7 +30,11 @@ class DetectorEncoder(ImageEncoder):
     def image_features(
         self, images: keras.KerasTensor, heads: Sequence[str], precision: str, *, folded: bool
     ) -> dict[str, keras.KerasTensor]:
-        """Return features of each head's own; see ``Encoder.features``."""
+        """Return the features of each head's dense layer; see ``ImageEncoder.image_features``.
+
+        Raises:
+            ValueError: ``dense`` lacks a head, or the image is too small for the pooling.
+        """
         import keras
 
         del folded

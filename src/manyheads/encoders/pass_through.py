@@ -1,4 +1,4 @@
-"""No encoder at all: the heads get the numbers as they are."""
+"""An encoder without layers: the heads take the numbers unchanged."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class PassThroughEncoder(Encoder):
-    """Hands the numbers of all inputs to every head, side by side: each head is a linear model of them."""
+    """Gives every head the numbers of all inputs side by side, so that each head is a linear model."""
 
     encoder: Literal["pass_through"] = "pass_through"
 
-    def refuse(self, inputs: Mapping[str, Input]) -> str | None:
+    def conflict_with(self, inputs: Mapping[str, Input]) -> str | None:
         if all(isinstance(one, NumbersInput) for one in inputs.values()):
             return None
         return f"takes numbers, inputs has {described(inputs)}"
@@ -31,7 +31,7 @@ class PassThroughEncoder(Encoder):
         *,
         folded: bool,
     ) -> dict[str, keras.KerasTensor]:
-        """Return the inputs, shape (batch, sum of widths); see ``Encoder.features``."""
+        """Return the inputs side by side, shape (batch, sum of widths); see ``Encoder.features``."""
         import keras
 
         del inputs, precision, folded

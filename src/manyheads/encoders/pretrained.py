@@ -1,4 +1,4 @@
-"""Encoders of ``keras.applications``, with weights learned elsewhere."""
+"""Pretrained networks of ``keras.applications`` as encoders."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class PretrainedEncoder(ImageEncoder):
-    """A network of ``keras.applications`` whose weights were learned elsewhere, trained on with all its layers.
+    """A pretrained network of ``keras.applications``; all its layers are fine-tuned.
 
-    Those listed take plain 0-255 images, for they scale them themselves, and consist of Keras's own layers.
+    The listed networks take images with values from 0 to 255, which they scale themselves, and consist of Keras layers.
 
     Attributes:
         backbone: Name of the function in ``keras.applications``.
-        weights: ``imagenet`` (downloaded once, and kept in ``~/.keras/models``), ``random``, or the path of a weights
-            file of the backbone without its top.
+        weights: ``imagenet`` (downloaded once to ``~/.keras/models``), ``random``, or the path of a weights file of the
+            backbone without its top.
         dropout: Share of the features dropped before the heads.
     """
 
@@ -35,15 +35,15 @@ class PretrainedEncoder(ImageEncoder):
     def image_features(
         self, images: keras.KerasTensor, heads: Sequence[str], precision: str, *, folded: bool
     ) -> dict[str, keras.KerasTensor]:
-        """Return the same pooled features for every head; see ``Encoder.features``.
+        """Return the same pooled features for every head; see ``ImageEncoder.image_features``.
 
         Raises:
-            ConfigError: The weights file is missing, or is not that of the backbone.
+            ConfigError: The weights file is missing or does not fit the backbone.
             MachineError: The weights cannot be downloaded.
         """
         import keras
 
-        # For inference the weights are copied from the trained network.
+        # An inference network gets its weights from the trained network.
         weights = "random" if folded else self.weights
         policy = keras.config.dtype_policy()
         keras.config.set_dtype_policy(precision)
@@ -65,14 +65,14 @@ class PretrainedEncoder(ImageEncoder):
         if weights == "imagenet":
             try:
                 return make(weights="imagenet", **options)
-            except Exception as error:  # Keras raises a bare Exception when a download fails
+            except Exception as error:  # Keras raises Exception itself when a download fails
                 reason = " ".join(str(error).split())
                 raise MachineError(
                     f"the weights of {self.backbone} cannot be downloaded ({reason}): fetch the file where there is a "
                     "network and set model.weights to its path, or model.weights=random"
                 ) from error
         if not Path(weights).is_file():
-            raise ConfigError(f"model.weights={weights} is no file: give a weights file, imagenet or random")
+            raise ConfigError(f"model.weights={weights} is not a file: give a weights file, imagenet or random")
         try:
             return make(weights=weights, **options)
         except (ValueError, OSError) as error:

@@ -1,7 +1,7 @@
-"""Encoders of texts: stacked convolutions over one, a recurrent network for each of several.
+"""Encoders of texts: stacked convolutions over one text, and a recurrent network for each of several texts.
 
-F. Chollet, "Deep Learning with Python" (2018), sections 7.1.2 and 7.1.3. The book's listings call ``Embedding`` with
-its two arguments the wrong way round; it is ``Embedding(vocabulary, dimensions)``.
+F. Chollet, "Deep Learning with Python" (2018), sections 7.1.2 and 7.1.3. The book's listings swap the two arguments of
+``Embedding``; the correct order is ``Embedding(vocabulary, dimensions)``.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class TextConvolutionEncoder(Encoder):
-    """Embedding, stacks of 1-D convolutions with pooling between them, the maximum over the text.
+    """An embedding, stacks of 1-D convolutions with pooling between them, and the maximum over the text.
 
     Attributes:
         embedding: Dimensions of a token's vector.
-        stacks: Filters of each convolution of each stack; between stacks stands a pooling.
-        kernel: Tokens that a convolution sees.
-        pool: Tokens that a pooling makes one of.
+        stacks: Filters of each convolution of each stack; a pooling layer separates stacks.
+        kernel: Width of a convolution in tokens.
+        pool: Width of a pooling window in tokens.
         dense: Width of the layer before the heads; 0 for none.
     """
 
@@ -37,20 +37,20 @@ class TextConvolutionEncoder(Encoder):
     dense: int = Field(ge=0)
 
     @property
-    def shortest(self) -> int:
-        """Tokens that a text must have for the last convolution to see anything."""
+    def min_length(self) -> int:
+        """Smallest text length, in tokens, that the last convolution can take."""
         needed = 1
         for number, stack in enumerate(reversed(self.stacks)):
             needed = (needed if number == 0 else needed * self.pool) + len(stack) * (self.kernel - 1)
         return needed
 
-    def refuse(self, inputs: Mapping[str, Input]) -> str | None:
+    def conflict_with(self, inputs: Mapping[str, Input]) -> str | None:
         texts = [one for one in inputs.values() if isinstance(one, TextInput)]
         if len(inputs) != 1 or not texts:
             return f"takes one text, inputs has {described(inputs)}"
-        if texts[0].length < self.shortest:
+        if texts[0].length < self.min_length:
             return (
-                f"needs texts of {self.shortest} tokens, inputs has length {texts[0].length}: raise it or drop stacks"
+                f"needs texts of {self.min_length} tokens, inputs has length {texts[0].length}: raise it or drop stacks"
             )
         return None
 
@@ -88,18 +88,18 @@ class TextConvolutionEncoder(Encoder):
 
 
 class ReaderEncoder(Encoder):
-    """A recurrent network (LSTM: Hochreiter and Schmidhuber, 1997) for each text, joined for the heads.
+    """A recurrent network for each text (LSTM: Hochreiter and Schmidhuber, 1997); their outputs are concatenated.
 
     Attributes:
-        embeddings: Dimensions of a token's vector, for each input.
-        units: Width of each input's recurrent network.
+        embeddings: Dimensions of a token's vector, by input.
+        units: Width of the recurrent network, by input.
     """
 
     encoder: Literal["reader"] = "reader"
     embeddings: dict[str, PositiveInt]
     units: dict[str, PositiveInt]
 
-    def refuse(self, inputs: Mapping[str, Input]) -> str | None:
+    def conflict_with(self, inputs: Mapping[str, Input]) -> str | None:
         if not all(isinstance(one, TextInput) for one in inputs.values()):
             return f"takes texts, inputs has {described(inputs)}"
         for key, mapping in (("embeddings", self.embeddings), ("units", self.units)):
@@ -120,11 +120,11 @@ class ReaderEncoder(Encoder):
         import keras
 
         del folded
-        read = []
+        encoded = []
         for name, tensor in tensors.items():
             x = _embedded(inputs[name], tensor, f"{name}_embedded", self.embeddings[name], masked=True)
-            read.append(keras.layers.LSTM(self.units[name], dtype=precision, name=f"{name}_read")(x))
-        joined = read[0] if len(read) == 1 else keras.layers.Concatenate(dtype="float32", name="joined")(read)
+            encoded.append(keras.layers.LSTM(self.units[name], dtype=precision, name=f"{name}_read")(x))
+        joined = encoded[0] if len(encoded) == 1 else keras.layers.Concatenate(dtype="float32", name="joined")(encoded)
         return dict.fromkeys(heads, joined)
 
 
@@ -132,9 +132,9 @@ def _embedded(kind: Input, tensor: keras.KerasTensor, name: str, dimensions: int
     import keras
 
     assert isinstance(kind, TextInput)
-    # Keras draws from +-0.05; six layers of ReLU later, what tells the words apart is lost in the biases.
-    start = keras.initializers.RandomUniform(-1, 1)
+    # Keras's default range of +-0.05 is too small: after six ReLU layers, differences between words vanish.
+    initializer = keras.initializers.RandomUniform(-1, 1)
     layer = keras.layers.Embedding(
-        kind.vocabulary, dimensions, embeddings_initializer=start, mask_zero=masked, dtype="float32", name=name
+        kind.vocabulary, dimensions, embeddings_initializer=initializer, mask_zero=masked, dtype="float32", name=name
     )
     return layer(tensor)

@@ -74,7 +74,7 @@ def _report_of_strata(head: Head, labels: Labels, outputs: Outputs) -> HeadRepor
     found = head.compute_metrics(head.contributions(labels, outputs).sum(axis=0))
     shown = [head.metric(name) for name in found]
     widths = {metric.name: max(9, len(metric.name) + 1) for metric in shown}
-    unit = getattr(head, "unit", "")
+    unit = head.label_unit
     header = f"{unit or 'label':>{STRATUM_WIDTH}}" + "".join(
         f"{metric.name:>{widths[metric.name]}}" for metric in shown
     )

@@ -1,10 +1,10 @@
-"""Head kinds: what one output of the model is, from its label space to its report; one file for each kind.
+"""Kinds of heads: each defines one output of the model, from its label space to its metrics. One file for each kind.
 
-Everything that differs between a regression and a classification lives here. The model, the loss, the report and the
-predictions loop over heads and know no kind. A new kind is one new file in this package: ``HEADS`` finds it by the
-default of its field ``kind``. A kind's fields are its configuration: ``heads`` in ``conf/data/*.yaml``.
+Everything that differs between a regression and a classification is here. The model, the loss, the report and the
+predictions loop over heads without knowing their kinds. A new kind is one new file in this package: ``HEADS`` finds it
+by the default of its field ``kind``. The fields of a kind are its configuration: ``heads`` in ``conf/data/*.yaml``.
 
-Keras is imported inside the methods that build with it; everything else needs NumPy and scikit-learn at most.
+Keras is imported inside the methods that build layers and losses; everything else needs NumPy at most.
 """
 
 from collections.abc import Mapping
@@ -59,7 +59,7 @@ def _with_names(heads: Any) -> Any:
             named[name] = head.model_copy(update={"name": name})
         elif isinstance(head, Mapping):
             if "name" in head:
-                raise ValueError(f"{name} has the setting 'name': a head's name is its key")
+                raise ValueError(f"{name} has the setting 'name': remove it, the name of a head is its key")
             named[name] = {**head, "name": name}
         else:
             named[name] = head
@@ -67,4 +67,4 @@ def _with_names(heads: Any) -> Any:
 
 
 Heads = Annotated[dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], AnyHead], BeforeValidator(_with_names)]
-"""Heads by name, as ``data.heads`` has them."""
+"""Heads by name, as in ``data.heads``."""

@@ -1,4 +1,4 @@
-"""What every head kind offers."""
+"""The interface of all head kinds."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Labels = npt.NDArray[Any]
-"""One label a sample, shape (n,), int64; or several numbers a sample, shape (n, width), float64."""
+"""Labels of one head: shape (n,), int64, or shape (n, width), float64, where a label consists of several numbers."""
 Outputs = npt.NDArray[np.float32]
-"""All outputs of a head side by side, shape (n, units)."""
+"""All outputs of a head side by side, shape (n, units), float32."""
 
 MISSING = np.iinfo(np.int64).min
-"""A missing whole-number label. A missing float label is NaN."""
+"""Marks a missing label of type int64. A missing float64 label is NaN."""
 
 HeadLoss = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
-"""From all targets and all outputs of the model by name, tensors of shape (batch, units), to the mean loss, a scalar.
+"""Maps all targets and all outputs of the model by name, tensors of shape (batch, units), to the mean loss, a scalar.
 
-A loss may thereby depend on the outputs of several heads.
+A loss may depend on the outputs of several heads.
 """
 
 Scale = Literal["standard", "maximum", "none"]
-"""What regression labels are divided by before their loss; see ``LossConfig.scale``."""
+"""How regression labels are scaled before their loss; see ``LossConfig.scale``."""
 
 
 class LabelStatistics(NamedTuple):
-    """What a head's loss and output layer take from the training labels.
+    """Statistics of the training labels, which a head's loss and output layer use.
 
     Attributes:
         center: Regression: labels are standardized as ``(label - center) / spread``.
         spread: See ``center``.
-        centers: The same for each number of a label that is several numbers.
-        spreads: See ``centers``.
+        centers: ``center`` for each number of a label that consists of several numbers.
+        spreads: ``spread`` for each number of such a label.
         shares: Classification: the share of each class.
     """
 
@@ -53,13 +53,13 @@ class LabelStatistics(NamedTuple):
 
 
 class Head(BaseModel, ABC):
-    """One output of the model: a label space, the layer and losses that fit it, and its metrics.
+    """One output of the model: a label space, the output layer and losses that fit it, and its metrics.
 
-    A kind writes ``loss_functions``, ``metrics``, ``read``, ``outputs``, ``loss``, ``values``, ``_contributions`` and
-    ``compute_metrics``; everything else has a default that suits one number a sample.
+    A kind implements ``loss_functions``, ``metrics``, ``read``, ``outputs``, ``loss``, ``values``, ``_contributions``
+    and ``compute_metrics``. Everything else has a default that suits one number per sample.
 
-    A label may be missing. Such a sample is left out of what this head learns and of all its metrics. The public
-    methods see to that; methods with an underscore, which a kind may override, get known labels alone.
+    A label may be missing. This head then does not learn from the sample, and no metric of the head counts it. The
+    public methods select the known labels; methods with an underscore, which a kind may override, get only those.
 
     Attributes:
         kind: Name of the kind, or a reference to a class of an extension.
@@ -69,7 +69,7 @@ class Head(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str
-    # The key says it already, so it is not written again beside the settings.
+    # The key in `data.heads` is the name already, so the settings do not repeat it.
     name: str = Field(default="", exclude=True)
 
     # Losses and outputs
@@ -81,24 +81,24 @@ class Head(BaseModel, ABC):
 
     @property
     def signed_losses(self) -> tuple[str, ...]:
-        """Losses that may fall below 0. Their weight cannot be learned: it would grow without bound."""
+        """Losses that may be negative. Their weight cannot be learned because it would grow without bound."""
         return ()
 
     @property
     def audit_loss(self) -> str:
-        """Name of the loss of the models that audit the labels."""
+        """Name of the loss that the stage ``audit`` trains this head with."""
         return self.loss_functions[0]
 
     @property
     def output_units(self) -> Mapping[str, int]:
-        """Units of each output that the head may have, by the suffix of the output's name.
+        """Number of units of each possible output, by the suffix of the output's name.
 
-        The output without a suffix always exists. Which others exist depends on the loss.
+        The output with the empty suffix always exists. The loss decides which of the others exist.
         """
         return {"": max(1, len(self.class_names))}
 
     def output_names(self, existing: Container[str]) -> list[str]:
-        """Return which of a model's outputs are this head's; side by side they are the columns of ``Outputs``."""
+        """Return the names of this head's outputs among those of a model, in the column order of ``Outputs``."""
         return [
             f"{self.name}{suffix}" for suffix in self.output_units if not suffix or f"{self.name}{suffix}" in existing
         ]
@@ -107,51 +107,62 @@ class Head(BaseModel, ABC):
     def outputs(
         self, features: keras.KerasTensor, loss: str, statistics: LabelStatistics
     ) -> dict[str, keras.KerasTensor]:
-        """Return the head's outputs by name, shape (batch, units), float32; the main one is in the label's unit."""
+        """Return the head's outputs by name, shape (batch, units), float32; the main output is in the label's unit.
+
+        Args:
+            features: The encoder's features for this head, shape (batch, width), float32.
+            loss: Name of the loss, one of ``loss_functions``.
+            statistics: Statistics of the training labels.
+        """
 
     @abstractmethod
     def loss(self, function: str, statistics: LabelStatistics) -> HeadLoss:
-        """Return the loss of that name."""
+        """Return the loss with the name ``function``, one of ``loss_functions``."""
 
     def training_metrics(self) -> list[keras.metrics.Metric]:
-        """Return fresh Keras metrics to follow in training, named ``<head>_<metric>``."""
+        """Return new Keras metrics for the training, named ``<head>_<metric>``."""
         return []
 
     def conflict_with(self, heads: Mapping[str, Head]) -> str | None:
-        """Return why this head cannot stand beside the others, or None if it can."""
+        """Return why this head cannot be combined with the other heads, or None if it can."""
         del heads
         return None
 
     @property
     def is_spatial(self) -> bool:
-        """Whether labels are places in an input, which augmentation and mirroring would make wrong."""
+        """Whether labels are positions in an input. Augmentation and mirroring would make such labels wrong."""
         return False
 
     # Labels
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes; empty where a label is no class."""
+        """Names of the classes; empty if labels are not classes."""
         return ()
 
     @property
+    def label_unit(self) -> str:
+        """Unit of the labels in the plural, such as ``years``; an empty text if labels have no unit."""
+        return ""
+
+    @property
     def stratum_names(self) -> tuple[str, ...]:
-        """Names of the strata that a split keeps in proportion and that metrics are shown by."""
+        """Names of the strata, which a split keeps in proportion and reports use for groups."""
         return ("all",)
 
     @property
     def label_columns(self) -> tuple[str, ...]:
-        """The columns that hold this head's labels in a table."""
+        """Names of the table columns that hold this head's labels."""
         return (self.name,)
 
     @property
     def label_dtype(self) -> str:
-        """Pandas' name of the type of these columns, one that has missing values."""
+        """The pandas dtype of ``label_columns``; it allows missing values."""
         return "Int64"
 
     @abstractmethod
     def read(self, value: Any) -> tuple[Any, ...]:
-        """Return the cells of ``label_columns`` for a label as the raw data says it.
+        """Return the cells of ``label_columns`` for a label of the raw data.
 
         Args:
             value: A number, a text, or several numbers; None or an empty text if the label is missing.
@@ -161,7 +172,7 @@ class Head(BaseModel, ABC):
         """
 
     def labels_of(self, table: pd.DataFrame) -> Labels:
-        """Return the labels of a table's rows, missing ones marked."""
+        """Return the labels of a table's rows; missing labels are ``MISSING`` or NaN."""
         return self._labels_in(table, self.label_columns)
 
     def _labels_in(self, table: pd.DataFrame, columns: tuple[str, ...]) -> Labels:
@@ -169,7 +180,7 @@ class Head(BaseModel, ABC):
         return np.asarray(table[column].astype("Int64").fillna(MISSING).to_numpy(np.int64, copy=True), dtype=np.int64)
 
     def present(self, labels: Labels) -> npt.NDArray[np.bool_]:
-        """Return which labels are known, shape (n,)."""
+        """Return which labels are known, shape (n,), bool."""
         if np.issubdtype(labels.dtype, np.integer):
             return np.asarray(labels != MISSING)
         return np.asarray(np.isfinite(labels).reshape(len(labels), -1).all(axis=1))
@@ -177,7 +188,7 @@ class Head(BaseModel, ABC):
     def strata(self, labels: Labels) -> npt.NDArray[np.int64]:
         """Return the stratum of each label, shape (n,).
 
-        Missing labels are a stratum of their own behind those of ``stratum_names``.
+        Missing labels form a stratum of their own, with the number ``len(stratum_names)``.
         """
         known = self.present(labels)
         strata = np.full(len(labels), len(self.stratum_names), dtype=np.int64)
@@ -188,12 +199,12 @@ class Head(BaseModel, ABC):
         return np.zeros(len(labels), dtype=np.int64)
 
     def stratum_counts(self, labels: Labels) -> npt.NDArray[np.int64]:
-        """Return how many known labels are in each stratum, shape (strata,)."""
+        """Return the number of known labels in each stratum, shape (strata,)."""
         strata = self._strata(labels[self.present(labels)])
         return np.bincount(strata, minlength=len(self.stratum_names))
 
     def describe(self, labels: Labels) -> dict[str, float]:
-        """Return the distribution of labels in a few numbers."""
+        """Return a short summary of the labels, such as their mean or class counts, by name."""
         known = self.present(labels)
         described = self._describe(labels[known]) if known.any() else {}
         return described if known.all() else {**described, "missing": int((~known).sum())}
@@ -202,7 +213,7 @@ class Head(BaseModel, ABC):
         return {"mean": round(float(np.mean(labels)), 4), "median": round(float(np.median(labels)), 4)}
 
     def statistics(self, scale: Scale, labels: Labels) -> LabelStatistics:
-        """Return what the head takes from the training labels."""
+        """Return the statistics of training labels that ``outputs`` and ``loss`` use."""
         return self._statistics(scale, labels[self.present(labels)])
 
     def _statistics(self, scale: Scale, labels: Labels) -> LabelStatistics:
@@ -210,7 +221,7 @@ class Head(BaseModel, ABC):
         return LabelStatistics()
 
     def targets(self, labels: Labels) -> npt.NDArray[np.float32]:
-        """Return what the output is compared with in training, shape (n, units), float32; NaN where it is missing."""
+        """Return the training targets of the main output, shape (n, units), float32; NaN where a label is missing."""
         known = self.present(labels)
         found = self._targets(labels[known])
         targets = np.full((len(labels), found.shape[1]), np.nan, dtype=np.float32)
@@ -218,10 +229,10 @@ class Head(BaseModel, ABC):
         return targets
 
     def _targets(self, labels: Labels) -> npt.NDArray[np.float32]:
-        return np.atleast_2d(labels.T).T.astype(np.float32)  # one number a sample is a column
+        return np.atleast_2d(labels.T).T.astype(np.float32)  # shape (n,) becomes (n, 1)
 
     def texts(self, labels: Labels) -> npt.NDArray[Any]:
-        """Return how known labels are written for people, shape (n,)."""
+        """Return known labels as people read them, shape (n,)."""
         return labels
 
     # Predictions
@@ -240,36 +251,45 @@ class Head(BaseModel, ABC):
     def interval(
         self, outputs: Outputs, content: float = 0.9
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
-        """Return the ends of the interval that holds the label with probability ``content``, or None without one."""
+        """Return the ends of the central prediction interval, each of shape (n,), or None if outputs have none.
+
+        Args:
+            outputs: Shape (n, units).
+            content: The probability that the interval contains the label.
+        """
         del outputs, content
         return None
 
     def probabilities(self, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return the probability of each of ``class_names``, shape (n, classes); only of heads that have classes."""
+        """Return the probability of each of ``class_names``, shape (n, classes).
+
+        Raises:
+            NotImplementedError: The head has no classes.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no classes")
 
     def confidence(self, outputs: Outputs) -> npt.NDArray[np.float64] | None:
-        """Return how sure each prediction is, shape (n,), or None if the outputs do not say."""
+        """Return the confidence of each prediction, shape (n,), higher is surer; None if outputs do not tell."""
         del outputs
         return None
 
     def disagreement(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return how much outputs contradict known labels, shape (n,); larger is more, on a scale of the head's own."""
+        """Return how much outputs contradict known labels, shape (n,); larger is more. Each head has its own scale."""
         return self.errors(self._contributions(labels, outputs))
 
     # Tables of predictions
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
-        """The columns that a table of predictions may have for this head beside ``label_columns``."""
+        """Columns that a table of predictions may have for this head in addition to ``label_columns``."""
         return ()
 
     def prediction_columns(self, outputs: Outputs) -> dict[str, Any]:
-        """Return the columns that a table of predictions has for this head, each of length n."""
+        """Return this head's columns of a table of predictions by name, each of length n."""
         return {self.name: self.values(outputs)}
 
     def label_cells(self, labels: Labels) -> dict[str, Any]:
-        """Return the columns of labels in a table of predictions, ``<column>_label``; empty where one is missing."""
+        """Return the label columns of a table of predictions, ``<column>_label``; a missing label is an empty cell."""
         known = self.present(labels)
         if known.all():
             return {f"{self.name}_label": self.texts(labels)}
@@ -278,10 +298,10 @@ class Head(BaseModel, ABC):
         return {f"{self.name}_label": column}
 
     def recorded(self, table: pd.DataFrame) -> tuple[Labels, npt.NDArray[np.float64]]:
-        """Return labels and ``contributions`` from a table of predictions, as evaluate writes it.
+        """Return labels and ``contributions`` from a table of predictions that evaluate wrote.
 
         Args:
-            table: With the columns of ``prediction_columns`` and ``label_cells``.
+            table: A table with the columns of ``prediction_columns`` and ``label_cells``.
         """
         labels = self._labels_in(table, tuple(f"{column}_label" for column in self.label_columns))
         return labels, self.contributions(labels, table[list(self.label_columns)].to_numpy(np.float32))
@@ -291,20 +311,20 @@ class Head(BaseModel, ABC):
     @property
     @abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
-        """What ``compute_metrics`` returns, of which some may be missing; the first is the main one."""
+        """All metrics that ``compute_metrics`` may return; the first is the main metric."""
 
     @property
     def main_metric(self) -> str:
-        """Name of the metric that the score is made from."""
+        """Name of the metric that the skill score uses."""
         return self.metrics[0].name
 
     def metric(self, name: str) -> Metric:
-        """Return the metric of a name; one that is not among ``metrics`` is shown and not judged."""
+        """Return the metric with a name; an unknown name gives a metric that no comparison judges."""
         known = (metric for metric in self.metrics if metric.name == name)
         return next(known, Metric(name=name, judged=False))
 
     def contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return what each sample adds to the sums that metrics are made from, shape (n, k); 0 if it is missing."""
+        """Return what each sample adds to the sums behind the metrics, shape (n, k); 0 where the label is missing."""
         known = self.present(labels)
         found = self._contributions(labels[known], outputs[known])
         contributions = np.zeros((len(labels), found.shape[1]))
@@ -318,25 +338,25 @@ class Head(BaseModel, ABC):
     def compute_metrics(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
         """Return the metrics of one or many sets of samples.
 
-        All metrics follow from sums, so those of a thousand resamples of a hundred groups are cheap.
+        Metrics are functions of sums over samples, so a bootstrap with many resamples and groups is cheap.
 
         Args:
             sums: Sums of ``contributions``, shape (..., k).
 
         Returns:
-            Each metric by name, shape (...); NaN where the samples say nothing.
+            Each metric by name, shape (...); NaN where a metric is not defined for these samples.
         """
 
     def evaluate(self, labels: Labels, outputs: Outputs) -> dict[str, float]:
-        """Return the metrics of predictions against labels; ``main_metric`` is among them.
+        """Return the metrics of predictions against labels by name; ``main_metric`` is among them.
 
-        Metrics that these labels say nothing of, such as F1 of a class that none of them is, are left out.
+        A metric that is not defined for these labels is left out, such as F1 of a class that does not occur.
         """
         metrics = self.compute_metrics(self.contributions(labels, outputs).sum(axis=0))
         return {name: float(value) for name, value in metrics.items() if np.isfinite(value)}
 
     def errors(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return how far off each sample's prediction is, shape (n,); by default by the main metric of that sample."""
+        """Return the error of each sample, shape (n,); by default from the main metric of the single sample."""
         values = self.compute_metrics(contributions)[self.main_metric]
         return -values if self.metrics[0].greater_is_better else values
 
@@ -347,7 +367,7 @@ class Head(BaseModel, ABC):
     def skill(self, value: float, baseline: float) -> float:
         """Return the skill score of ``main_metric``: 0 is the baseline, 1 is perfection.
 
-        By default an error is best at 0, and what is better when it is greater is best at 1.
+        By default the best value is 0 for an error, and 1 for a metric that is better when it is greater.
         """
         if self.metrics[0].greater_is_better:
             return (value - baseline) / (1 - baseline) if baseline < 1 else 0.0

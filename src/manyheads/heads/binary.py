@@ -1,4 +1,4 @@
-"""A label that is one of two classes, predicted as the probability of the second."""
+"""A head for two classes, predicted as the probability of the second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Binary(Categorical):
-    """A yes or no with one sigmoid; its loss is ``binary_crossentropy``.
+    """A label of two classes, predicted by one sigmoid unit; its loss is ``binary_crossentropy``.
 
     Attributes:
         classes: Names of the two classes; the output is the probability of the second.

@@ -1,4 +1,4 @@
-"""A label that is the place of an object in its image."""
+"""A head for the bounding box of an object in its image."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NUMBERS = ("left", "top", "width", "height")
 
 
 class Box(Vector):
-    """A box as shares of its image's width and height: left and upper edge, width, height. Judged by overlap.
+    """A bounding box (left, top, width, height) in shares of its image's width and height, evaluated by overlap.
 
-    Beside the losses of numbers there is ``localisation``, which looks at two outputs at once, as the loss of SSD does
-    (Liu et al., ECCV 2016): Huber's loss of the boxes, weighted by the probability with which the head ``of`` says that
-    there is an object at all.
+    The losses are those of ``Vector`` and ``localisation``. The latter depends on two outputs, as the loss of SSD does
+    (Liu et al., ECCV 2016): the Huber loss of the box, weighted by the probability that the head ``of`` gives to the
+    presence of an object.
 
     Attributes:
-        of: The head that says what the object is; its first class is that there is nothing.
+        of: Name of the head that classifies the object; its first class means that there is no object.
     """
 
     kind: Literal["box"] = "box"  # type: ignore[assignment]
@@ -55,17 +55,17 @@ class Box(Vector):
     def conflict_with(self, heads: Mapping[str, Head]) -> str | None:
         if self.of in heads and heads[self.of].class_names:
             return None
-        return f"of is {self.of!r}, which is no head with classes"
+        return f"of is {self.of!r}, which is not a head with classes"
 
     def read(self, value: Any) -> tuple[Any, ...]:
-        """Return a box that lies inside its image and is not empty; see ``Head.read``."""
+        """Return a box that is inside its image and not empty; see ``Head.read``."""
         box = super().read(value)
         if box[0] is None:
             return box
         left, top, width, height = box
         if width <= 0 or height <= 0:
             raise ValueError(f"{width:g} by {height:g} is an empty box")
-        # Shares that were rounded may add up to a little more than 1.
+        # Rounded shares may add up to slightly more than 1.
         if left + width > 1 + 1e-6 or top + height > 1 + 1e-6:
             raise ValueError(f"{left:g} {top:g} {width:g} {height:g} reaches beyond its image")
         return box
@@ -73,7 +73,7 @@ class Box(Vector):
     def outputs(
         self, features: keras.KerasTensor, loss: str, statistics: LabelStatistics
     ) -> dict[str, keras.KerasTensor]:
-        """Return the box, its numbers between 0 and 1."""
+        """Return the box, shape (batch, 4), each number between 0 and 1."""
         import keras
 
         del loss, statistics
@@ -89,8 +89,8 @@ class Box(Vector):
 
         def localisation(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
             huber = keras.losses.huber(targets[self.name] / spreads, outputs[self.name] / spreads)
-            object_there = 1 - outputs[self.of][:, 0]
-            return ops.divide_no_nan(ops.sum(huber * object_there), ops.sum(object_there))
+            presence = 1 - outputs[self.of][:, 0]
+            return ops.divide_no_nan(ops.sum(huber * presence), ops.sum(presence))
 
         return localisation
 
@@ -103,32 +103,32 @@ class Box(Vector):
         return [keras.metrics.MeanMetricWrapper(iou, name=f"{self.name}_iou")]
 
     def _contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return those of the numbers, and the overlap and whether it is half, shape (n, 10)."""
+        """Return the contributions of ``Vector``, the overlap, and whether it is at least 0.5, shape (n, 10)."""
         overlap = self.overlap(labels, outputs)
         return np.concatenate(
             [super()._contributions(labels, outputs), np.stack([overlap, overlap >= 0.5], axis=1)], axis=1
         )
 
     def overlap(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return the intersection of label and prediction divided by their union, shape (n,), 0 to 1."""
+        """Return the intersection over union of labels and predictions, shape (n,), 0 to 1."""
         return np.asarray(_overlap(labels, self.values(outputs), np), dtype=np.float64)
 
     def compute_metrics(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
-        """Return the mean overlap (``iou``), the share of boxes that overlap by half, and the numbers' errors."""
+        """Return ``iou`` (mean overlap), ``iou_50`` (share of overlaps from 0.5) and the metrics of ``Vector``."""
         n = sums[..., 0]
         with np.errstate(invalid="ignore", divide="ignore"):
             return {"iou": sums[..., 8] / n, "iou_50": sums[..., 9] / n, **super().compute_metrics(sums)}
 
     def is_correct(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        """Return which boxes overlap by half."""
+        """Return which boxes have an overlap of at least 0.5, shape (n,)."""
         return np.asarray(contributions[:, 9] > 0)
 
     def errors(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return how far the overlap is from whole."""
+        """Return 1 minus the overlap, shape (n,)."""
         return 1 - contributions[:, 8]
 
     def disagreement(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return how far the overlap is from whole."""
+        """Return 1 minus the overlap, shape (n,)."""
         return 1 - self.overlap(labels, outputs)
 
 

@@ -1,4 +1,4 @@
-"""A label that is one of a few classes."""
+"""A head for two or more classes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,30 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SMALLEST = 1e-12
-"""No probability is smaller, so that its logarithm is a number."""
+"""Lower bound of a probability, so that its logarithm is finite."""
 
 PRIOR_STRENGTH = 0.5
-"""Of ``logit_adjusted``: 0 is the plain cross-entropy, 1 serves all classes alike, at the cost of the frequent ones."""
+"""Factor of the log priors in ``logit_adjusted``: 0 is the plain cross-entropy, 1 aims at the balanced accuracy."""
 
 
 class Categorical(Head):
-    """A label that is one of a few classes, two or more, predicted as a probability for each.
+    """A label of two or more classes, predicted as a probability for each class.
 
-    The losses: ``categorical_crossentropy`` of a softmax, ``binary_crossentropy`` of a sigmoid for each class, and
-    ``logit_adjusted``, which adds ``PRIOR_STRENGTH`` times the log of each class's share to its logit in training
-    alone, so that scarce classes are predicted more often (Menon et al., ICLR 2021).
+    The losses are ``categorical_crossentropy`` of a softmax, ``binary_crossentropy`` of a sigmoid for each class, and
+    ``logit_adjusted``. The last one adds ``PRIOR_STRENGTH`` times the log of each class's share to its logit during
+    training only, so that rare classes are predicted more often (Menon et al., ICLR 2021).
 
     Attributes:
-        classes: Names of the classes; label i is the i-th.
+        classes: Names of the classes; label i, counted from 0, means the i-th class.
+
+    Example:
+        >>> import numpy as np
+        >>> colour = Categorical(name="colour", classes=("red", "blue"))
+        >>> colour.read("blue")
+        (1,)
+        >>> outputs = np.array([[0.9, 0.1], [0.6, 0.4]], dtype=np.float32)
+        >>> colour.evaluate(np.array([0, 1]), outputs)["accuracy"]
+        0.5
     """
 
     kind: Literal["categorical"] = "categorical"
@@ -59,7 +68,7 @@ class Categorical(Head):
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
-        """Return a column for the probability of each class, in their order."""
+        """Names of the probability columns, one for each class in order."""
         return tuple(f"{self.name}_{_identifier(label)}" for label in self.classes)
 
     @property
@@ -71,7 +80,7 @@ class Categorical(Head):
         return self.classes
 
     def read(self, value: Any) -> tuple[Any, ...]:
-        """Return a class's number; texts are names of classes or their numbers; see ``Head.read``."""
+        """Return the index of a class from its name or its index; see ``Head.read``."""
         if value is None or value == "":
             return (None,)
         if isinstance(value, str) and value in self.classes:
@@ -99,7 +108,7 @@ class Categorical(Head):
     def outputs(
         self, features: keras.KerasTensor, loss: str, statistics: LabelStatistics
     ) -> dict[str, keras.KerasTensor]:
-        """Return one unit a class; softmax, or sigmoids where the loss takes each class as a yes or no of its own."""
+        """Return one unit per class: sigmoids for ``binary_crossentropy``, a softmax otherwise."""
         import keras
 
         del statistics
@@ -114,7 +123,7 @@ class Categorical(Head):
         import keras
 
         def logit_adjusted(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
-            # The log of a softmax is its logits up to a constant, which the second softmax takes out again.
+            # The log of a softmax equals its logits up to a constant, which the softmax of the loss cancels.
             logits = keras.ops.log(outputs[self.name] + keras.config.epsilon())
             logits += PRIOR_STRENGTH * np.log(_shares(statistics))
             return keras.ops.mean(keras.losses.categorical_crossentropy(targets[self.name], logits, from_logits=True))
@@ -138,7 +147,7 @@ class Categorical(Head):
         return np.eye(len(self.classes), dtype=np.float32)[[counts.argmax()]]
 
     def probabilities(self, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return shares that add up to 1, shape (n, classes): sigmoids are divided by their sum."""
+        """Return probabilities that add up to 1, shape (n, classes); sigmoids are divided by their sum."""
         positive = np.maximum(outputs.astype(np.float64), SMALLEST)
         return np.asarray(positive / positive.sum(axis=1, keepdims=True), dtype=np.float64)
 
@@ -150,11 +159,11 @@ class Categorical(Head):
         return np.asarray(self.probabilities(outputs).max(axis=1), dtype=np.float64)
 
     def disagreement(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return the probability of all classes but the labelled one (Northcutt et al., 2021: self-confidence)."""
+        """Return 1 minus the labelled class's probability (Northcutt et al., 2021: self-confidence), shape (n,)."""
         return np.asarray(1 - self.probabilities(outputs)[np.arange(len(labels)), labels], dtype=np.float64)
 
     def prediction_columns(self, outputs: Outputs) -> dict[str, Any]:
-        """Return the class name, and each class's probability."""
+        """Return the name of the predicted class and the probability of each class."""
         probabilities = self.probabilities(outputs)
         shown = {column: np.round(probabilities[:, i], 4) for i, column in enumerate(self.extra_columns)}
         return {self.name: np.array(self.classes)[self.values(outputs)], **shown}
@@ -163,7 +172,7 @@ class Categorical(Head):
         return np.array(self.classes)[labels]
 
     def _contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return which cell of the confusion matrix each sample is in, row by row of labels, shape (n, classes²)."""
+        """Return each sample's cell of the confusion matrix (label, prediction), one-hot, shape (n, classes²)."""
         n = len(self.classes)
         return np.asarray(np.eye(n * n)[labels * n + self.values(outputs)], dtype=np.float64)
 
@@ -181,20 +190,20 @@ class Categorical(Head):
         return np.asarray(names.map(numbers).fillna(MISSING), dtype=np.int64)
 
     def compute_metrics(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
-        """Return accuracy, each class's F1, and the means of F1 and recall over the classes that the labels hold."""
+        """Return the accuracy, each class's F1, and the means of F1 and recall over the classes in the labels."""
         n = len(self.classes)
         confusion = sums.reshape(*sums.shape[:-1], n, n)
-        right = np.diagonal(confusion, axis1=-2, axis2=-1)
+        correct = np.diagonal(confusion, axis1=-2, axis2=-1)
         labelled, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
         present = labelled > 0
         with np.errstate(invalid="ignore"):
-            classes = present.sum(axis=-1)
-            f1 = np.where(present, 2 * right / (labelled + predicted), 0.0)
-            recall = np.where(present, right / labelled, 0.0)
+            n_present = present.sum(axis=-1)
+            f1 = np.where(present, 2 * correct / (labelled + predicted), 0.0)
+            recall = np.where(present, correct / labelled, 0.0)
             return {
-                "accuracy": right.sum(axis=-1) / labelled.sum(axis=-1),
-                "macro_f1": f1.sum(axis=-1) / classes,
-                "balanced_accuracy": recall.sum(axis=-1) / classes,
+                "accuracy": correct.sum(axis=-1) / labelled.sum(axis=-1),
+                "macro_f1": f1.sum(axis=-1) / n_present,
+                "balanced_accuracy": recall.sum(axis=-1) / n_present,
                 **{
                     f"f1_{_identifier(name)}": np.where(present[..., i], f1[..., i], np.nan)
                     for i, name in enumerate(self.classes)
@@ -206,7 +215,7 @@ class Categorical(Head):
         return np.asarray(np.trace(contributions.reshape(-1, n, n), axis1=1, axis2=2) > 0)
 
     def errors(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return 1 for a wrong class."""
+        """Return 1 for a wrong class and 0 for the correct one, shape (n,)."""
         return np.asarray(~self.is_correct(contributions), dtype=np.float64)
 
 
@@ -215,5 +224,5 @@ def _identifier(name: str) -> str:
 
 
 def _shares(statistics: LabelStatistics) -> npt.NDArray[np.float32]:
-    # The logarithm of a class that the training subset lacks would be minus infinity.
+    # A class without training samples has the share 0, whose logarithm is minus infinity.
     return np.maximum(np.asarray(statistics.shares, dtype=np.float32), 1e-6)

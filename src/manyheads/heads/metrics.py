@@ -1,4 +1,4 @@
-"""What a number that judges a head is, so that nothing else has to know metrics by their names."""
+"""The description of a metric, so that no other code depends on the names of metrics."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 
 class Metric(BaseModel):
-    """A number that judges predictions of a head.
+    """A metric of a head's predictions: its name, its direction, and how it is shown.
 
-    The wording stands in ``reporting.labels``, which training does not read, so an edit of a label trains no model
-    again.
+    Common labels are in ``reporting.labels``, which training does not depend on. A change of a label there trains no
+    model again.
 
     Attributes:
-        name: What it is called in tables, such as ``mae``.
-        label: What it is called for people, such as ``mean absolute error``; None: ``reporting.labels`` says it.
-        greater_is_better: Whether more of it is better.
-        digits: Digits after the point that it is shown with; None: ``reporting.labels`` says it.
-        judged: Whether a difference between two models is better or worse. A bias is best at 0 and an interval's
-            coverage at what it promises: these are shown alone.
-        headline: Whether the first table of a report shows it. Every other table shows it anyway.
-        by_group: Whether it means the same in every group of samples, so that groups can be compared by it. The main
-            metric of a head always is.
+        name: Name in tables, such as ``mae``.
+        label: Name for people, such as ``mean absolute error``; None takes it from ``reporting.labels``.
+        greater_is_better: Whether greater values are better.
+        digits: Number of decimal places; None takes it from ``reporting.labels``.
+        judged: Whether a comparison of two models calls the difference better or worse. It is false for a bias, whose
+            best value is 0, and for the coverage of an interval, whose best value is its nominal probability.
+        headline: Whether the first table of a report shows the metric. All other tables show it in any case.
+        by_group: Whether the metric is comparable between groups of samples. The main metric of a head always is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

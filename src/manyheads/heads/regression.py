@@ -1,4 +1,4 @@
-"""A whole-number label on a line."""
+"""A head for whole numbers within bounds."""
 
 from __future__ import annotations
 
@@ -19,32 +19,42 @@ if TYPE_CHECKING:
     import keras
     import pandas as pd
 
-# Losses whose output is a probability for each whole number of the label space.
+# Losses whose second output is a probability for each whole number of the label space.
 DISTRIBUTIONS = ("soft_label", "ranked_probability")
 
 
 class Regression(Head):
-    """A whole-number label on a line, predicted as a number, as a Gaussian, or as a distribution over all labels.
+    """A whole-number label, predicted as a number, as a Gaussian, or as a distribution over all labels.
 
-    The losses, on standardised labels:
+    The losses, on standardized labels:
 
-    * ``mse``, ``mae``, ``huber``: of one real number.
+    * ``mse``, ``mae``, ``huber``: losses of one real number.
     * ``gaussian``: a second output, ``<name>_log_variance``, is the log of the variance in squared units of the label;
-      the loss is the negative log-likelihood less its constant, ``(s + (y - m)^2 exp(-s)) / 2`` (Nix and Weigend,
+      the loss is the negative log-likelihood without its constant, ``(s + (y - m)^2 exp(-s)) / 2`` (Nix and Weigend,
       1994; Kendall and Gal, NeurIPS 2017).
     * ``soft_label``: a second output, ``<name>_distribution``, is a softmax over the whole numbers from ``minimum`` to
-      ``maximum``, and the value is its mean. The loss is the cross-entropy with the label spread to a Gaussian of
-      ``label_deviation``, and the absolute error of the mean (DLDL-v2: Gao et al., IJCAI 2018).
-    * ``ranked_probability``: the same outputs, seen as ordered: the squared difference of cumulative distributions,
-      summed (the ranked probability score: Epstein, 1969; as a loss, Hou, Yu and Samaras, 2016).
+      ``maximum``, and the value is its mean. The loss is the cross-entropy with a Gaussian around the label, of
+      standard deviation ``label_deviation``, plus the absolute error of the mean (DLDL-v2: Gao et al., IJCAI 2018).
+    * ``ranked_probability``: the same outputs. The loss is the sum of the squared differences of the cumulative
+      distributions (ranked probability score: Epstein, 1969; as a loss: Hou, Yu and Samaras, 2016).
 
     Attributes:
-        unit: What the label counts, in the plural.
+        unit: Unit of the label in the plural, such as ``years``.
         minimum: Smallest label of the label space.
         maximum: Largest label of the label space.
         bins: Inner edges of the bins that a split is stratified over; a label on an edge belongs to the upper bin.
-        tolerance: Half-width of the band whose share of predictions is reported.
-        label_deviation: Standard deviation that ``soft_label`` gives a label, in its unit.
+        tolerance: Largest absolute error of a prediction that counts as correct, in ``unit``.
+        label_deviation: Standard deviation of a label's Gaussian under ``soft_label``, in ``unit``.
+
+    Example:
+        >>> import numpy as np
+        >>> age = Regression(name="age", unit="years", minimum=0, maximum=116, bins=(30, 60))
+        >>> age.read("41")
+        (41,)
+        >>> age.stratum_names
+        ('0-29', '30-59', '60-116')
+        >>> age.evaluate(np.array([20, 40]), np.array([[23.0], [41.0]], dtype=np.float32))["mae"]
+        2.0
     """
 
     kind: Literal["regression"] = "regression"
@@ -63,8 +73,8 @@ class Regression(Head):
         return self
 
     @property
-    def _line(self) -> npt.NDArray[np.float32]:
-        """The label space, shape (maximum - minimum + 1,)."""
+    def _label_space(self) -> npt.NDArray[np.float32]:
+        """All labels from minimum to maximum, shape (maximum - minimum + 1,), float32."""
         return np.arange(self.minimum, self.maximum + 1, dtype=np.float32)
 
     @property
@@ -77,7 +87,7 @@ class Regression(Head):
 
     @property
     def output_units(self) -> Mapping[str, int]:
-        return {"": 1, "_log_variance": 1, "_distribution": len(self._line)}
+        return {"": 1, "_log_variance": 1, "_distribution": len(self._label_space)}
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -92,6 +102,10 @@ class Regression(Head):
         )
 
     @property
+    def label_unit(self) -> str:
+        return self.unit
+
+    @property
     def extra_columns(self) -> tuple[str, ...]:
         return (f"{self.name}_median", f"{self.name}_low", f"{self.name}_high")
 
@@ -101,15 +115,15 @@ class Regression(Head):
         return tuple(f"{low}-{high - 1}" for low, high in itertools.pairwise(edges))
 
     def read(self, value: Any) -> tuple[Any, ...]:
-        """Return the whole number that a number or a text is; see ``Head.read``."""
+        """Return the whole number of a number or a text; see ``Head.read``."""
         if value is None or value == "":
             return (None,)
         try:
             number = float(value)
         except ValueError:
-            raise ValueError(f"{value!r} is no number") from None
+            raise ValueError(f"{value!r} is not a number") from None
         if not number.is_integer():
-            raise ValueError(f"{value} is no whole number")
+            raise ValueError(f"{value} is not a whole number")
         if not self.minimum <= number <= self.maximum:
             raise ValueError(f"{int(number)} is outside {self.minimum}-{self.maximum} {self.unit}")
         return (int(number),)
@@ -130,24 +144,24 @@ class Regression(Head):
     def outputs(
         self, features: keras.KerasTensor, loss: str, statistics: LabelStatistics
     ) -> dict[str, keras.KerasTensor]:
-        """Return the value, and what the loss needs beside it.
+        """Return the value and the second output of the loss, if it has one.
 
-        The standard deviation of ``gaussian`` starts at the spread of the labels and stays between a hundredth of it
-        and a hundredfold, so that the likelihood of one sample cannot run away.
+        The standard deviation of ``gaussian`` starts at the spread of the labels. It stays between 1/100 and 100 times
+        the spread, so that the likelihood of a single sample stays bounded.
         """
         import keras
 
         if loss in DISTRIBUTIONS:
             distribution = keras.layers.Dense(
-                len(self._line), activation="softmax", dtype="float32", name=f"{self.name}_distribution"
+                len(self._label_space), activation="softmax", dtype="float32", name=f"{self.name}_distribution"
             )(features)
             mean = keras.layers.Dense(1, use_bias=False, trainable=False, dtype="float32", name=self.name)
             value = mean(distribution)
-            mean.set_weights([self._line[:, None]])
+            mean.set_weights([self._label_space[:, None]])
             return {self.name: value, f"{self.name}_distribution": distribution}
-        standardised = keras.layers.Dense(1, dtype="float32", name=f"{self.name}_standardised")(features)
+        standardized = keras.layers.Dense(1, dtype="float32", name=f"{self.name}_standardised")(features)
         rescaling = keras.layers.Rescaling(statistics.spread, statistics.center, dtype="float32", name=self.name)
-        outputs = {self.name: rescaling(standardised)}
+        outputs = {self.name: rescaling(standardized)}
         if loss == "gaussian":
             bounded = keras.layers.Dense(
                 1, activation="tanh", kernel_initializer="zeros", dtype="float32", name=f"{self.name}_bounded"
@@ -159,26 +173,26 @@ class Regression(Head):
         return outputs
 
     def loss(self, function: str, statistics: LabelStatistics) -> HeadLoss:
-        """Return the loss on standardised labels, while targets and outputs keep the label's unit."""
+        """Return the loss on standardized labels; targets and outputs are in the label's unit."""
         import keras
 
-        ops, line = keras.ops, self._line
+        ops, label_space = keras.ops, self._label_space
 
-        def standardised(values: Any) -> Any:
+        def standardized(values: Any) -> Any:
             return (values - statistics.center) / statistics.spread
 
         def gaussian(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
-            squared_error = ops.square(standardised(targets[self.name]) - standardised(outputs[self.name]))
+            squared_error = ops.square(standardized(targets[self.name]) - standardized(outputs[self.name]))
             log_variance = outputs[f"{self.name}_log_variance"] - 2 * math.log(statistics.spread)
             return ops.mean(log_variance + squared_error * ops.exp(-log_variance)) / 2
 
         def soft_label(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
-            spread = ops.softmax(-ops.square((line - targets[self.name]) / self.label_deviation) / 2)
+            spread = ops.softmax(-ops.square((label_space - targets[self.name]) / self.label_deviation) / 2)
             crossentropy = keras.losses.categorical_crossentropy(spread, outputs[f"{self.name}_distribution"])
-            return ops.mean(crossentropy) + absolute(standardised(targets[self.name]), standardised(outputs[self.name]))
+            return ops.mean(crossentropy) + absolute(standardized(targets[self.name]), standardized(outputs[self.name]))
 
         def ranked_probability(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
-            reached = ops.cast(line >= targets[self.name], "float32")
+            reached = ops.cast(label_space >= targets[self.name], "float32")
             difference = ops.cumsum(outputs[f"{self.name}_distribution"], axis=1) - reached
             return ops.mean(ops.sum(ops.square(difference), axis=1)) / statistics.spread
 
@@ -196,7 +210,7 @@ class Regression(Head):
             "huber": keras.losses.Huber(),
         }
         loss = losses[function]
-        return lambda targets, outputs: loss(standardised(targets[self.name]), standardised(outputs[self.name]))
+        return lambda targets, outputs: loss(standardized(targets[self.name]), standardized(outputs[self.name]))
 
     def training_metrics(self) -> list[keras.metrics.Metric]:
         import keras
@@ -207,10 +221,10 @@ class Regression(Head):
         return outputs[:, 0].astype(np.float64)
 
     def _has_distribution(self, outputs: Outputs) -> bool:
-        return bool(outputs.shape[1] == 1 + len(self._line))
+        return bool(outputs.shape[1] == 1 + len(self._label_space))
 
     def _quantile(self, outputs: Outputs, share: float) -> npt.NDArray[np.float64]:
-        """Return where the cumulative distribution reaches ``share``, linear within a label's unit, shape (n,)."""
+        """Return the quantile of each distribution, linear within a unit of the label, shape (n,)."""
         cumulated = np.cumsum(outputs[:, 1:].astype(np.float64), axis=1)
         reached = np.argmax(cumulated >= share * cumulated[:, -1:], axis=1)
         rows = np.arange(len(outputs))
@@ -220,18 +234,13 @@ class Regression(Head):
         return np.asarray(self.minimum + reached - 0.5 + within, dtype=np.float64)
 
     def median(self, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return what is expected to have the least absolute error, shape (n,): the median of a distribution."""
+        """Return the median of each distribution, or the value of other outputs, shape (n,)."""
         return self._quantile(outputs, 0.5) if self._has_distribution(outputs) else self.values(outputs)
 
     def interval(
         self, outputs: Outputs, content: float = 0.9
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
-        """Return the ends of the central interval, each of shape (n,), or None for a value alone.
-
-        Args:
-            outputs: Shape (n, units).
-            content: The probability that it holds.
-        """
+        """Return the ends of the central prediction interval, or None for a single value; see ``Head.interval``."""
         if outputs.shape[1] == 1:
             return None
         if self._has_distribution(outputs):
@@ -240,12 +249,12 @@ class Regression(Head):
         return self.values(outputs) - reach, self.values(outputs) + reach
 
     def confidence(self, outputs: Outputs) -> npt.NDArray[np.float64] | None:
-        """Return the width of the central 90 % interval, negative, shape (n,)."""
+        """Return the negative width of the central 90 % interval, shape (n,), or None for a single value."""
         interval = self.interval(outputs)
         return None if interval is None else interval[0] - interval[1]
 
     def prediction_columns(self, outputs: Outputs) -> dict[str, Any]:
-        """Return the value; of a distribution also the median; with them the ends of the central 90 % interval."""
+        """Return the value, the median of a distribution, and the ends of the central 90 % interval if there is one."""
         columns = {self.name: np.round(self.values(outputs), 2)}
         if self._has_distribution(outputs):
             columns[f"{self.name}_median"] = np.round(self.median(outputs), 2)
@@ -257,7 +266,7 @@ class Regression(Head):
         return np.rint(labels).astype(np.int64)
 
     def _contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return errors and labels and their squares, shape (n, 7), and of an interval what it holds, shape (n, 9)."""
+        """Return errors, labels and squares, shape (n, 7); with an interval its coverage and width, (n, 9)."""
         return self._errors(labels, self.values(outputs), self.median(outputs), self.interval(outputs))
 
     def _errors(
@@ -278,9 +287,9 @@ class Regression(Head):
     def recorded(self, table: pd.DataFrame) -> tuple[Labels, npt.NDArray[np.float64]]:
         labels = self._labels_in(table, (f"{self.name}_label",))
         found = {
-            f"{self.name}_{part}": table[f"{self.name}_{part}"].to_numpy(np.float64)
-            for part in ("median", "low", "high")
-            if f"{self.name}_{part}" in table
+            f"{self.name}_{suffix}": table[f"{self.name}_{suffix}"].to_numpy(np.float64)
+            for suffix in ("median", "low", "high")
+            if f"{self.name}_{suffix}" in table
         }
         values = table[self.name].to_numpy(np.float64)
         ends = (found.get(f"{self.name}_low"), found.get(f"{self.name}_high"))
@@ -289,12 +298,12 @@ class Regression(Head):
         return labels, np.where(self.present(labels)[:, None], contributions, 0.0)
 
     def compute_metrics(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
-        """Return the errors of predictions against labels.
+        """Return the errors of predictions against labels; see ``Head.compute_metrics``.
 
-        Of a distribution, the absolute errors (``mae``, ``within_<tolerance>``) are those of its median, the squared
-        ones (``rmse``, ``r2``) and ``bias`` those of its mean: each is what its figure rewards. ``coverage_90`` is the
-        share of labels inside their central 90 % interval, ``interval_width`` its mean width. ``r2`` of labels that
-        are all alike is not a number.
+        For a distribution, ``mae`` and ``within_<tolerance>`` use its median; ``rmse``, ``r2`` and ``bias`` use its
+        mean. Each is the prediction that optimizes the metric. ``coverage_90`` is the share of labels inside their
+        central 90 % interval, and ``interval_width`` is its mean width in ``unit``. ``r2`` is NaN if all labels are
+        equal.
         """
         n, absolute, within, error, squared, y, y_squared, *interval = np.moveaxis(sums, -1, 0)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -311,9 +320,9 @@ class Regression(Head):
         return metrics
 
     def is_correct(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        """Return which are within the tolerance."""
+        """Return which predictions are within the tolerance, shape (n,)."""
         return np.asarray(contributions[:, 2] > 0)
 
     def errors(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the absolute error."""
+        """Return the absolute error, shape (n,)."""
         return contributions[:, 1]

@@ -1,4 +1,4 @@
-"""Baselines and skill scores: what runs, epochs and loss weights are compared by."""
+"""Baselines and skill scores, which compare runs, epochs and loss weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ def skill_scores(
     Args:
         heads: The heads by name.
         metrics: Value of each head's main metric.
-        baselines: The same for the baseline.
+        baselines: Value of the same metric for the baseline.
+
+    Example:
+        >>> from manyheads.heads import Regression
+        >>> heads = {"age": Regression(name="age", unit="years", minimum=0, maximum=116)}
+        >>> skill_scores(heads, metrics={"age": 5.0}, baselines={"age": 20.0})
+        {'age': 0.75}
     """
     return {name: head.skill(metrics[name], baselines[name]) for name, head in heads.items()}
 
@@ -25,8 +31,8 @@ def skill_scores(
 def total_score(heads: Mapping[str, Head], metrics: Mapping[str, float], baselines: Mapping[str, float]) -> float:
     """Return the sum of the heads' skill scores: 0 is the baseline, the number of heads is perfection.
 
-    The score does not depend on loss functions or their weights, so epochs and runs with different weights compare. The
-    arguments are those of ``skill_scores``.
+    The score does not depend on loss functions or their weights. Epochs and runs with different losses are therefore
+    comparable. See ``skill_scores`` for the arguments.
     """
     return sum(skill_scores(heads, metrics, baselines).values())
 
@@ -34,9 +40,15 @@ def total_score(heads: Mapping[str, Head], metrics: Mapping[str, float], baselin
 def baseline_metrics(
     heads: Mapping[str, Head], fitted_on: Mapping[str, Labels], evaluated_on: Mapping[str, Labels]
 ) -> dict[str, dict[str, float]]:
-    """Return each head's metrics for the best constant output of one set of labels, evaluated on another."""
+    """Return the metrics of each head's baseline, the best constant output for some labels, evaluated on other labels.
+
+    Args:
+        heads: The heads by name.
+        fitted_on: Labels of each head that the baseline is fitted to.
+        evaluated_on: Labels of each head that the baseline is evaluated on.
+    """
     metrics = {}
     for name, head in heads.items():
-        constant = np.repeat(head.baseline_output(fitted_on[name]), len(evaluated_on[name]), axis=0)
-        metrics[name] = head.evaluate(evaluated_on[name], constant)
+        baseline = np.repeat(head.baseline_output(fitted_on[name]), len(evaluated_on[name]), axis=0)
+        metrics[name] = head.evaluate(evaluated_on[name], baseline)
     return metrics

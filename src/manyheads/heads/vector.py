@@ -1,4 +1,4 @@
-"""A label that is several numbers, or one that is not whole."""
+"""A head for one or several real numbers within bounds."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class Vector(Head):
-    """Numbers within bounds, regressed together; errors are means over the numbers.
+    """One or several real numbers within bounds, predicted together; errors are means over the numbers.
 
-    The losses: ``mse``, ``mae`` and ``huber``, of the standardised label.
+    The losses are ``mae``, ``mse`` and ``huber`` of the standardized label.
 
     Attributes:
-        unit: What the numbers count, for tables and axes.
-        width: How many numbers a label is.
-        minimum: Smallest number that is accepted.
-        maximum: Largest.
+        unit: Unit of the numbers in the plural, such as ``metres``.
+        width: Number of numbers in a label.
+        minimum: Smallest accepted number.
+        maximum: Largest accepted number.
     """
 
     kind: Literal["vector"] = "vector"
@@ -67,18 +67,22 @@ class Vector(Head):
         return (self.name,) if self.width == 1 else tuple(f"{self.name}_{number}" for number in self.numbers)
 
     @property
+    def label_unit(self) -> str:
+        return self.unit
+
+    @property
     def label_dtype(self) -> str:
         return "Float64"
 
     def read(self, value: Any) -> tuple[Any, ...]:
-        """Return the numbers of a text, apart by blanks, or of a sequence; see ``Head.read``."""
+        """Return the numbers of a text, separated by blanks, or of a sequence; see ``Head.read``."""
         if value is None or value == "":
             return (None,) * self.width
         words = value.split() if isinstance(value, str) else value if isinstance(value, Sequence) else [value]
         try:
             numbers = tuple(float(word) for word in words)
         except (TypeError, ValueError):
-            raise ValueError(f"{value!r} is no row of numbers") from None
+            raise ValueError(f"{value!r} is not a row of numbers") from None
         if len(numbers) != self.width:
             raise ValueError(f"has {len(numbers)} numbers, not {self.width}")
         for number in numbers:
@@ -87,7 +91,7 @@ class Vector(Head):
         return numbers
 
     def _labels_in(self, table: pd.DataFrame, columns: tuple[str, ...]) -> Labels:
-        """Return the labels, shape (n, width), float64; a row with a missing number is missing."""
+        """Return the labels, shape (n, width), float64; a row that contains NaN is a missing label."""
         return np.asarray(table[list(columns)].to_numpy(dtype=np.float64, na_value=np.nan, copy=True))
 
     def _statistics(self, scale: Scale, labels: Labels) -> LabelStatistics:
@@ -107,14 +111,14 @@ class Vector(Head):
         import keras
 
         del loss
-        standardised = keras.layers.Dense(self.width, dtype="float32", name=f"{self.name}_standardised")(features)
+        standardized = keras.layers.Dense(self.width, dtype="float32", name=f"{self.name}_standardised")(features)
         rescaling = keras.layers.Rescaling(
             list(statistics.spreads), list(statistics.centers), dtype="float32", name=self.name
         )
-        return {self.name: rescaling(standardised)}
+        return {self.name: rescaling(standardized)}
 
     def loss(self, function: str, statistics: LabelStatistics) -> HeadLoss:
-        """Return the loss on standardised labels, while targets and outputs keep the label's unit."""
+        """Return the loss on standardized labels; targets and outputs are in the label's unit."""
         import keras
 
         losses: dict[str, keras.losses.Loss] = {
@@ -125,10 +129,10 @@ class Vector(Head):
         loss = losses[function]
         spreads = np.asarray(statistics.spreads, dtype=np.float32)
 
-        def standardized(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+        def standardized_loss(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
             return loss(targets[self.name] / spreads, outputs[self.name] / spreads)
 
-        return standardized
+        return standardized_loss
 
     def training_metrics(self) -> list[keras.metrics.Metric]:
         import keras
@@ -149,13 +153,13 @@ class Vector(Head):
         return {f"{column}_label": labels[:, i] for i, column in enumerate(self.label_columns)}
 
     def _contributions(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
-        """Return the mean error, the sum of squared errors and of squares, and the numbers, shape (n, 4 + width)."""
+        """Return 1, the mean absolute error, the sums of squared errors and labels, and the labels: (n, 4 + width)."""
         error = self.values(outputs) - labels
         columns = [np.ones(len(labels)), np.abs(error).mean(axis=1), (error**2).sum(axis=1), (labels**2).sum(axis=1)]
         return np.concatenate([np.stack(columns, axis=1), labels], axis=1, dtype=np.float64)
 
     def compute_metrics(self, sums: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
-        """Return errors over all numbers; ``r2`` is the share that is explained of their variances' sum."""
+        """Return errors over all numbers; ``r2`` is the explained share of the sum of their variances."""
         n, absolute, squared, squares = (sums[..., i] for i in range(4))
         totals = sums[..., 4 : 4 + self.width]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -167,5 +171,5 @@ class Vector(Head):
             }
 
     def errors(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the mean absolute error of the numbers."""
+        """Return the mean absolute error of the numbers, shape (n,)."""
         return contributions[:, 1]

@@ -1,7 +1,7 @@
-"""Kinds of inputs: images, texts, numbers; one file for each. Nothing else knows how an input is read or packed.
+"""Kinds of inputs: images, texts, numbers; one file for each. Each kind defines how its bytes are read and packed.
 
-An input's fields are its configuration, ``inputs.<name>``. A new kind is one new file in this package: ``INPUTS`` finds
-it by the default of its field ``kind``. Keras is imported only by the methods that build.
+The fields of an input are its configuration: ``inputs.<name>``. A new kind is one new file in this package: ``INPUTS``
+finds it by the default of its field ``kind``. Only the methods that build tensors import Keras.
 """
 
 from typing import Annotated

@@ -1,10 +1,10 @@
-"""Random changes to training images, one batch at a time.
+"""Augmentation of training images, one batch at a time.
 
-Each image is changed by random numbers that belong to its sample and the epoch. So neither the order of the samples nor
-the size of the batches nor an interruption changes what a sample looks like in an epoch.
+The random numbers of an image depend on its sample and the epoch. The result therefore does not depend on the order of
+the samples, the batch size, or an interruption of the training.
 
-OpenCV does the work on pixels: in one thread it takes a few milliseconds for a batch, a quarter of what TensorFlow's
-operations take, and the cores are busy training meanwhile.
+OpenCV changes the pixels in one thread, in a few milliseconds per batch. TensorFlow's operations take four times as
+long, and the other cores are busy with the training.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ Images = npt.NDArray[np.uint8]
 
 ROTATION = 12.0  # degrees to either side
 ZOOM = 0.15  # to either side of 1
-SHIFT = 0.08  # of the height and width, to either side
-BRIGHTNESS = 0.12  # of the full range, to either side
+SHIFT = 0.08  # as a share of the height and width, to either side
+BRIGHTNESS = 0.12  # as a share of the full range, to either side
 CONTRAST = 0.2  # to either side of 1
-ERASED = (0.1, 0.3)  # side of the erased square, of the height and width
+ERASED = (0.1, 0.3)  # side of the erased square, as a share of the height and width
 ERASE_PROBABILITY = 0.5
 
 
 def augment(images: Images, draws: Draws, strength: float = 1.0) -> Images:
-    """Flip, rotate, zoom, shift, erase, and vary brightness and contrast of each image on its own.
+    """Flip, rotate, zoom, shift and erase each image at random, and vary its brightness and contrast.
 
-    What lies outside is filled with the border. Hue and saturation stay as they are: a head may predict by colour.
+    Pixels from outside the image repeat its border. Hue and saturation do not change because a head may depend on them.
 
     Args:
         images: Shape (n, size, size, 3), uint8; not changed.
-        draws: Uniform in [0, 1), shape (n, 11): for flip, rotation, zoom, shift to the right and down, contrast,
-            brightness, erasing, and the erased square's side, top and left.
-        strength: Share of the reach of every change but the flip, and of the probability of erasing.
+        draws: Uniform random numbers in [0, 1), shape (n, 11), float32: flip, rotation, zoom, shift to the right, shift
+            down, contrast, brightness, erasing, and the side, top and left of the erased square.
+        strength: Factor of the range of every change except the flip, and of the probability of erasing.
 
     Returns:
         Images of the same shape and dtype.
@@ -77,7 +77,7 @@ def _matrices(
     down: npt.NDArray[np.float64],
     size: int,
 ) -> npt.NDArray[np.float64]:
-    """Return affine maps about the centre of the image, shape (n, 2, 3); shifts are in pixels."""
+    """Return affine matrices about the centre of the image, shape (n, 2, 3); shifts are in pixels."""
     angle, middle = np.radians(degrees), (size - 1) / 2
     cosine, sine = zoom * np.cos(angle), zoom * np.sin(angle)
     sign = np.where(mirrored, -1.0, 1.0)
@@ -89,7 +89,7 @@ def _matrices(
 def _tables(
     images: Images, contrast: npt.NDArray[np.float64], brightness: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.uint8]:
-    """Return what each pixel value becomes, shape (n, 256): contrast about the image's mean, then brightness."""
+    """Return lookup tables of pixel values, shape (n, 256), uint8: contrast about the mean, then brightness."""
     mean = np.array([np.mean(cv2.mean(image)[:3]) for image in images])
     values = (np.arange(256) - mean[:, None]) * contrast[:, None] + (mean + brightness)[:, None]
     return np.asarray(np.clip(np.rint(values), 0, 255), dtype=np.uint8)

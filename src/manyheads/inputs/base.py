@@ -1,4 +1,4 @@
-"""What every kind of input offers."""
+"""The interface of all input kinds."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Draws = npt.NDArray[np.float32]
+"""Random numbers of an augmentation, uniform in [0, 1), shape (n, ``AUGMENTATION_DRAWS``)."""
 
 
 class Encoded(NamedTuple):
-    """A sample's value for one input: ``values`` as they are packed; ``note`` says what was converted."""
+    """One input of a sample: the packed ``values``, and a ``note`` on any conversion."""
 
     values: Array
     note: str = ""
@@ -26,13 +27,13 @@ class Encoded(NamedTuple):
 class Input(BaseModel, ABC):
     """One input of the model: how its bytes become an array of fixed shape, and how the model takes it.
 
-    ``shape``, ``dtype``, ``encode`` and ``tensor`` are required. By default an input is not augmented, has no mirror
-    image and no thumbnails, and only samples with equal bytes are duplicates.
+    A kind implements ``shape``, ``dtype``, ``encode`` and ``tensor``. By default an input is not augmented, has no
+    mirror image and no thumbnails, and only samples with equal bytes are duplicates.
 
     Attributes:
-        kind: Name of the kind; a built-in kind is found by the default of this field.
-        AUGMENTATION_DRAWS: Random numbers that ``augment`` takes for each sample; 0 if this input is not augmented.
-        HAS_MIRROR_IMAGE: Whether ``mirror`` returns something else than it is given.
+        kind: Name of the kind, or a reference to a class of an extension.
+        AUGMENTATION_DRAWS: Number of random numbers that ``augment`` takes per sample; 0 without augmentation.
+        HAS_MIRROR_IMAGE: Whether ``mirror`` changes its argument.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -50,44 +51,44 @@ class Input(BaseModel, ABC):
     @property
     @abstractmethod
     def dtype(self) -> str:
-        """NumPy's name of the packed type."""
+        """NumPy dtype of a packed sample, such as ``uint8``."""
 
     @abstractmethod
     def encode(self, data: bytes) -> Encoded:
-        """Return what is packed for a sample's bytes; the same for training and prediction.
+        """Return the packed values for a sample's bytes; training and prediction use the same function.
 
         Raises:
-            Unreadable: The bytes are not what this input reads.
+            Unreadable: This input cannot read the bytes.
         """
 
     @abstractmethod
     def tensor(self, name: str) -> keras.KerasTensor:
-        """Return the model's input."""
+        """Return the model's input as a symbolic tensor, shape (batch, ...)."""
 
     def fingerprint(self, values: Array) -> npt.NDArray[np.uint8] | None:
-        """Return a small greyscale copy of a packed sample that near duplicates are found by, or None.
+        """Return a small greyscale copy of a packed sample for the search of near duplicates, or None.
 
         Args:
             values: A packed sample, shape ``shape``.
 
         Returns:
-            Shape (height, width), uint8, with an even width; None if only equal bytes make duplicates.
+            Shape (height, width), uint8, with an even width; None if only samples with equal bytes are duplicates.
         """
         del values
         return None
 
     @property
     def near_duplicate_correlation(self) -> float:
-        """Correlation of two fingerprints, or of one and the other mirrored, from which two samples are duplicates."""
+        """Smallest correlation of the fingerprints of near duplicates; one of the two may be mirrored."""
         return 1.0
 
     def augment(self, values: Array, draws: Draws, strength: float) -> Array:
-        """Return a batch of packed samples changed at random.
+        """Return a batch of packed samples with random changes.
 
         Args:
             values: Shape (n, ``*shape``), of ``dtype``; not changed.
-            draws: Uniform in [0, 1), shape (n, ``AUGMENTATION_DRAWS``); each sample depends on its own row alone.
-            strength: How strong the changes are, above 0 and at most 1.
+            draws: Uniform random numbers in [0, 1), shape (n, ``AUGMENTATION_DRAWS``), one row per sample.
+            strength: Strength of the changes, above 0 and at most 1.
 
         Returns:
             An array of the same shape and dtype.
@@ -96,23 +97,23 @@ class Input(BaseModel, ABC):
         return values
 
     def mirror(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
-        """Return a batch's mirror image, which ``train.flip_tta`` averages predictions over.
+        """Return the mirror image of a batch; with ``train.flip_tta``, predictions are means over both.
 
         Args:
-            tensor: The model's input, as ``tensor`` gives it.
+            tensor: The model's input, from ``tensor``.
         """
         return tensor
 
     def is_feature_map(self, output: keras.KerasTensor) -> bool:
-        """Return whether a layer's output still has the rows and columns of this input.
+        """Return whether a layer's output is a feature map of this input, with rows and columns.
 
-        ``predict`` computes these layers in bfloat16 after a training in ``mixed_bfloat16``.
+        Prediction computes these layers in bfloat16 after a training in ``mixed_bfloat16``.
         """
         del output
         return False
 
     def thumbnails(self, values: Array) -> list[bytes] | None:
-        """Return a JPEG of each packed sample for the report, or None if this input is not shown.
+        """Return a JPEG of each packed sample for the report, or None if the report shows none for this input.
 
         Args:
             values: Shape (n, ``*shape``), of ``dtype``; n may be 0.

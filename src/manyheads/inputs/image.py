@@ -1,4 +1,4 @@
-"""An image."""
+"""An image as input."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 
 class ImageInput(Input):
-    """A JPEG image, decoded to a square of RGB pixels.
+    """A JPEG image, decoded to a square of RGB pixels, uint8.
 
     Attributes:
         image_size: Height and width in pixels.
-        duplicate_correlation: Two images are duplicates from this correlation of 16 x 16 greyscale on, also mirrored.
+        duplicate_correlation: Smallest correlation of the 16 x 16 greyscale copies of near duplicates, one of which may
+            be mirrored.
     """
 
     AUGMENTATION_DRAWS: ClassVar[int] = 11
@@ -54,11 +55,11 @@ class ImageInput(Input):
         return self.duplicate_correlation
 
     def augment(self, values: Array, draws: Draws, strength: float) -> Array:
-        """Flip, rotate, zoom, shift, erase, and vary brightness and contrast; see ``augmentation.augment``."""
+        """Return the images with random changes; see ``augmentation.augment``."""
         return augmentation.augment(values, draws, strength)
 
     def mirror(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
-        """Return the images mirrored left for right."""
+        """Return the images with left and right exchanged."""
         import keras
 
         return keras.ops.flip(tensor, axis=2)

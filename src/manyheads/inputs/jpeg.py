@@ -1,7 +1,7 @@
-"""The one image decoder: training and prediction get the same pixels from the same bytes.
+"""The image decoder of training and prediction: the same bytes give the same pixels.
 
-Only JPEG is read. What cannot be decoded whole is refused with a stable code, never repaired: a truncated
-file would otherwise become an image whose lower part is grey.
+The decoder reads only JPEG. It rejects a damaged file with a stable code and never repairs it, because a repaired
+truncated file is an image with a grey lower part.
 """
 
 import io
@@ -18,10 +18,10 @@ from manyheads.errors import Unreadable
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 50_000_000
-"""Pixels of the largest image that is decoded; a small file can claim billions."""
+"""Largest number of pixels of an image; a small file can declare billions."""
 
 FINGERPRINT_SIZE = 16
-"""Height and width of a fingerprint."""
+"""Height and width of a fingerprint in pixels."""
 
 THUMBNAIL_QUALITY = 82
 
@@ -38,7 +38,7 @@ _CONVERTED = {"L": "greyscale", "CMYK": "CMYK"}
 
 
 class Decoded(NamedTuple):
-    """A decoded image: ``pixels`` of shape (size, size, 3), uint8, RGB; ``note`` says what was converted."""
+    """A decoded image: ``pixels``, shape (size, size, 3), uint8, RGB, and a ``note`` on any conversion."""
 
     pixels: Pixels
     note: str
@@ -47,8 +47,8 @@ class Decoded(NamedTuple):
 def decode(data: bytes, size: int) -> Decoded:
     """Decode a JPEG, turn it upright by its EXIF orientation and resize it to a square.
 
-    The aspect ratio is not kept. Reduction is antialiased (bilinear); a large image is decoded at the
-    smallest DCT scale that is not below the target, which is faster. Greyscale, CMYK and YCCK become RGB.
+    The aspect ratio is not kept. Resizing is bilinear with antialiasing. For speed, a large image is decoded at the
+    smallest DCT scale that is not below the target. Greyscale, CMYK and YCCK become RGB.
 
     Args:
         data: The file's bytes.
@@ -58,6 +58,12 @@ def decode(data: bytes, size: int) -> Decoded:
         Unreadable: With code ``DECODE_UNIDENTIFIED`` (no image), ``FORMAT_MISMATCH`` (another image format),
             ``FORMAT_UNSUPPORTED`` (several images in one file), ``PIXELS_LIMIT`` (over ``MAX_PIXELS``),
             ``DECODE_TRUNCATED`` or ``DECODE_FAILED`` (damaged).
+
+    Example:
+        >>> import numpy as np
+        >>> data = thumbnail(np.zeros((32, 64, 3), np.uint8))
+        >>> decode(data, size=16).pixels.shape
+        (16, 16, 3)
     """
     image = _open(data)
     try:
@@ -72,7 +78,7 @@ def decode(data: bytes, size: int) -> Decoded:
         resized = upright.resize((size, size), Image.Resampling.BILINEAR)
     except MemoryError:
         raise
-    except Exception as error:  # Pillow lets a dozen types through from damaged data
+    except Exception as error:  # Pillow raises a dozen types for damaged data
         raise _damaged(error) from error
     return Decoded(np.asarray(resized), "; ".join(notes))
 
@@ -114,12 +120,12 @@ def _damaged(error: Exception) -> Unreadable:
 
 
 def fingerprint(pixels: Pixels) -> Pixels:
-    """Return a small greyscale copy of a decoded image, shape (16, 16), uint8, to find duplicates with."""
+    """Return a small greyscale copy of a decoded image, shape (16, 16), uint8, for the search of near duplicates."""
     grey = Image.fromarray(pixels).convert("L")
     return np.asarray(grey.resize((FINGERPRINT_SIZE, FINGERPRINT_SIZE), Image.Resampling.BOX))
 
 
 def thumbnail(pixels: Pixels) -> bytes:
-    """Return a decoded image as a JPEG of the same size, for the report."""
+    """Return a decoded image as a JPEG of the same size."""
     _, encoded = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, THUMBNAIL_QUALITY])
     return encoded.tobytes()

@@ -1,4 +1,4 @@
-"""A row of numbers."""
+"""A row of numbers as input."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class NumbersInput(Input):
-    """A row of numbers, float32; networks scale it as they need.
+    """A row of numbers, float32, without scaling.
 
     Attributes:
-        width: How many.
+        width: Number of numbers in a row.
     """
 
     kind: Literal["numbers"] = "numbers"
@@ -33,11 +33,11 @@ class NumbersInput(Input):
         return "float32"
 
     def encode(self, data: bytes) -> Encoded:
-        """Read decimal numbers separated by blanks; see ``Input.encode``."""
+        """Return the decimal numbers of a text, separated by blanks; see ``Input.encode``."""
         try:
             values = np.array([float(word) for word in data.decode("ascii").split()], dtype=np.float32)
         except ValueError:
-            raise Unreadable("NUMBER_MALFORMED", f"{data[:40]!r} is no row of numbers") from None
+            raise Unreadable("NUMBER_MALFORMED", f"{data[:40]!r} is not a row of numbers") from None
         if len(values) != self.width:
             raise Unreadable("NUMBER_COUNT", f"{len(values)} numbers, not {self.width}")
         if not np.isfinite(values).all():

@@ -1,4 +1,4 @@
-"""A text of any length."""
+"""A text as input."""
 
 from __future__ import annotations
 
@@ -20,17 +20,22 @@ _IDS = re.compile(r"\s*\d+(\s+\d+)*\s*", re.ASCII)
 
 
 class TextInput(Input):
-    """A text as a sequence of token ids, cut or padded with 0 to a fixed length; the model takes any length.
+    """A text as a sequence of token ids, int32, cut or padded with 0 to a fixed length. The model takes any length.
 
-    Words have no vocabulary file: a word's id is a hash of it (the hashing trick: Weinberger et al., ICML 2009), so
-    nothing is learned from the texts before the split, and a model needs nothing beside its settings to read new ones.
-    Two words may share an id; with 50,000 ids and 10,000 words, one word in five does.
+    The id of a word is its hash (hashing trick: Weinberger et al., ICML 2009), so there is no vocabulary file. Nothing
+    is learned from the texts before the split, and a model reads new texts with its settings alone. Two words may share
+    an id: with 50,000 ids and 10,000 words, about one word in five does.
 
     Attributes:
-        tokens: ``words``: case folded, every word and every mark for itself; ``ids``: the text is ids already, apart by
-            blanks, from 1 to below ``vocabulary``.
-        vocabulary: How many ids there are, with the 0 of the padding.
-        length: Tokens that are kept of a text.
+        tokens: With ``words``, each word and each punctuation mark is a token, regardless of case. With ``ids``, the
+            text consists of ids separated by blanks, from 1 to below ``vocabulary``.
+        vocabulary: Number of ids, including the 0 of the padding.
+        length: Number of tokens of a packed text.
+
+    Example:
+        >>> text = TextInput(tokens="ids", vocabulary=100, length=4)
+        >>> text.encode(b"7 42").values
+        array([ 7, 42,  0,  0], dtype=int32)
     """
 
     kind: Literal["text"] = "text"
@@ -53,20 +58,20 @@ class TextInput(Input):
             raise Unreadable("TEXT_ENCODING", f"not UTF-8: {error.reason} at byte {error.start}") from None
         if not text.strip():
             raise Unreadable("TEXT_EMPTY", "there is no text")
-        ids = self._given(text) if self.tokens == "ids" else self._hashed(text)
+        ids = self._read_ids(text) if self.tokens == "ids" else self._hash_words(text)
         values = np.zeros(self.length, np.int32)
         values[: min(len(ids), self.length)] = ids[: self.length]
         return Encoded(values, "cut" if len(ids) > self.length else "")
 
-    def _given(self, text: str) -> list[int]:
+    def _read_ids(self, text: str) -> list[int]:
         if not _IDS.fullmatch(text):
-            raise Unreadable("TOKEN_MALFORMED", "not token ids apart by blanks")
+            raise Unreadable("TOKEN_MALFORMED", "not token ids separated by blanks")
         ids = [int(word) for word in text.split()]
         if outside := [token for token in ids if not 0 < token < self.vocabulary]:
             raise Unreadable("TOKEN_RANGE", f"token id {outside[0]} is outside 1-{self.vocabulary - 1}")
         return ids
 
-    def _hashed(self, text: str) -> list[int]:
+    def _hash_words(self, text: str) -> list[int]:
         return [1 + zlib.crc32(word.encode()) % (self.vocabulary - 1) for word in _TOKEN.findall(text.casefold())]
 
     def tensor(self, name: str) -> keras.KerasTensor:

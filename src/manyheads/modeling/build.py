@@ -1,8 +1,7 @@
-"""The model: built from an encoder and heads, and compiled with its objective.
+"""Building of the model from an encoder and heads, and its compilation with the objective.
 
-Targets, losses, weights and metrics go by the heads' names, and so do outputs, of which a head may have more than one.
-Outputs are in the label's own unit, images are plain uint8 and texts token ids, so that whoever loads a saved model
-needs little beside it.
+Targets, losses, weights, metrics and outputs are named after the heads; a head may have several outputs. Outputs are in
+the label's unit, images are uint8 and texts are token ids, so that a saved model needs no separate preprocessing.
 """
 
 from __future__ import annotations
@@ -30,21 +29,21 @@ def build_network(
     *,
     folded: bool = False,
 ) -> keras.Model:
-    """Build a functional model from the inputs to a dictionary of the heads' outputs.
+    """Build a functional model that maps the inputs to a dictionary of the heads' outputs.
 
     Args:
-        encoder: Makes each head's features.
-        objective: The heads, their losses, which decide the activations, and the statistics of their labels.
-        inputs: What the model takes, by name.
-        precision: Dtype policy of the hidden layers.
-        folded: Build for inference; see ``Encoder.features``.
+        encoder: The encoder of the heads' features.
+        objective: The heads, their losses, which determine the activations, and the statistics of their labels.
+        inputs: The inputs by name.
+        precision: Keras dtype policy of the hidden layers.
+        folded: Whether to build for inference; see ``Encoder.features``.
 
     Returns:
-        A model that is not compiled. It takes its inputs by name, or in their order as a list, or the only one as it
-        is; outputs go by name, as ``Head.outputs`` gives them, shape (batch, units), float32.
+        A model that is not compiled. It takes inputs by name, as a list in order, or a single input directly. It
+        returns the outputs of ``Head.outputs`` by name, shape (batch, units), float32.
 
     Raises:
-        ConfigError: The encoder cannot be built for inputs of this shape, or a head builds other outputs than it says.
+        ConfigError: The encoder cannot take inputs of this shape, or a head builds other outputs than it declares.
     """
     tensors = {name: kind.tensor(name) for name, kind in inputs.items()}
     try:
@@ -57,14 +56,14 @@ def build_network(
         outputs |= each.outputs(features[each.name])
     network = _functional(list(tensors.values()), outputs, "manyheads")
     if wrong := mismatch(network, inputs, [each.head for each in objective]):
-        raise ConfigError(f"the model's layers are not what its heads and inputs say: {wrong}")
+        raise ConfigError(f"the model's layers do not match its heads and inputs: {wrong}")
     return network
 
 
 def _functional(inputs: Sequence[keras.KerasTensor], outputs: dict[str, keras.KerasTensor], name: str) -> keras.Model:
     import keras
 
-    # A dictionary of inputs would be taken apart in the order of the alphabet, and so would lists of arrays be.
+    # Keras flattens a dictionary of inputs in alphabetical order, which would mix up lists of arrays.
     return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name=name)
 
 
@@ -72,12 +71,12 @@ def averaged_over_flip(network: keras.Model, kinds: Mapping[str, Input]) -> kera
     """Return a network whose outputs are the means over each sample and its mirror image.
 
     Args:
-        network: From ``build`` or ``load``; the result shares its layers.
-        kinds: What its inputs are, by name; each says what its mirror image is, see ``Input.mirror``.
+        network: From ``build_network`` or ``saving.load``; the result shares its layers.
+        kinds: The inputs by name; see ``Input.mirror``.
 
     Returns:
-        A model with the same inputs and outputs. The mirror image is an operation of its graph, so that every program
-        that loads the saved model gets the same outputs; it takes twice the time.
+        A model with the same inputs and outputs. Mirroring is an operation of its graph, so every program that loads
+        the saved model gets the same outputs. Inference takes twice as long.
     """
     import keras
 
@@ -103,24 +102,24 @@ def compile_model(
     Args:
         network: From ``build_network``; the result shares its layers.
         objective: The same objective.
-        optimizer: Changes the weights of the layers, and the learned weights of the losses.
-        weighting: See ``MultiHeadModel``.
-        form: How the objective reaches Keras, one of ``FORMS``; the results are the same.
+        optimizer: Optimizer of the layers' weights and of learned loss weights.
+        weighting: Whether the weights of the losses are fixed or learned; see ``MultiHeadModel``.
+        form: How the objective is given to Keras, one of ``FORMS``; the results are the same.
     """
     from manyheads.modeling.objective_forms import FORMS
 
     model = FORMS[form](network, objective, learned=weighting == "learned")
     model.compile(optimizer=optimizer)
-    # TensorFlow traces a step that makes variables twice, and tracing takes seconds.
+    # TensorFlow traces a step that creates variables twice, and tracing takes seconds.
     optimizer.build(model.trainable_variables)
     return model
 
 
 def mismatch(model: keras.Model, inputs: Mapping[str, Input], heads: Iterable[Head]) -> str:
-    """Return how a network's inputs and outputs differ from what is said of them, or an empty text."""
+    """Return how a network's inputs and outputs differ from the declared ones, or an empty text."""
     taken = [f"{tensor.name} {tensor.dtype} {tuple(tensor.shape[1:])}" for tensor in model.inputs]
-    said = [kind.tensor(name) for name, kind in inputs.items()]
-    expected = [f"{tensor.name} {tensor.dtype} {tuple(tensor.shape[1:])}" for tensor in said]
+    declared = [kind.tensor(name) for name, kind in inputs.items()]
+    expected = [f"{tensor.name} {tensor.dtype} {tuple(tensor.shape[1:])}" for tensor in declared]
     if taken != expected:
         return f"the network takes {', '.join(taken)}, the inputs are {', '.join(expected)}"
     outputs = model.output if isinstance(model.output, Mapping) else {}
@@ -135,5 +134,5 @@ def mismatch(model: keras.Model, inputs: Mapping[str, Input], heads: Iterable[He
                 found = units.get(output, "none")
                 return f"the head {head.name} needs an output {output} {wanted}, the network has {found}"
     if further := sorted(set(outputs) - known):
-        return f"the network has outputs {', '.join(further)} that are of no head"
+        return f"the network has outputs {', '.join(further)} that belong to no head"
     return ""

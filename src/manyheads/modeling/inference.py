@@ -1,4 +1,4 @@
-"""Inference: the folded network, and a saved model as a function of arrays."""
+"""Inference: folding of a trained network, and prediction of arrays in batches."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ if TYPE_CHECKING:
 
 
 PREDICTION_BATCH = 64
-"""Samples that are predicted together. Always so many, for in batches of other sizes the processor's kernels add up in
-another order, and a sample would get other last digits alone than among others."""
+"""Number of samples in each prediction batch. It is fixed because the order of a processor's sums depends on the batch
+size, so that the last digits of an output would as well."""
 
 
 def fold(trained: keras.Model, folded: keras.Model) -> None:
     """Copy the weights of ``trained`` into ``folded``, the same network built for inference.
 
-    A convolution ``x_conv`` of the folded model takes in the ``x_norm`` that followed it:
-    kernel * gamma / sqrt(variance + epsilon), and beta - mean * gamma / sqrt(variance + epsilon) as its bias. All
-    other layers take their weights over as they are.
+    A convolution ``x_conv`` of ``folded`` includes the ``x_norm`` that follows it in ``trained``. Its kernel is
+    kernel * gamma / sqrt(variance + epsilon), and its bias is beta - mean * gamma / sqrt(variance + epsilon). All other
+    layers keep their weights.
+
+    Args:
+        trained: The trained network or model.
+        folded: The same network from ``build_network`` with ``folded=True``; its weights are overwritten.
     """
     layers = {layer.name: layer for layer in trained.layers}
     for layer in folded.layers:
@@ -48,9 +52,9 @@ def fold(trained: keras.Model, folded: keras.Model) -> None:
 
 
 def _in_bfloat16(network: keras.Model, kinds: Mapping[str, Input]) -> keras.Model:
-    """Return a copy of a network whose layers on feature maps compute in bfloat16, as they do in such a training.
+    """Return a copy of a network whose layers on feature maps compute in bfloat16, as in a mixed_bfloat16 training.
 
-    Weights, pooled features and outputs are float32 there, too.
+    Weights, pooled features and outputs stay float32.
     """
     import keras
 
@@ -66,7 +70,7 @@ def _in_bfloat16(network: keras.Model, kinds: Mapping[str, Input]) -> keras.Mode
 
 
 class Predictor:
-    """A model as a function of arrays, in batches of one size."""
+    """A model as a function of arrays, computed in batches of a fixed size."""
 
     def __init__(
         self,
@@ -78,12 +82,11 @@ class Predictor:
         """Prepare a model.
 
         Args:
-            model: From ``build`` or ``load``.
-            heads: Its heads by name.
-            precision: With ``mixed_bfloat16`` layers on feature maps compute in bfloat16 where the processor does that
-                fast, in a third of the time: outputs differ in the third digit, as they do in such a training.
-            kinds: What its inputs are, by name; they say what a feature map is, see ``Input.is_feature_map``. Without
-                them all layers compute in float32.
+            model: From ``build_network`` or ``saving.load``.
+            heads: The heads by name.
+            precision: With ``mixed_bfloat16``, layers on feature maps compute in bfloat16 on processors with bfloat16
+                instructions. It takes a third of the time; outputs differ in the third digit.
+            kinds: The inputs by name, see ``Input.is_feature_map``. Without them all layers compute in float32.
         """
         import tensorflow as tf
 
@@ -105,21 +108,21 @@ class Predictor:
         """Return each head's outputs side by side, shape (n, units), float32.
 
         Args:
-            inputs: Each input's samples, shape (n, ...); a memory map is read batch by batch.
-            rows: Which of the samples, and in which order; all by default.
+            inputs: Samples of each input by name, shape (n, ...); a memory map is read batch by batch.
+            rows: Rows of the samples to predict, in order; all by default.
         """
         collected: dict[str, list[Outputs]] = {name: [] for name in self.heads}
         rows = np.arange(len(next(iter(inputs.values())))) if rows is None else rows
         for start in range(0, len(rows), PREDICTION_BATCH):
             chosen = rows[start : start + PREDICTION_BATCH]
-            filled = np.resize(chosen, PREDICTION_BATCH)  # a short one with its own samples, again
+            filled = np.resize(chosen, PREDICTION_BATCH)  # repeats the samples of a short batch
             batch = self._outputs({name: values[filled] for name, values in inputs.items()})
             values = {name: output.numpy()[: len(chosen)] for name, output in batch.items()}
             for name, head in self.heads.items():
                 collected[name].append(outputs_of_head(head, values))
-        return {name: np.concatenate(parts) for name, parts in collected.items()}
+        return {name: np.concatenate(batches) for name, batches in collected.items()}
 
 
 def outputs_of_head(head: Head, outputs: Mapping[str, npt.NDArray[Any]]) -> Outputs:
-    """Return those of a model's outputs that are a head's as columns, shape (n, units), float32."""
+    """Return a head's outputs among those of a model as columns, shape (n, units), float32."""
     return np.concatenate([outputs[output] for output in head.output_names(outputs)], axis=1, dtype=np.float32)

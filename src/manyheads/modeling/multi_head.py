@@ -1,6 +1,6 @@
-"""The Keras model that is trained: a network together with its objective.
+"""The Keras model for training: a network with its objective.
 
-Training only: a saved model is the plain network inside. The module is imported lazily because it imports Keras.
+A saved model is the network without the objective. This module is imported lazily because it imports Keras.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ from manyheads.modeling.objective import Objective
 
 
 class MultiHeadModel(keras.Model):  # type: ignore[misc]
-    """A network together with its objective.
+    """A network with its objective.
 
     With fixed weights the objective is ``sum_i w_i L_i`` over the heads' losses. With learned weights it is
     ``sum_i exp(-s_i) L_i + s_i / 2``: each head has one trained scalar, the log variance ``s_i`` of its labels'
     noise, which starts at ``-log w_i`` (homoscedastic uncertainty: Kendall, Gal and Cipolla, CVPR 2018). The paper
-    halves the squared error of a Gaussian likelihood. That factor shifts ``s_i`` by a constant log 2 and is left out, so
-    that all losses are alike. The weight ``exp(-s_i)`` comes to rest at ``1 / (2 L_i)``.
+    halves the squared error of a Gaussian likelihood. That factor shifts ``s_i`` by the constant log 2. It is left
+    out, so that all losses have the same form. The weight ``exp(-s_i)`` converges to ``1 / (2 L_i)``.
 
-    Its metrics are ``loss`` (the objective), ``<head>_loss`` (not weighted) and those of ``Head.training_metrics``.
+    Its metrics are ``loss`` (the objective), ``<head>_loss`` (without its weight) and those of
+    ``Head.training_metrics``.
 
     Attributes:
-        objective: One entry a head.
+        objective: One entry per head.
         log_variances: The trained scalar of each head, float32; empty if the weights are fixed.
     """
 
     def __init__(self, network: keras.Model, objective: Objective, *, learned: bool = False) -> None:
-        """Put an objective on a network, whose layers are shared.
+        """Combine a network with an objective; the layers are shared.
 
         Args:
-            network: A functional model; its outputs go by name.
-            objective: One entry a head; weights are greater than 0 if they are learned.
-            learned: Whether the weights are learned.
+            network: A functional model with a dictionary of outputs.
+            objective: One entry per head; learned weights start above 0.
+            learned: Whether the weights of the losses are learned.
         """
         super().__init__(inputs=network.inputs, outputs=network.output, name=network.name)
         self.objective = objective
@@ -65,7 +66,12 @@ class MultiHeadModel(keras.Model):  # type: ignore[misc]
         return {each.name: each.head for each in self.objective}
 
     def losses_of(self, targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, float]:
-        """Return each head's loss and the objective, as ``loss``, for arrays of whole subsets."""
+        """Return the loss of each head by name, and the objective as ``loss``, for all samples of a subset.
+
+        Args:
+            targets: Targets of each head by name, shape (n, units); NaN where a label is missing.
+            outputs: All outputs by name, shape (n, units).
+        """
         losses = {}
         for name, loss in self.losses_by_head.items():
             known = np.isfinite(targets[name]).all(axis=1)
@@ -74,7 +80,7 @@ class MultiHeadModel(keras.Model):  # type: ignore[misc]
         return {**losses, "loss": sum(float(self._weighted(name, value)) for name, value in losses.items())}
 
     def _weighted(self, name: str, loss: Any) -> Any:
-        """Return what a head adds to the objective, a scalar."""
+        """Return a head's contribution to the objective, a scalar."""
         if name not in self.log_variances:
             return self.fixed_weights[name] * loss
         log_variance = keras.ops.convert_to_tensor(self.log_variances[name])
@@ -96,17 +102,17 @@ class MultiHeadModel(keras.Model):  # type: ignore[misc]
         objective = 0.0
         for name, loss_of in self.losses_by_head.items():
             known_targets, known_outputs, n = self._known(name, targets, outputs)
-            if name in self.incomplete:  # a batch may have no label of this head at all
+            if name in self.incomplete:  # a batch may have no label of this head
                 loss = tf.cond(n > 0, functools.partial(loss_of, known_targets, known_outputs), lambda: 0.0)
             else:
                 loss = loss_of(known_targets, known_outputs)
-            # Batches differ in size: an epoch's figure is the mean over its samples.
+            # The loss of an epoch is a mean over samples, and batches differ in size.
             self.loss_trackers[name].update_state(loss, sample_weight=n)
             objective += self._weighted(name, loss)
         return objective
 
     def _known(self, name: str, targets: Any, outputs: Any) -> tuple[Any, Any, Any]:
-        """Return the targets and outputs of the samples whose label for this head is known, and how many they are."""
+        """Return the targets and outputs of samples with a known label of this head, and their number."""
         if name not in self.incomplete:
             return targets, outputs, keras.ops.shape(targets[name])[0]
         rows = tf.where(tf.reduce_all(tf.math.is_finite(targets[name]), axis=1))[:, 0]

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class HeadObjective(NamedTuple):
-    """A head with all that its training needs.
+    """A head with its loss, weight and label statistics.
 
     Attributes:
         head: The head.
         function: Name of its loss.
-        weight: Weight of its loss in the sum, or the start of a learned weight.
+        weight: Weight of its loss in the sum, or the initial value of a learned weight.
         statistics: Statistics of its training labels.
-        complete: Whether every training label is known; where one is not, the loss is the mean over the others.
+        complete: Whether all training labels are known; otherwise the loss is the mean over the known labels.
     """
 
     head: Head
@@ -44,7 +44,7 @@ class HeadObjective(NamedTuple):
 
 
 Objective = tuple[HeadObjective, ...]
-"""One entry a head, in the order of the heads."""
+"""One entry per head, in the order of the heads."""
 
 
 def objective_of(
@@ -60,11 +60,11 @@ def objective_of(
         heads: The heads by name.
         functions: Name of each head's loss.
         weights: Weight of each head's loss.
-        scale: What regression labels are divided by; see ``LossConfig.scale``.
+        scale: How regression labels are scaled; see ``LossConfig.scale``.
         labels: The training labels of each head, shape (n,) or (n, width).
 
     Raises:
-        ConfigError: Losses or weights are those of other heads.
+        ConfigError: The names of losses or weights are not those of the heads.
     """
     for what, mapping in (("losses", functions), ("weights", weights)):
         if set(mapping) != set(heads):

@@ -1,6 +1,6 @@
-"""Other ways for the same objective to reach Keras; ``MultiHeadModel`` itself overrides the loss of the training step.
+"""Two other ways to give the objective to Keras; ``MultiHeadModel`` overrides the loss of the training step.
 
-They exist because the three ways are often asked for side by side. A test holds their results together.
+They allow a comparison of the three ways. A test checks that the results are equal.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from manyheads.modeling.multi_head import MultiHeadModel
 
 
 class AddedLoss(MultiHeadModel):
-    """The same objective, added by a layer that gets targets and outputs, instead of by the training step."""
+    """The same objective as a loss that a layer adds from targets and outputs."""
 
     def compute_loss(
         self,
@@ -25,7 +25,7 @@ class AddedLoss(MultiHeadModel):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Return what the layer added; see ``keras.Model.compute_loss``."""
+        """Return the loss that the layer adds; see ``keras.Model.compute_loss``."""
         del x, sample_weight, training
         layer = _Adding(self._objective)
         layer(y, y_pred)
@@ -44,7 +44,7 @@ class _Adding(keras.layers.Layer):  # type: ignore[misc]
 
 
 class CombinedOutput(MultiHeadModel):
-    """The same objective, as a loss of one target and one output that are all heads' side by side."""
+    """The same objective as the loss of one target and one output, which concatenate those of all heads."""
 
     def compute_loss(
         self,

@@ -1,4 +1,4 @@
-"""Saving and loading: two files that are bound to each other, and no foreign code."""
+"""Saving and loading of a model: two files with a common digest, without foreign code."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class ModelCard(BaseModel):
-    """What is needed to feed a saved model and to read its outputs, kept beside it as ``model.json``.
+    """The description of a saved model's inputs and outputs, in the file ``model.json`` beside it.
 
     Attributes:
-        data: Name of the dataset it was trained on.
-        inputs: What it takes, by name.
-        heads: Its heads.
-        precision: Dtype policy that it was trained with; the saved weights and layers are float32.
-        digest: SHA-256 of the two files, this one without the digest; ``save`` sets it.
+        data: Name of the dataset of the training.
+        inputs: The inputs by name.
+        heads: The heads by name.
+        precision: Dtype policy of the training; the saved weights and layers are float32.
+        digest: SHA-256 of the two files, without the digest itself; ``save`` sets it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,9 +55,14 @@ class SavedModel(NamedTuple):
 
 
 def save(folder: Path, model: keras.Model, card: ModelCard) -> None:
-    """Write ``model.keras`` and ``model.json``, bound to each other by a digest, into an existing folder.
+    """Write ``model.keras`` and ``model.json``, with a digest of both, into an existing folder.
 
-    The same model and card give the same bytes, so that DVC takes a model that was trained again for what it is.
+    The same model and card give the same bytes, so that DVC recognizes an equal model.
+
+    Args:
+        folder: The folder.
+        model: The network for inference.
+        card: The description of the model.
     """
     path = folder / "model.keras"
     model.save(path)
@@ -68,7 +73,7 @@ def save(folder: Path, model: keras.Model, card: ModelCard) -> None:
 
 
 def _without_dates(path: Path) -> None:
-    """Rewrite a saved model without the time at which it was saved, which stands in it twice."""
+    """Rewrite a saved model without the time of saving, in its metadata and in the dates of the zip members."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     metadata = json.loads(members["metadata.json"])
@@ -80,28 +85,28 @@ def _without_dates(path: Path) -> None:
 
 
 def _digest(values: Mapping[str, Any], path: Path) -> str:
-    """Return the SHA-256 of a card, its digest left out, and of the file of its model."""
+    """Return the SHA-256 of a card, without its digest, and of the model file."""
     card = json.dumps({key: value for key, value in values.items() if key != "digest"}, sort_keys=True)
     return hashlib.sha256(f"{card}\n{sha256_of(path)}".encode()).hexdigest()
 
 
 def load(folder: Path, extensions: Sequence[str] = ()) -> SavedModel:
-    """Load a saved model without running any code that it brings.
+    """Load a saved model without running code from its files.
 
     Args:
-        folder: What ``save`` filled.
-        extensions: Packages that heads and inputs of a user's own may be imported from.
+        folder: A folder from ``save``.
+        extensions: Packages that a user's own heads and inputs may be imported from.
 
     Raises:
-        IntegrityError: A file is missing or damaged, the two are not of one model, the card does not say what the
-            network is, or the network holds anything but Keras's own layers.
+        IntegrityError: A file is missing or damaged, the two files belong to different models, the card does not match
+            the network, or the network has layers from outside Keras.
     """
     path = folder / "model.keras"
     try:
         values = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         if not isinstance(values, dict) or values.get("digest") != _digest(values, path):
             raise IntegrityError(
-                f"{folder}: model.json and model.keras are not of one model, or one of them was changed: train it anew"
+                f"{folder}: model.json and model.keras are not of one model, or one of them was changed: train it again"
             )
         card = ModelCard.model_validate(values, context={"extensions": extensions})
         with zipfile.ZipFile(path) as archive:
@@ -109,15 +114,15 @@ def load(folder: Path, extensions: Sequence[str] = ()) -> SavedModel:
     except FileNotFoundError as error:
         raise IntegrityError(f"{error.filename} is missing: train a model first, with `make repro`") from None
     except (ValidationError, zipfile.BadZipFile, KeyError, ValueError, RecursionError, OSError) as error:
-        raise IntegrityError(f"{folder} holds no whole model ({_first_line(error)}): train it anew") from error
+        raise IntegrityError(f"{folder} holds no complete model ({_first_line(error)}): train it again") from error
     import keras
 
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, TypeError, KeyError) as error:
-        raise IntegrityError(f"{path} cannot be loaded ({_first_line(error)}): train it anew") from error
+        raise IntegrityError(f"{path} cannot be loaded ({_first_line(error)}): train it again") from error
     if wrong := mismatch(model, card.inputs, card.heads.values()):
-        raise IntegrityError(f"{folder / 'model.json'} does not say what {path.name} is: {wrong}; train it anew")
+        raise IntegrityError(f"{folder / 'model.json'} does not match {path.name}: {wrong}; train it again")
     return SavedModel(model, card)
 
 
@@ -129,15 +134,15 @@ def _first_line(error: Exception) -> str:
 
 
 def _refuse_foreign_classes(node: Any, path: Path) -> None:
-    # Keras's safe mode refuses Lambda layers; this refuses everything that would be imported from outside Keras, and
-    # the layer that runs a TensorFlow graph from a folder.
+    # Keras's safe mode rejects Lambda layers. This function also rejects classes from outside Keras, and the layer
+    # that runs a TensorFlow graph from a folder.
     if isinstance(node, Mapping):
         if "class_name" in node and "module" in node:
             module, name = node["module"], node["class_name"]
             foreign = module is not None and module != "keras" and not str(module).startswith("keras.")
             if foreign or name in ("Lambda", "TFSMLayer"):
                 raise IntegrityError(
-                    f"{path} holds {module}.{name}, which is not a plain Keras layer: it is not loaded"
+                    f"{path} holds {module}.{name}, which is not a plain Keras layer: load only models of this project"
                 )
         for child in node.values():
             _refuse_foreign_classes(child, path)

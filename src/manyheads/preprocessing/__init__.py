@@ -1,1 +1,1 @@
-"""TODO preprocessing."""
+"""Label reading, decoding, packing, the search of duplicates, and the split."""

@@ -1,8 +1,8 @@
-"""Samples decoded in processes of their own, in bounded memory and in order: into an array on disk, or handed over.
+"""Decoding of samples in worker processes, in order and in bounded memory.
 
-A decoder is C code that meets files from anywhere: a sample that ends or hangs its process costs that sample alone.
-Threads would not do instead: a small image is decoded in less time than Python's lock takes to go round. ``pebble``
-says which chunk ended its process or took too long; ``concurrent.futures`` gives up the whole pool.
+A decoder is C code that reads untrusted files. If a sample crashes or hangs its process, only that sample is lost.
+Threads are no alternative: the decoding of a small image is too short to run in parallel under Python's global lock.
+``pebble`` reports the chunk that crashed or timed out, whereas ``concurrent.futures`` gives up the whole pool.
 """
 
 import errno
@@ -30,20 +30,20 @@ from manyheads.inputs.base import Array
 from manyheads.runtime.hardware import available_cores
 
 CHUNK = 128
-"""Samples that a worker gets at once."""
+"""Number of samples that a worker gets at once."""
 
 CHUNKS_IN_FLIGHT = 3
-"""Chunks for each worker that are under way or done and not yet taken: what bounds the memory."""
+"""Largest number of scheduled or finished chunks per worker; it bounds the memory."""
 
 TIMEOUT_SECONDS = 120.0
-"""How long a chunk, and later a single sample of it, may take: a thousand times what it does take."""
+"""Longest time for a chunk, or for a single sample that is retried; about a thousand times the usual time."""
 
 MAX_LOST_WORKERS = 20
-"""Samples that may end or hang their process; more are the machine's fault and not the samples'."""
+"""Largest number of samples that may crash or hang their process; more point to a fault of the machine."""
 
 
 class Raw(NamedTuple):
-    """A sample that is to be decoded: its row, and its bytes as the work takes them."""
+    """An encoded sample: its row, and its bytes in the form that the work takes."""
 
     row: int
     data: Any
@@ -58,7 +58,7 @@ class Refused(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """A row that was filled: the SHA-256 of the bytes, the input's fingerprint, and its note."""
+    """A packed sample: its row, the SHA-256 of its bytes, its fingerprint, and a note on any conversion."""
 
     row: int
     sha256: str
@@ -67,7 +67,7 @@ class Packed(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A sample that was decoded: its row, and the values of each input by name."""
+    """A decoded sample: its row, and the values of each input by name."""
 
     row: int
     inputs: dict[str, Array]
@@ -78,10 +78,10 @@ Work = Callable[[Sequence[Raw]], list[T]]
 
 
 def decode(kinds: Mapping[str, Input], chunk: Sequence[Raw]) -> list[Sample | Refused]:
-    """Decode every input of each sample.
+    """Return each sample with its inputs decoded, or its refusal.
 
     Args:
-        kinds: What the inputs are, by name.
+        kinds: The inputs by name.
         chunk: Samples whose data are the bytes of each input by name, or the OSError of reading them.
     """
     outcomes: list[Sample | Refused] = []
@@ -100,22 +100,22 @@ def decode(kinds: Mapping[str, Input], chunk: Sequence[Raw]) -> list[Sample | Re
 def encode_into(
     path: Path, count: int, raw: Iterable[Raw], kind: Input, timeout: float = TIMEOUT_SECONDS
 ) -> Generator[Packed | Refused]:
-    """Make an array of ``count`` samples at ``path`` and fill it; see ``in_processes``.
+    """Create an array of ``count`` samples at ``path`` and fill it in worker processes; see ``in_processes``.
 
-    The workers write the values, so that only the bytes go to them and only findings come back.
+    The workers write the values, so only the encoded bytes are sent to them.
 
     Args:
-        path: The ``.npy`` file, of shape (count, ``*kind.shape``). Other rows are zero.
+        path: The ``.npy`` file, shape (count, ``*kind.shape``), of ``kind.dtype``. Rows without a sample are zero.
         count: Number of rows.
         raw: Row and bytes of each sample.
-        kind: How the bytes are read; other processes must be able to import it.
-        timeout: Seconds that a chunk, and a sample that is tried alone, may take.
+        kind: The input that reads the bytes; worker processes must be able to import its class.
+        timeout: Longest time in seconds for a chunk, or for a single sample that is retried.
 
     Yields:
-        What became of each sample; the row of one that is refused stays zero.
+        The outcome of each sample; the row of a refused sample is zero.
 
     Raises:
-        MachineError: Workers die all the time.
+        MachineError: Too many workers crash.
         OSError: The array cannot be written.
     """
     array = np.lib.format.open_memmap(path, mode="w+", dtype=kind.dtype, shape=(count, *kind.shape))
@@ -125,7 +125,7 @@ def encode_into(
 
 
 def _encode_chunk(path: Path, offset: int, kind: Input, chunk: Sequence[Raw]) -> list[Packed | Refused]:
-    # Written through a file and not a memory map: a full disk is then an error and not a dead process.
+    # On a full disk, writing to a file raises an error; writing to a memory map would crash the process.
     with path.open("r+b", buffering=0) as file:
         return [_encode_one(file, offset, kind, sample) for sample in chunk]
 
@@ -142,27 +142,27 @@ def _encode_one(file: FileIO, offset: int, kind: Input, sample: Raw) -> Packed |
 
 
 def in_processes(samples: Iterable[Raw], work: Work[T], timeout: float = TIMEOUT_SECONDS) -> Generator[T | Refused]:
-    """Do work on samples, in as many processes as there are cores.
+    """Apply a function to samples in worker processes, one for each core.
 
-    Memory is bounded by the chunks in flight. Close the generator to end the workers early.
+    The number of scheduled chunks bounds the memory. Close the generator to end the workers early.
 
     Args:
-        samples: Rows and bytes.
-        work: Takes some samples and returns an outcome for each; other processes must be able to import it.
-        timeout: Seconds that a chunk, and a sample that is tried alone, may take.
+        samples: Row and bytes of each sample.
+        work: Takes a chunk of samples and returns an outcome for each; worker processes must be able to import it.
+        timeout: Longest time in seconds for a chunk, or for a single sample that is retried.
 
     Yields:
-        The outcomes in the order of the samples: those of the work, and ``DECODE_CRASHED`` or ``DECODE_TIMEOUT`` for a
-        sample that ends its process, or takes too long, also when it is tried alone.
+        The outcomes in the order of the samples. A sample that crashes its process or takes too long, again when it is
+        retried on its own, is refused with ``DECODE_CRASHED`` or ``DECODE_TIMEOUT``.
 
     Raises:
-        MachineError: Workers die all the time, or cannot start.
+        MachineError: Too many workers crash, or workers cannot start.
     """
     workers = available_cores()
     waiting = iter(samples)
     pending: deque[tuple[list[Raw], ProcessFuture[list[T]]]] = deque()
     lost = 0
-    # Not "fork": this process has threads, of the linear algebra library for one.
+    # "fork" is unsafe because this process has threads, such as those of the linear algebra library.
     pool = ProcessPool(workers, initializer=_end_with_parent, context=multiprocessing.get_context("spawn"))
     try:
         while True:
@@ -175,7 +175,7 @@ def in_processes(samples: Iterable[Raw], work: Work[T], timeout: float = TIMEOUT
                 yield from future.result()
                 continue
             except (ProcessExpired, TimeoutError):
-                pass  # nobody knows which sample it was, so each is tried alone
+                pass  # the failing sample of the chunk is unknown, so each is retried on its own
             for sample in chunk:
                 try:
                     yield from pool.schedule(work, ([sample],), timeout=timeout).result()
@@ -188,12 +188,12 @@ def in_processes(samples: Iterable[Raw], work: Work[T], timeout: float = TIMEOUT
                 if lost > MAX_LOST_WORKERS:
                     raise MachineError(
                         f"{lost} decoding processes died, more than samples can account for: "
-                        "free memory, or install Pillow anew"
+                        "free memory, or reinstall Pillow"
                     )
                 yield refused
     except BrokenProcessPool as error:
         raise MachineError(
-            "the decoding processes end before they begin: free memory, or run it from a script that begins its work "
+            "the decoding processes cannot start: free memory, or run it from a script that starts its work "
             'under `if __name__ == "__main__":`'
         ) from error
     finally:
@@ -202,7 +202,7 @@ def in_processes(samples: Iterable[Raw], work: Work[T], timeout: float = TIMEOUT
 
 
 def _end_with_parent() -> None:
-    """End this worker when its parent is killed, also while it decodes."""
+    """End this worker when its parent is killed, even during decoding."""
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 

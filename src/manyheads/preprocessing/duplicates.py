@@ -1,8 +1,8 @@
-"""Duplicate groups: samples that must not stand on both sides of a split.
+"""Duplicate groups: samples that must be in the same subset of a split.
 
-Two samples are one group if their bytes are equal or if they are near duplicates: their fingerprints correlate, as
-those of an image do that was re-encoded, resized, a little re-cropped, or mirrored. A group is named by its content,
-whatever the order of the samples.
+Two samples are in one group if their bytes are equal or if they are near duplicates: their fingerprints correlate.
+Fingerprints of an image and its re-encoded, resized, slightly re-cropped or mirrored copies do. The name of a group
+depends on its contents and not on the order of the samples.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,21 +14,21 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 TILE = 512
-"""Contents that are compared with as many others at once, in about 10 MB."""
+"""Number of contents that are compared with as many others at once, in about 10 MB."""
 
 ROUNDING = 1e-6
-"""How far below the threshold a correlation in float32 still counts as at it."""
+"""Tolerance below the threshold for the rounding of a correlation in float32."""
 
 ID_DIGITS = 16
 """Hexadecimal digits of a group's name."""
 
 
 class Duplicates(NamedTuple):
-    """What is the same as what.
+    """The duplicate groups of samples, and counts of what was found.
 
     Attributes:
-        groups: The group of each sample: the first 16 digits of the smallest SHA-256 in it.
-        identical_groups: Number of contents that several samples have byte for byte.
+        groups: The group of each sample: the first 16 digits of the smallest SHA-256 in the group.
+        identical_groups: Number of contents that several samples share byte for byte.
         near_duplicate_pairs: Number of pairs of different contents that are near duplicates.
     """
 
@@ -40,10 +40,10 @@ class Duplicates(NamedTuple):
 def group_duplicates(sha256: Sequence[str], fingerprints: npt.NDArray[np.uint8] | None, threshold: float) -> Duplicates:
     """Group samples that are byte-identical or near duplicates.
 
-    Two samples are near duplicates if the Pearson correlation of their fingerprints, or of one and the other
-    mirrored left to right, is at or above ``threshold``. Groups are the connected components. A constant
-    fingerprint correlates with nothing. Every content is compared with every other one: time is quadratic in
-    their number (20,000 take a few seconds), memory is not.
+    Two samples are near duplicates if the Pearson correlation of their fingerprints, one of which may be mirrored left
+    to right, is at least ``threshold``. Groups are the connected components. A constant fingerprint correlates with
+    none. All pairs of contents are compared: the time is quadratic in their number (a few seconds for 20,000), the
+    memory is linear.
 
     Args:
         sha256: SHA-256 of each sample's bytes as hexadecimal digits, length n.
@@ -51,7 +51,11 @@ def group_duplicates(sha256: Sequence[str], fingerprints: npt.NDArray[np.uint8] 
         threshold: The correlation, above 0 and at most 1.
 
     Returns:
-        The groups, in the order of the arguments, and what was found.
+        The groups, in the order of the arguments, and counts.
+
+    Example:
+        >>> group_duplicates(["b" * 64, "a" * 64, "b" * 64], None, threshold=0.985).identical_groups
+        1
     """
     contents, first, content, copies = np.unique(
         np.asarray(sha256, dtype=str), return_index=True, return_inverse=True, return_counts=True
@@ -62,7 +66,7 @@ def group_duplicates(sha256: Sequence[str], fingerprints: npt.NDArray[np.uint8] 
     for left, right in found:
         pairs += len(left)
         component = _joined(component, left, right)
-    # Contents are sorted, so the first one of a component is its smallest.
+    # Contents are sorted, so the first one of a component is the smallest.
     _, smallest, component = np.unique(component, return_index=True, return_inverse=True)
     names = contents[smallest].astype(f"<U{ID_DIGITS}")
     return Duplicates(names[component[content]].tolist(), int((copies > 1).sum()), pairs)
@@ -80,16 +84,15 @@ def _correlated_pairs(
     fingerprints: npt.NDArray[np.uint8], threshold: float
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """Yield the pairs (left < right) of each tile that has any."""
-    # With each fingerprint's mean taken off to the next integer, all products and their sums are integers below 2**24,
-    # which float32 holds exactly. So the decision on a pair depends on the two alone, not on the tile that
-    # they fall into nor on the order in which a library sums.
+    # After subtraction of the rounded mean, all products and their sums are integers below 2**24, which are exact in
+    # float32. The result for a pair therefore depends neither on its tile nor on the order of a library's sums.
     pixels = fingerprints.shape[1] * fingerprints.shape[2]
     centred = (fingerprints - np.rint(fingerprints.mean(axis=(1, 2), keepdims=True))).astype(np.float32)
     sums = centred.sum(axis=(1, 2))
     variances = pixels * np.square(centred, dtype=np.float64).sum(axis=(1, 2)) - np.square(sums, dtype=np.float64)
     spreads = np.sqrt(np.where(variances > 0, variances, np.inf)).astype(np.float32)
-    # Mirroring keeps the sum of the two halves and turns the sign of their difference. Products of the sums and of
-    # the differences therefore give both correlations for the price of one.
+    # Mirroring keeps the sum of the two halves and flips the sign of their difference. The products of the sums and
+    # of the differences therefore give both correlations at the cost of one.
     half = fingerprints.shape[2] // 2
     left_half, right_half = centred[:, :, :half], centred[:, :, : half - 1 : -1]
     even = (left_half + right_half).reshape(len(centred), -1)
@@ -101,8 +104,8 @@ def _correlated_pairs(
             columns = slice(start, start + TILE)
             products = even[rows] @ even[columns].T + np.abs(odd[rows] @ odd[columns].T)
             covariances = products * (pixels / 2) - np.outer(sums[rows], sums[columns])
-            same = covariances >= least * np.outer(spreads[rows], spreads[columns])
-            left, right = np.divmod(np.flatnonzero(same), same.shape[1])
+            found = covariances >= least * np.outer(spreads[rows], spreads[columns])
+            left, right = np.divmod(np.flatnonzero(found), found.shape[1])
             left, right = left + top, right + start
             once = left < right
             if once.any():

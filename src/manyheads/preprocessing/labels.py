@@ -1,4 +1,4 @@
-"""Labels: what the raw data says of its samples, read by the heads."""
+"""Conversion of the labels in raw data to label columns by the heads."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from manyheads.preprocessing.rejects import Reject
 
 
 class Labelled(NamedTuple):
-    """What became of all samples: the columns of the manifest, and the rejected samples."""
+    """The accepted samples as columns of the manifest, and the rejected samples."""
 
     manifest: dict[str, list[Any]]
     rejects: list[Reject]
 
 
 def read_labels(records: Iterable[tuple[str, Record | Rejection]], heads: Mapping[str, Head]) -> Labelled:
-    """Sort samples into accepted and rejected ones.
+    """Divide samples into accepted and rejected ones.
 
-    A sample may lack labels for some heads, which then learn from the others; one that lacks all is rejected.
+    A sample may lack labels of some heads. A sample without any label is rejected.
 
     Args:
-        records: POSIX paths with what the raw data says of them, sorted by path: of those that a file system may take
-            for one, the first is accepted.
+        records: POSIX paths with their labels or rejections, sorted by path. Of several paths that differ only in case
+            or in Unicode form, the first is accepted.
         heads: The heads by name; their label spaces decide which labels are accepted.
 
     Returns:
-        Manifest columns (``path``, each head's columns of labels, ``note``) and rejected samples, in their order.
+        Manifest columns (``path``, the label columns of each head, ``note``) and rejected samples, in their order.
 
     Raises:
         ConfigError: The raw data has no label for a head.
@@ -46,7 +46,7 @@ def read_labels(records: Iterable[tuple[str, Record | Rejection]], heads: Mappin
             continue
         key = unicodedata.normalize("NFC", path).casefold()
         if key in folded:
-            reason = "Another path differs in case or in Unicode form alone; some systems take the two for one."
+            reason = "Another path differs only in case or in Unicode form; some systems do not distinguish the two."
             rejects.append(Reject(path, "NAME_CLASH", reason))
             continue
         folded.add(key)
@@ -59,7 +59,7 @@ def read_labels(records: Iterable[tuple[str, Record | Rejection]], heads: Mappin
 def _cells(record: Record, heads: Mapping[str, Head]) -> list[Any] | Rejection:
     if missing := heads.keys() - record.labels.keys():
         known = ", ".join(sorted(record.labels))
-        raise ConfigError(f"data.heads names {', '.join(sorted(missing))}; the data gives {known} alone")
+        raise ConfigError(f"data.heads names {', '.join(sorted(missing))}; the data has only labels for {known}")
     cells: list[Any] = []
     refusals = []
     for name, head in heads.items():

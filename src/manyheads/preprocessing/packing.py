@@ -1,4 +1,4 @@
-"""Packing: each input becomes an array, and the samples become a table with their duplicate groups."""
+"""Packing: encoding of each input into an array, and the table of samples with duplicate groups."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from manyheads.runtime.progress import track
 
 
 class Outcomes(NamedTuple):
-    """What was packed and what was refused, each in the order of the manifest's rows."""
+    """Packed and refused samples, each in the order of the manifest's rows."""
 
     packed: list[Packed]
     refused: list[Refused]
@@ -33,15 +33,14 @@ def encode_manifest(
     target: Path,
     source: Path,
 ) -> Outcomes:
-    """Encode one input of the manifest's samples into an array whose rows are the manifest's.
+    """Encode one input of the manifest's samples into an array with the same rows.
 
     Args:
         manifest: The accepted samples, n rows.
-        contents: Path and bytes of each sample of the raw data, in any order. Those that the manifest lacks are
-            skipped.
-        name: The input's name.
-        kind: How its bytes are read.
-        target: The array's file, shape (n, ``*kind.shape``).
+        contents: Path and bytes of each sample of the raw data, in any order. Samples outside the manifest are skipped.
+        name: Name of the input.
+        kind: The input.
+        target: File of the array, shape (n, ``*kind.shape``), of ``kind.dtype``.
         source: The raw data, for messages.
 
     Raises:
@@ -82,9 +81,13 @@ def _row(outcome: Packed | Refused) -> int:
 
 
 def join_inputs(by_input: Sequence[Outcomes]) -> Outcomes:
-    """Return the outcomes of whole samples: a sample is refused if one of its inputs is, for the first one's reason.
+    """Return the outcomes of samples with all their inputs.
 
-    The hash of a sample with several inputs is that of the hashes of their bytes; it has no fingerprint.
+    A sample is refused if one of its inputs is, with the reason of the first refused input. The hash of a sample with
+    several inputs is the SHA-256 of their hashes; such a sample has no fingerprint.
+
+    Args:
+        by_input: The outcomes of each input.
     """
     refused: dict[int, Refused] = {}
     for outcomes in by_input:
@@ -96,19 +99,19 @@ def join_inputs(by_input: Sequence[Outcomes]) -> Outcomes:
     rows = [{sample.row: sample for sample in outcomes.packed} for outcomes in by_input]
     packed = []
     for row in sorted(set.intersection(*(set(samples) for samples in rows))):
-        parts = [samples[row] for samples in rows]
-        digest = hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()
-        notes = {part.note: None for part in parts if part.note}
+        inputs = [samples[row] for samples in rows]
+        digest = hashlib.sha256("".join(each.sha256 for each in inputs).encode()).hexdigest()
+        notes = {each.note: None for each in inputs if each.note}
         packed.append(Packed(row, digest, None, "; ".join(notes)))
     return Outcomes(packed, in_order)
 
 
 def find_duplicates(packed: Sequence[Packed], kinds: Sequence[Input]) -> Duplicates:
-    """Return the duplicate groups of the packed samples, near duplicates among them where they have fingerprints.
+    """Return the duplicate groups of packed samples; near duplicates are found if samples have fingerprints.
 
     Args:
-        packed: The samples, as ``join_inputs`` returns them.
-        kinds: What their inputs are.
+        packed: The samples, from ``join_inputs``.
+        kinds: The inputs of the samples.
     """
     fingerprints = [sample.fingerprint for sample in packed if sample.fingerprint is not None]
     stacked = np.stack(fingerprints) if fingerprints else None
@@ -116,7 +119,7 @@ def find_duplicates(packed: Sequence[Packed], kinds: Sequence[Input]) -> Duplica
 
 
 def sample_table(manifest: pd.DataFrame, packed: Sequence[Packed], duplicates: Duplicates) -> pd.DataFrame:
-    """Return the table of samples: ``row``, ``path``, the labels, ``sha256``, ``group``, ``note``."""
+    """Return the table of samples: ``row``, ``path``, label columns, ``sha256``, ``group``, ``note``."""
     rows = [sample.row for sample in packed]
     kept = manifest.iloc[rows]
     samples = kept.drop(columns="note").reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Samples that are left out: what is known of them, and how many may be."""
+"""Rejected samples, and the limit on their share."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple
 from manyheads.errors import DataError
 
 JUNK = "JUNK"
-"""Code of files that an operating system left; they are no samples and count neither as accepted nor as rejected."""
+"""Code of files that an operating system left. They are not samples and do not count as rejected."""
 
 
 class Reject(NamedTuple):
-    """A sample that is left out: its path in the raw data, a stable code, and a sentence for people."""
+    """A rejected sample: its path in the raw data, a stable code, and a sentence for people."""
 
     path: str
     code: str
@@ -21,12 +21,12 @@ class Reject(NamedTuple):
 
 
 def check_reject_share(source: str, accepted: int, rejects: Sequence[Reject], limit: float) -> None:
-    """Refuse data of which too large a share is rejected.
+    """Raise an error if too large a share of the samples is rejected.
 
     Args:
-        source: What the samples came from, for messages.
+        source: Name of the data, for messages.
         accepted: Number of accepted samples.
-        rejects: The rejected ones; junk files do not count.
+        rejects: The rejected samples; junk files do not count.
         limit: ``data.max_reject_fraction``.
 
     Raises:
@@ -47,17 +47,17 @@ def check_reject_share(source: str, accepted: int, rejects: Sequence[Reject], li
     )
     raise DataError(
         f"{source}: {counts.total()} of {total} samples are rejected ({codes}), more than "
-        f"data.max_reject_fraction={limit:g} allows: mend or remove them, or raise it; nothing was written"
+        f"data.max_reject_fraction={limit:g} allows: fix or remove them, or raise it; nothing was written"
     )
 
 
 def counts_text(counts: Counter[str]) -> str:
-    """Return counts by name, sorted by name, such as ``3 NAME_CLASH, 1 NAME_PATTERN``; ``none`` if there are none."""
+    """Return counts by name, sorted by name, such as ``3 NAME_CLASH, 1 NAME_PATTERN``, or ``none``."""
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
 
 
 def printable(path: str) -> str:
-    """Return ``path`` with escapes for what cannot be printed, such as line ends and undecodable bytes."""
+    """Return ``path`` with escapes for characters that cannot be printed, such as line ends and undecodable bytes."""
     if path.isprintable():
         return path
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in path)

@@ -1,4 +1,4 @@
-"""Assignment of samples to train, validation and test: by duplicate group, at random, or as lists say."""
+"""Assignment of samples to train, validation and test: by duplicate group, at random, or by lists of names."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ Heads = Mapping[str, Head]
 
 
 class Assignment(NamedTuple):
-    """The subset of each sample, shape (n,), and the rule that left it out, ``""`` for samples in a subset."""
+    """The subset of each sample, shape (n,), and the rule that excluded it, or ``""`` for a sample in a subset."""
 
     subset: Names
     rule: Names
 
 
 def clean(samples: pd.DataFrame, heads: Heads, shares: Mapping[str, float], seed: int) -> Assignment:
-    """Assign whole duplicate groups, stratified over all heads; leave out groups whose labels conflict.
+    """Assign whole duplicate groups, stratified over all heads; exclude groups whose labels conflict.
 
-    Duplicates under different labels do not say which label is right, so neither training nor testing on them is
-    sound; duplicates under one label stay together.
+    Conflicting labels of duplicates are excluded because the correct one is unknown, which makes them unsuitable for
+    training and evaluation. Duplicates with equal labels stay in one subset.
 
     Args:
         samples: Samples with ``path``, ``group`` and a label column for each head.
-        heads: The heads, by name.
-        shares: Share of each subset, by name; they add up to 1.
-        seed: Seed of the draw.
+        heads: The heads by name.
+        shares: Share of each subset by name; they add up to 1.
+        seed: Seed of the assignment.
 
     Raises:
         DataError: There are too few groups for the shares.
@@ -55,14 +55,15 @@ def clean(samples: pd.DataFrame, heads: Heads, shares: Mapping[str, float], seed
 
 
 def random(samples: pd.DataFrame, shares: Mapping[str, float], seed: int) -> Assignment:
-    """Assign single samples at random: duplicates cross the subsets and conflicting labels stay.
+    """Assign single samples at random; duplicates may be in several subsets, and conflicting labels stay.
 
-    One permutation is cut twice, each cut rounded down: the first ``train + validation`` are the pool, its
-    first ``train / (train + validation)`` the training subset. 0.49, 0.21 and 0.3 give the article's two 0.7.
+    A permutation is divided twice, each time rounded down: the first ``train + validation`` samples are the pool, and
+    its first ``train / (train + validation)`` samples are the training subset. Shares of 0.49, 0.21 and 0.3 correspond
+    to the article, which takes 70 % twice.
 
     Args:
         samples: Samples with ``path``.
-        shares: Share of each subset, by name; they add up to 1.
+        shares: Share of each subset by name; they add up to 1.
         seed: Seed of the permutation.
     """
     not_test = shares["train"] + shares["validation"]
@@ -80,20 +81,20 @@ def random(samples: pd.DataFrame, shares: Mapping[str, float], seed: int) -> Ass
 def from_lists(
     samples: pd.DataFrame, heads: Heads, lists: Mapping[str, set[str]], validation: float, seed: int
 ) -> Assignment:
-    """Assign as a published split says, by file name; what no list names is left out.
+    """Assign samples by lists of file names, such as a published split; exclude samples that no list names.
 
-    The lists are taken as they are: duplicates that they spread over subsets or label differently stay. Without
-    a validation list, a share of the train list is set aside by duplicate group, stratified over all heads.
+    The lists are used unchanged: duplicates in several subsets and conflicting labels stay. Without a validation list,
+    a share of the train list becomes the validation subset, by duplicate group and stratified over all heads.
 
     Args:
         samples: Samples with ``path``, ``group`` and a label column for each head.
-        heads: The heads, by name.
+        heads: The heads by name.
         lists: File names of each subset.
-        validation: Share of the train list to set aside when there is no validation list.
-        seed: Seed of that draw.
+        validation: Share of the train list that becomes the validation subset if there is no validation list.
+        seed: Seed of the choice of that share.
 
     Raises:
-        DataError: No listed name is among the samples, or there are too few groups for the share.
+        DataError: No sample has a listed name, or there are too few groups for the share.
     """
     subset_of = {name: subset for subset, names in lists.items() for name in names}
     subset = samples["path"].map(lambda path: subset_of.get(_file_name(path), EXCLUDED)).to_numpy(dtype=object)
@@ -111,19 +112,19 @@ def from_lists(
 
 
 def without_reviewed(samples: pd.DataFrame, assignment: Assignment, reviewed: set[str]) -> Assignment:
-    """Leave out what a person has looked at and found to be wrong; the subsets of all others stay.
+    """Exclude samples that a person has reviewed; the subsets of all other samples do not change.
 
     Args:
         samples: Samples with ``path``.
-        assignment: What the method assigned.
-        reviewed: File names.
+        assignment: The assignment of all samples.
+        reviewed: File names of the samples to exclude.
     """
-    out = samples["path"].map(_file_name).isin(reviewed).to_numpy()
-    return Assignment(np.where(out, EXCLUDED, assignment.subset), np.where(out, REVIEWED, assignment.rule))
+    excluded = samples["path"].map(_file_name).isin(reviewed).to_numpy()
+    return Assignment(np.where(excluded, EXCLUDED, assignment.subset), np.where(excluded, REVIEWED, assignment.rule))
 
 
 def conflicts(samples: pd.DataFrame, heads: Heads) -> npt.NDArray[np.bool_]:
-    """Return for each sample whether its duplicate group holds two labels for some head, shape (n,)."""
+    """Return whether a sample's duplicate group has different labels for some head, shape (n,)."""
     columns = [column for name, head in heads.items() for column in head.label_columns]
     labels = samples.groupby("group")[columns].transform("nunique")
     return (labels > 1).any(axis=1).to_numpy(dtype=bool)
@@ -132,13 +133,13 @@ def conflicts(samples: pd.DataFrame, heads: Heads) -> npt.NDArray[np.bool_]:
 def assign_groups(samples: pd.DataFrame, heads: Heads, shares: Mapping[str, float], seed: int) -> Names:
     """Assign whole duplicate groups to subsets, stratified by their labels.
 
-    Shares are of groups. A group whose labels conflict counts under those of its first path.
+    Shares refer to groups. The labels of a group are those of its first path.
 
     Args:
         samples: Samples with ``path``, ``group`` and a label column for each head.
-        heads: The heads, by name.
-        shares: Share of each subset; they add up to 1.
-        seed: Seed of the draw.
+        heads: The heads by name.
+        shares: Share of each subset by name; they add up to 1.
+        seed: Seed of the assignment.
 
     Returns:
         The subset of each sample, shape (n,).
@@ -149,9 +150,9 @@ def assign_groups(samples: pd.DataFrame, heads: Heads, shares: Mapping[str, floa
     from sklearn.model_selection import train_test_split
 
     groups = samples.sort_values(["group", "path"]).drop_duplicates("group").set_index("group")
-    # The smallest subset is drawn first, while rare strata are whole; the largest takes what is left.
-    *drawn_subsets, largest = sorted(shares, key=lambda subset: shares[subset])
-    sizes = {subset: round(len(groups) * shares[subset]) for subset in drawn_subsets}
+    # The smallest subset is sampled first, while rare strata are complete; the largest gets the rest.
+    *sampled_subsets, largest = sorted(shares, key=lambda subset: shares[subset])
+    sizes = {subset: round(len(groups) * shares[subset]) for subset in sampled_subsets}
     sizes[largest] = len(groups) - sum(sizes.values())
     for subset, size in sizes.items():
         if size < 1:
@@ -162,27 +163,27 @@ def assign_groups(samples: pd.DataFrame, heads: Heads, shares: Mapping[str, floa
     stratum = strata(groups, heads, needed=math.ceil(1 / min(shares.values())))
     subset_of = pd.Series(largest, index=groups.index)
     rest = groups.index.to_numpy()
-    for subset in drawn_subsets:
-        rest, drawn = train_test_split(rest, test_size=sizes[subset], stratify=stratum[rest], random_state=seed)
-        subset_of[drawn] = subset
+    for subset in sampled_subsets:
+        rest, sampled = train_test_split(rest, test_size=sizes[subset], stratify=stratum[rest], random_state=seed)
+        subset_of[sampled] = subset
     return samples["group"].map(subset_of).to_numpy(dtype=str)
 
 
 def strata(groups: pd.DataFrame, heads: Heads, needed: int) -> pd.Series[int]:
-    """Return the stratum of each group: the combination of all heads' strata, made coarser where it is rare.
+    """Return the stratum of each group: the combination of all heads' strata, with rare combinations merged.
 
-    Combinations with fewer than ``needed`` groups cannot reach every subset. Those are pooled over the bins of
-    the regression heads, what is still rare over the classification with the fewest classes, and so on: where
-    classes are many, and therefore rare, they are kept apart longest. What stays rare is one rest, or joins
-    the largest stratum if the rest is itself too small.
+    A combination with fewer than ``needed`` groups cannot be in every subset. Rare combinations are first merged over
+    the bins of the regression heads. Those that are still rare are merged over the classification with the fewest
+    classes, and so on, so that the head with the most classes is kept longest. The remaining groups form one stratum,
+    or join the largest stratum if they are too few.
 
     Args:
         groups: One row for each group, with a label column for each head.
-        heads: The heads, by name.
-        needed: Smallest number of groups of a stratum, unless all groups together are fewer.
+        heads: The heads by name.
+        needed: Smallest number of groups in a stratum, unless there are fewer groups in total.
 
     Returns:
-        Numbers of strata under the index of ``groups``.
+        The number of each group's stratum, with the index of ``groups``.
     """
     cells = pd.DataFrame(
         {name: head.strata(head.labels_of(groups)) for name, head in heads.items()}, index=groups.index
@@ -204,11 +205,11 @@ def read_lists(root: Path, paths: Mapping[Any, str]) -> dict[str, set[str]]:
     """Read the file names of each subset.
 
     Args:
-        root: The folder that relative paths start from.
-        paths: A file of names for each subset: ``split.files``.
+        root: The folder of relative paths.
+        paths: A file of names for each subset, ``split.files``.
 
     Raises:
-        DataError: A file is missing, unreadable or names nothing, or a name stands in two subsets.
+        DataError: A file is missing, unreadable or without names, or a name is in two subsets.
     """
     lists = {subset: read_list(root / path, subset) for subset, path in paths.items()}
     subset_of: dict[str, str] = {}
@@ -216,7 +217,7 @@ def read_lists(root: Path, paths: Mapping[Any, str]) -> dict[str, set[str]]:
         if twice := sorted(names & subset_of.keys()):
             first, other = twice[0], subset_of[twice[0]]
             raise DataError(
-                f"split.files: {len(twice)} names stand in two subsets, the first is {first!r} in "
+                f"split.files: {len(twice)} names are in two subsets, the first is {first!r} in "
                 f"{paths[other]} ({other}) and {paths[subset]} ({subset}): keep each in one"
             )
         subset_of |= dict.fromkeys(names, subset)
@@ -224,15 +225,15 @@ def read_lists(root: Path, paths: Mapping[Any, str]) -> dict[str, set[str]]:
 
 
 def read_list(path: Path, subset: str) -> set[str]:
-    """Read the file names that a list gives for one subset.
+    """Read the file names of one subset from a list.
 
     Args:
-        path: A CSV with a column ``file`` or ``path``, of which only the rows of this subset count if it has a
-            column ``subset``; or a text file with a name a line. Folders in front of names are dropped.
-        subset: The subset whose names are wanted.
+        path: A CSV with a column ``file`` or ``path``, or a text file with one name per line. If the CSV has a column
+            ``subset``, only the rows of this subset count. Folders before a name are ignored.
+        subset: Name of the subset.
 
     Raises:
-        DataError: The file is missing, unreadable or names nothing for this subset.
+        DataError: The file is missing, unreadable or without names of this subset.
     """
     key = f"split.files.{subset}"
     try:
@@ -244,21 +245,21 @@ def read_list(path: Path, subset: str) -> set[str]:
         if column:
             names = [row[column] or "" for row in reader if row.get("subset", subset) == subset]
         elif header and path.suffix.lower() == ".csv":
-            raise DataError(f"{key}: {path} has no column 'file' or 'path' ({', '.join(header)[:80]}): name one so")
+            raise DataError(f"{key}: {path} has no column 'file' or 'path' ({', '.join(header)[:80]}): rename one")
         else:
             names = text.split("\n")
     except FileNotFoundError:
         raise DataError(f"{key}: {path} is missing: paths are relative to the project's root") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{key}: {path} cannot be read as UTF-8 text ({error}): give a CSV or a name a line") from None
+        raise DataError(f"{key}: {path} cannot be read as UTF-8 ({error}): give a CSV or one name per line") from None
     found = {_file_name(name.strip()) for name in names} - {""}
     if not found:
-        raise DataError(f"{key}: {path} names no {subset} samples: give a CSV or a text file with a name a line")
+        raise DataError(f"{key}: {path} names no {subset} samples: give a CSV or a text file with one name per line")
     return found
 
 
 def missing_names(samples: pd.DataFrame, lists: Mapping[str, set[str]]) -> dict[str, list[str]]:
-    """Return for each subset the listed file names that no sample has, sorted."""
+    """Return the listed file names of each subset that no sample has, sorted."""
     known = set(map(_file_name, samples["path"]))
     return {subset: sorted(names - known) for subset, names in lists.items()}
 
@@ -268,10 +269,10 @@ def _file_name(path: str) -> str:
 
 
 def check_rows(samples: pd.DataFrame, splits: pd.DataFrame) -> None:
-    """Check that every sample has one subset, or is left out by a named rule.
+    """Check that every sample either has a subset or is excluded by a named rule.
 
     Raises:
-        IntegrityError: Rows in are not rows out plus rows left out.
+        IntegrityError: The numbers of assigned and excluded samples do not add up to all samples.
     """
     in_a_subset = splits["subset"].isin(SUBSETS) & (splits["rule"] == "")
     left_out = (splits["subset"] == EXCLUDED) & (splits["rule"] != "")
@@ -286,20 +287,25 @@ def check_duplicates(splits: pd.DataFrame) -> None:
     """Check that no content and no duplicate group is in two subsets.
 
     Raises:
-        IntegrityError: One does, so the groups of the samples table do not keep identical contents together.
+        IntegrityError: A content or a group is in two subsets.
     """
     in_subsets = splits[splits["subset"].isin(SUBSETS)]
     for column in ("sha256", "group"):
         subsets = in_subsets.groupby(column)["subset"].nunique()
         if crossing := list(subsets.index[subsets > 1]):
             raise IntegrityError(
-                f"{len(crossing)} values of {column} stand in two subsets, the first is {crossing[0]}: "
-                "make the samples anew with `python -m manyheads pack` or `dvc repro pack`"
+                f"{len(crossing)} values of {column} are in two subsets, the first is {crossing[0]}: "
+                "make the samples again with `python -m manyheads pack` or `dvc repro pack`"
             )
 
 
 def check_subsets(samples: pd.DataFrame, heads: Heads, subset: Names) -> list[str]:
-    """Check that each subset has samples, and see whether each has all classes.
+    """Check that each subset has samples, and report missing classes.
+
+    Args:
+        samples: Samples with a label column for each head.
+        heads: The heads by name.
+        subset: The subset of each sample, shape (n,).
 
     Returns:
         A message for each class of a head that a subset lacks.
@@ -316,7 +322,7 @@ def check_subsets(samples: pd.DataFrame, heads: Heads, subset: Names) -> list[st
     for name in SUBSETS:
         if not (subset == name).any():
             raise DataError(
-                f"split: the {name} subset is empty: raise split.{name}, add samples, or mend its list of names"
+                f"split: the {name} subset is empty: raise split.{name}, add samples, or correct its list of names"
             )
         for head_name, label, class_name in classes:
             labelled = heads[head_name].labels_of(samples) == label

@@ -163,7 +163,7 @@ def _by_bin(contents: Contents, name: str) -> Plot:
                 name=f"{wording(metric).short} {label}",
             )
     figure.update_xaxes(title=name, type="category", categoryorder="array", categoryarray=list(head.stratum_names))
-    figure.update_yaxes(title=getattr(head, "unit", ""))
+    figure.update_yaxes(title=head.label_unit)
     return finished(
         figure,
         f"{name}: {words} by bin of the label, and by bin of the prediction. "

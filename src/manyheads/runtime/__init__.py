@@ -1,1 +1,1 @@
-"""TODO runtime."""
+"""Files, locks, progress, signals, credentials, hardware and the TensorFlow session."""

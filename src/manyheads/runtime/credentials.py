@@ -1,7 +1,7 @@
-"""Credentials, kept out of everything that people or files get to see.
+"""Masking of credentials in logs, errors and files.
 
-An address may carry user and password, and whoever fails to reach it quotes it: MLflow, a database driver, an HTTP
-library. So whole texts are masked where they leave the program, whatever they are made of.
+An address may contain a user name and a password. Errors of MLflow, of a database driver or of an HTTP library may
+quote the address. Texts are therefore masked where they leave the program.
 """
 
 from __future__ import annotations
@@ -16,20 +16,25 @@ from urllib.parse import quote, unquote
 
 MASK = "***"
 
-# User and password stand between the scheme's slashes and the last @ before the path.
+# User and password are between the slashes of the scheme and the last @ before the path.
 _USER_INFO = re.compile(r"(?<=://)[^/\s?#'\"]*@")
-# A password may also stand among an address's parameters.
+# A password may also be a parameter of an address.
 _PARAMETER = re.compile(r"(?i)\b((?:password|passwd|pwd|token|secret|access_key|secret_key|sslpassword)=)[^&\s'\"]+")
 
 _SECRET_VARIABLES = re.compile(r"(?i)password|passwd|token|secret")
 _ADDRESS_VARIABLES = re.compile(r"(?i)ur[il]$|endpoint|proxy")
 
 SHORTEST = 4
-"""Shorter values are masked in addresses alone: as words they stand in too many innocent texts."""
+"""Smallest length of a secret that is masked outside of addresses; a shorter one occurs in too many harmless texts."""
 
 
 def masked(text: str) -> str:
-    """Return a text without user names and passwords of addresses, nor secrets of the environment."""
+    """Return a text without the credentials of addresses and the secrets of the environment.
+
+    Example:
+        >>> masked("cannot reach postgresql://ann:secret@db/runs")
+        'cannot reach postgresql://***@db/runs'
+    """
     text = _USER_INFO.sub(f"{MASK}@", text)
     text = _PARAMETER.sub(rf"\1{MASK}", text)
     for secret in _secrets():
@@ -38,7 +43,7 @@ def masked(text: str) -> str:
 
 
 def _secrets() -> list[str]:
-    """Return what the environment holds back, as it is written and as it is meant, the longest first."""
+    """Return the secrets in the environment, raw and URL-decoded, the longest first."""
     found: set[str] = set()
     for name, value in os.environ.items():
         if _SECRET_VARIABLES.search(name):
@@ -49,7 +54,7 @@ def _secrets() -> list[str]:
 
 
 def _passwords(address: str) -> set[str]:
-    # Not urllib's reading: a password with a slash or an @ that nobody escaped is one all the same.
+    # Urllib does not recognize a password with an unescaped slash or @.
     found = re.match(r"[^:]+://[^:@/]*:(.+)@", address)
     return {found[1], unquote(found[1]), quote(unquote(found[1]), safe="")} if found else set()
 
@@ -60,10 +65,10 @@ class _MaskingFormatter(logging.Formatter):
 
 
 def log_to_stderr(style: str) -> None:
-    """Write the log to standard error, tracebacks among it, without credentials.
+    """Write the log and its tracebacks to standard error, with credentials masked.
 
     Args:
-        style: What a line is, in the words of ``logging.Formatter``.
+        style: Format of a line, as in ``logging.Formatter``.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_MaskingFormatter(style))
@@ -71,7 +76,7 @@ def log_to_stderr(style: str) -> None:
 
 
 def mask_tracebacks() -> None:
-    """Have what Python prints of an error that nobody caught go without credentials, too."""
+    """Mask credentials in the traceback of an uncaught error."""
 
     def show(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
         print(masked("".join(traceback.format_exception(kind, error, where))), file=sys.stderr, end="")

@@ -1,4 +1,4 @@
-"""Writing files so that they appear whole or not at all."""
+"""Atomic writes, JSON files and digests."""
 
 import hashlib
 import json
@@ -14,37 +14,46 @@ from manyheads.errors import IntegrityError, MachineError
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """Yield a path beside ``target`` to write a file or a folder to; it takes the target's name on success.
+    """Yield a path beside ``target`` to write a file or a folder to; it is renamed to ``target`` on success.
 
-    The rename is atomic for a file. A folder that stands at the target is replaced by the new one. When the body
-    raises, what was written is removed and the target stays as it was.
+    The rename is atomic for a file. A new folder replaces an existing one. If the body raises, the unfinished file or
+    folder is deleted and ``target`` is unchanged.
 
     Args:
-        target: The path that the result gets. Its parent folder is made if it is missing.
+        target: Path of the result. Its parent folder is created if it is missing.
 
     Yields:
-        A path in the same folder; nothing exists there yet.
+        A path in the same folder, which does not exist yet.
 
     Raises:
         MachineError: The folder cannot be written to, or the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     target = Path(folder) / "new" / "table.csv"
+        ...     with atomic_write(target) as unfinished:
+        ...         _ = unfinished.write_text("path")
+        ...     target.read_text()
+        'path'
     """
-    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove(aside)
-        yield aside
-        if aside.is_dir():
+        _remove(unfinished)
+        yield unfinished
+        if unfinished.is_dir():
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)
-            aside.replace(target)
+            unfinished.replace(target)
         else:
-            with aside.open("rb") as written:
+            with unfinished.open("rb") as written:
                 os.fsync(written.fileno())
-            aside.replace(target)
+            unfinished.replace(target)
     except OSError as error:
         raise MachineError(f"cannot write {target}: {error.strerror or error}; nothing was changed") from error
     finally:
-        _remove(aside)
+        _remove(unfinished)
 
 
 def _remove(path: Path) -> None:
@@ -55,17 +64,17 @@ def _remove(path: Path) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 with Unix line ends, aside and renamed."""
-    with atomic_write(target) as aside:
-        aside.write_text(text, encoding="utf-8", newline="\n")
+    """Write ``text`` as UTF-8 with Unix line ends; the write is atomic."""
+    with atomic_write(target) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", newline="\n")
 
 
 def read_json(path: Path, made_by: str) -> Any:
-    """Return what a JSON file holds.
+    """Return the content of a JSON file.
 
     Args:
         path: The file, UTF-8.
-        made_by: The command that writes it, for the message.
+        made_by: The command that writes the file, for the message.
 
     Raises:
         IntegrityError: The file is missing or damaged; the message says which command to run.
@@ -88,7 +97,7 @@ def json_digest(value: object, digits: int) -> str:
     """Return the first hexadecimal digits of the SHA-256 of a value as JSON with sorted keys.
 
     Args:
-        value: What JSON can hold: mappings with text keys, lists, texts, numbers.
-        digits: How many digits, at most 64.
+        value: A JSON value: mappings with text keys, lists, texts, numbers.
+        digits: Number of digits, at most 64.
     """
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:digits]

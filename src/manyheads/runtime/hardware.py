@@ -1,4 +1,4 @@
-"""What this machine has and what it computes fast in."""
+"""Detection of processor cores, memory and the fastest precision."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Literal
 Precision = Literal["float32", "mixed_bfloat16"]
 
 CPU_INFO = Path("/proc/cpuinfo")
-"""Where Linux lists what a processor can do; on other systems bfloat16 is not looked for."""
+"""Linux's list of the processor's instruction sets; other systems are taken to lack bfloat16."""
 
-# NVIDIA's Ampere was the first to compute in bfloat16.
+# Compute capability of Ampere, the first NVIDIA architecture with bfloat16.
 AMPERE = (8, 0)
 
 
@@ -21,8 +21,8 @@ AMPERE = (8, 0)
 def fastest_precision() -> Precision:
     """Return the Keras dtype policy that this machine trains fastest with.
 
-    ``mixed_bfloat16`` where the processor has AMX or AVX-512 instructions for it, or all GPUs have; elsewhere it is
-    emulated, slower than ``float32``.
+    This is ``mixed_bfloat16`` if all GPUs support it or, without a GPU, if the processor has AMX or AVX-512
+    instructions for it. Other machines emulate it, which is slower than ``float32``.
     """
     import tensorflow as tf
 
@@ -36,7 +36,7 @@ def fastest_precision() -> Precision:
 
 
 def _cpu_flags(info: Path) -> set[str]:
-    """Return the instruction sets of the processor, none where the system does not list them."""
+    """Return the instruction sets of the processor; empty if the system does not list them."""
     lines = _cpu_lines(info)
     return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
 
@@ -49,12 +49,12 @@ def _cpu_lines(info: Path) -> list[str]:
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use, which in a container is often fewer than there are."""
+    """Return the number of cores that this process may use, often fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe() -> str:
-    """Return the processor, the cores that may be used, and the memory, in a few words."""
+    """Return a short description of the processor, the usable cores and the memory."""
     named = [line.partition(":")[2].strip() for line in _cpu_lines(CPU_INFO) if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0
     processor = named[0] if named else platform.processor() or platform.machine()

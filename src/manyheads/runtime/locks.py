@@ -1,4 +1,4 @@
-"""Locks between processes that say who holds them."""
+"""Locks between processes that record their holder."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from manyheads.runtime.credentials import masked
 
 @contextmanager
 def exclusive_lock(path: Path, doing: str) -> Iterator[None]:
-    """Hold a lock that no other process waits for; it ends with the process, however that ends.
+    """Hold a lock without waiting for it; the system releases it when the process ends.
 
     Args:
-        path: The lock file; its folder is made if it is missing. While it is held, who holds it stands there.
-        doing: What its holder does, as in "another process ...".
+        path: The lock file; its folder is created if it is missing. It names the holder while the lock is held.
+        doing: Activity of the holder, for the message "another process ...".
 
     Raises:
-        MachineError: Another process holds it; the message says which, since when and what it runs. Or the file cannot
-            be written.
+        MachineError: Another process holds the lock; the message names the process, its start and its command. Or the
+            file cannot be written.
     """
     import filelock
 

@@ -1,4 +1,4 @@
-"""Progress of long work on standard error: a bar with an ETA on a terminal, a line now and then elsewhere."""
+"""Progress of long work on standard error: a bar on a terminal, a log line every 30 seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOG_EVERY_SECONDS = 30.0
 
 
 def progress_bar() -> Progress:
-    """Return a bar with counts, elapsed and remaining time; it is disabled where nobody watches."""
+    """Return a progress bar with counts, elapsed and remaining time; it is disabled without a terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -43,12 +43,12 @@ def progress_bar() -> Progress:
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Yield ``items`` and show how far the work is.
+    """Yield ``items`` and show the progress.
 
     Args:
-        items: What is worked through.
-        description: What is done, in a few words.
-        total: How many items there are, if ``items`` has no length; None when nobody knows.
+        items: The items of the work.
+        description: Description of the work in a few words.
+        total: Number of items, if ``items`` has no length; None if it is unknown.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM, remembered: an exception that a signal raises can be lost in a library.
+"""Handlers of Ctrl-C and SIGTERM that also record the signal.
 
-Where Python runs within a callback of C code, or under somebody's bare ``except``, a KeyboardInterrupt ends nothing.
-So it is also noted, and raised again at the next place that heeds it.
+A KeyboardInterrupt can be lost in a callback of C code or in a bare ``except`` of a library. The handlers therefore
+record the signal, and ``raise_if_interrupted`` raises it again.
 """
 
 import signal
@@ -10,20 +10,20 @@ _received = False
 
 
 def install_handlers() -> None:
-    """Turn both signals into KeyboardInterrupt; only the main thread may ask for it."""
+    """Turn both signals into KeyboardInterrupt; only the main thread may call this function."""
     global _received
     _received = False
-    signal.signal(signal.SIGINT, _note)
-    signal.signal(signal.SIGTERM, _note)
+    signal.signal(signal.SIGINT, _record)
+    signal.signal(signal.SIGTERM, _record)
 
 
-def _note(*_: object) -> None:
+def _record(*_: object) -> None:
     global _received
     _received = True
     raise KeyboardInterrupt
 
 
 def raise_if_interrupted() -> None:
-    """Raise KeyboardInterrupt if a signal has come."""
+    """Raise KeyboardInterrupt if the process has received Ctrl-C or SIGTERM."""
     if _received:
         raise KeyboardInterrupt

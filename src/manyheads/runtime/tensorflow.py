@@ -1,4 +1,4 @@
-"""TensorFlow: imported without its announcements, and set up for a training."""
+"""The import of TensorFlow without its log messages, and the session of a training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from manyheads.errors import MachineError
 
 
 def require_tensorflow() -> None:
-    """Import Keras on TensorFlow without TensorFlow's announcements.
+    """Import Keras on TensorFlow without TensorFlow's log messages.
 
     Raises:
         MachineError: TensorFlow is not installed.
@@ -20,7 +20,7 @@ def require_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
-        with _stderr_held_back():
+        with _buffered_stderr():
             import keras  # noqa: F401
             import tensorflow  # noqa: F401
     except ImportError as error:
@@ -30,10 +30,13 @@ def require_tensorflow() -> None:
 
 
 def start_training_session(deterministic: bool) -> None:
-    """Forget the models of earlier trainings in this process, and ask for deterministic operations if wanted.
+    """Delete the models of earlier trainings in this process, and optionally make operations deterministic.
 
     Args:
-        deterministic: Whether the same seed gives bit-equal weights on the same machine; it takes some time.
+        deterministic: Whether the same seed gives bit-equal weights on the same machine; operations take longer.
+
+    Raises:
+        MachineError: TensorFlow is not installed.
     """
     require_tensorflow()
     import keras
@@ -45,21 +48,21 @@ def start_training_session(deterministic: bool) -> None:
 
 
 @contextmanager
-def _stderr_held_back() -> Iterator[None]:
-    """Hold back what is written to standard error below Python, and show it only if the body fails.
+def _buffered_stderr() -> Iterator[None]:
+    """Buffer the file descriptor of standard error, and write the buffer out only if the body fails.
 
-    TensorFlow's libraries log to it while they are loaded, before any setting of theirs counts.
+    TensorFlow's libraries log to it while they are loaded, before their settings take effect.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr = os.dup(2)
     with tempfile.TemporaryFile() as written:
         os.dup2(written.fileno(), 2)
         try:
             yield
         except BaseException:
             written.seek(0)
-            os.write(kept, written.read())
+            os.write(stderr, written.read())
             raise
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)

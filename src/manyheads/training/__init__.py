@@ -1,1 +1,1 @@
-"""One training: run, loop, batches, checkpoint, fingerprint, optimizer, display, and its MLflow run."""
+"""A single training: run, loop, batches, checkpoint, fingerprint, optimizer, display, and its MLflow run."""

@@ -1,4 +1,4 @@
-"""Batches of a subset for Keras, shuffled and augmented if they are for training."""
+"""Batches of a subset for Keras, shuffled and augmented for training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 
 class Feed:
-    """Batches of one subset as a ``tf.data.Dataset``, gathered from the memory map as they are needed."""
+    """Batches of one subset as a ``tf.data.Dataset``, read from the memory map on demand.
+
+    Args:
+        subset: The samples.
+        heads: The heads by name, which define the targets.
+        batch_size: Number of samples in a batch.
+        seed: Seed of order and augmentation.
+        training: Whether to shuffle the samples, and to drop an incomplete last batch.
+        augment: Strength of the augmentation, 0 for none.
+    """
 
     def __init__(
         self, subset: Subset, heads: Mapping[str, Head], batch_size: int, seed: int, *, training: bool, augment: float
@@ -29,15 +38,15 @@ class Feed:
         self.seed = seed
         self.training = training
         self.augment = augment
-        # A last batch of a few samples would make batch normalisation's statistics poor; each epoch drops others.
+        # A small last batch has poor batch normalization statistics. Each epoch drops other samples.
         self.steps = max(1, len(subset) // batch_size) if training else math.ceil(len(subset) / batch_size)
         self.order = np.arange(len(subset))
         self.draws: list[Draws] = []
 
     def epoch(self, number: int) -> tf.data.Dataset:
-        """Return the batches of an epoch; shuffled and changed if they are for training.
+        """Return the batches of an epoch as pairs of inputs and targets, each a dictionary by name.
 
-        Order and augmentation depend on seed, epoch and sample alone.
+        Order and augmentation depend only on seed, epoch and sample.
         """
         if self.training:
             self.order = np.random.default_rng([self.seed, number]).permutation(len(self.subset))
@@ -75,7 +84,7 @@ class Feed:
             named = list(zip(names, loaded, strict=True))
             return dict(named[:n_inputs]), dict(named[n_inputs:])
 
-        # Autotuning has nothing to tune here, and holds an epoch's end back until its thread wakes: at 10, 20, 41 s.
+        # Autotuning has no effect here, and its thread delays the end of an epoch to 10, 20 or 41 s.
         options = tf.data.Options()
         options.autotune.enabled = False
         dataset = tf.data.Dataset.range(self.steps).map(load).with_options(options)

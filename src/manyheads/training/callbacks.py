@@ -1,4 +1,4 @@
-"""What can listen to a training."""
+"""The interface of listeners to a training."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class Training(NamedTuple):
-    """A training that is about to start or to go on.
+    """A training that is about to start or to continue.
 
     Attributes:
         config: All settings.
         model: The compiled model.
-        train: The samples to learn from.
-        progress: The epochs so far.
+        train: The training subset.
+        progress: The finished epochs.
     """
 
     config: Config
@@ -30,16 +30,16 @@ class Training(NamedTuple):
 
 
 class TrainingCallback:
-    """A listener; each method does nothing by default. What a method raises ends the training."""
+    """A listener; its methods do nothing by default. An exception of a method ends the training."""
 
     def on_record(self, run_id: str) -> None:
-        """Called when the MLflow run is open, with its id, or with an empty text if there is no record."""
+        """Called when the MLflow run is open, with its id, or with an empty text if there is no run."""
 
     def on_start(self, training: Training) -> None:
         """Called once before the first epoch of this process."""
 
     def on_epoch(self, epoch: int, row: Row) -> None:
-        """Called after each epoch with its number, counted from 1, and its metrics; the epoch is saved by then."""
+        """Called after each epoch and its checkpoint with the epoch, counted from 1, and its metrics."""
 
     def on_end(self, network: keras.Model, metrics: dict[str, float]) -> None:
-        """Called with the network for inference and the metrics of the training, when its files are written."""
+        """Called after the files are written with the network for inference and the metrics of the training."""

@@ -1,4 +1,4 @@
-"""The checkpoint of a training: one file that holds its whole state between epochs."""
+"""The checkpoint of a training: one file that is written after each epoch and that a stopped training resumes from."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Row = dict[str, float]
 
 @dataclass
 class Progress:
-    """How far a training is: what is kept between two runs of the same command.
+    """The progress of a training, which its checkpoint contains.
 
     Attributes:
         history: One row of metrics for each finished epoch.
         best_epoch: Epoch of the highest score, counted from 1; 0 before the first.
         best_weights: The model's variables at that epoch.
-        run_id: The MLflow run that the training is recorded in, or an empty text.
-        fingerprint: All that shapes the training, by name.
+        run_id: Id of the MLflow run of the training, or an empty text.
+        fingerprint: The fingerprint of the training; see ``training.fingerprint``.
     """
 
     history: list[Row] = field(default_factory=list)
@@ -56,7 +56,16 @@ def _variables(model: MultiHeadModel) -> list[keras.Variable]:
 
 
 def save_checkpoint(path: Path, model: MultiHeadModel, progress: Progress) -> None:
-    """Write the state of a training atomically; ``resume`` reads it."""
+    """Write the checkpoint of a training atomically.
+
+    Args:
+        path: The checkpoint.
+        model: The model; its variables and those of its optimizer are saved.
+        progress: The finished epochs.
+
+    Raises:
+        MachineError: The file cannot be written.
+    """
     about = {
         "history": progress.history,
         "best_epoch": progress.best_epoch,
@@ -65,38 +74,38 @@ def save_checkpoint(path: Path, model: MultiHeadModel, progress: Progress) -> No
     }
     arrays = {f"current_{i:05d}": variable.numpy() for i, variable in enumerate(_variables(model))}
     arrays |= {f"best_{i:05d}": value for i, value in enumerate(progress.best_weights)}
-    with atomic_write(path) as aside, aside.open("wb") as file:
+    with atomic_write(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, about=np.frombuffer(json.dumps(about).encode(), dtype=np.uint8), **arrays)
 
 
 def recorded_run(path: Path) -> str:
-    """Return the MLflow run of an unfinished training, or an empty text if there is none.
+    """Return the id of the MLflow run of an unfinished training, or an empty text if there is none.
 
     Raises:
         IntegrityError: The checkpoint is damaged.
     """
     if not path.exists():
         return ""
-    with _state(path) as arrays:
+    with _opened(path) as arrays:
         return str(_about(arrays)["run_id"])
 
 
 def resume(path: Path, model: MultiHeadModel, fingerprint: Mapping[str, str]) -> Progress:
-    """Load the state of an unfinished training into a compiled model, or return a fresh start if there is none.
+    """Load a checkpoint into a compiled model and return its progress, or a new progress if there is no checkpoint.
 
     Args:
         path: The checkpoint.
-        model: Compiled as for the training that was stopped.
-        fingerprint: All that shapes the training, by name.
+        model: The model, compiled with the settings of the stopped training.
+        fingerprint: The fingerprint of the training.
 
     Raises:
-        IntegrityError: The checkpoint is damaged, or is that of another training.
+        IntegrityError: The checkpoint is damaged or belongs to another training.
     """
     if not path.exists():
         return Progress(fingerprint=fingerprint)
     if differing := differences(path, fingerprint):
         raise IntegrityError(f"{path} is of another training: {differing}. Delete it to train from the start")
-    with _state(path) as arrays:
+    with _opened(path) as arrays:
         about = _about(arrays)
         for i, variable in enumerate(_variables(model)):
             variable.assign(arrays[f"current_{i:05d}"])
@@ -105,15 +114,15 @@ def resume(path: Path, model: MultiHeadModel, fingerprint: Mapping[str, str]) ->
 
 
 def differences(path: Path, fingerprint: Mapping[str, str]) -> str:
-    """Return in words how a checkpoint's fingerprint differs from another, or an empty text if it does not.
+    """Return how the fingerprint of a checkpoint differs from another one, or an empty text if they are equal.
 
     Raises:
         IntegrityError: The checkpoint is damaged.
     """
-    with _state(path) as arrays:
+    with _opened(path) as arrays:
         theirs = _about(arrays)["fingerprint"]
     names = [name for name in {**theirs, **fingerprint} if theirs.get(name) != fingerprint.get(name)]
-    # Digests are too long to be of use to a reader.
+    # Digests are too long for a message.
     found = [
         f"{name} is {theirs.get(name, 'not set')} there, {fingerprint.get(name, 'not set')} here"
         if max(len(theirs.get(name, "")), len(fingerprint.get(name, ""))) < 64
@@ -125,7 +134,7 @@ def differences(path: Path, fingerprint: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def _state(path: Path) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
+def _opened(path: Path) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             yield arrays
@@ -138,9 +147,9 @@ def _about(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
 
 
 def training_lock(path: Path) -> AbstractContextManager[None]:
-    """Hold the lock of a training; two processes never write the same checkpoint.
+    """Hold the lock of a training, so that only one process writes its checkpoint.
 
     Raises:
-        MachineError: Another process trains the same.
+        MachineError: Another process runs the same training.
     """
     return exclusive_lock(path.with_suffix(".lock"), "trains the same model")

@@ -1,4 +1,4 @@
-"""The compiled model of a training: its initial weights follow from a seed."""
+"""The compiled model of a training, with initial weights from a seed."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def compiled_model(
     weighting: Literal["fixed", "learned"] = "fixed",
     form: str = "training_step",
 ) -> MultiHeadModel:
-    """Return a model with its initial weights, ready to be fitted.
+    """Return a compiled model with initial weights.
 
     Args:
-        encoder: Makes the heads' features.
-        inputs: What the model takes, by name.
+        encoder: The encoder of the heads' features.
+        inputs: The inputs by name.
         objective: The heads with their losses.
-        settings: How it is trained.
+        settings: The settings of the training.
         seed: Seed of the initial weights.
-        samples: How many samples an epoch has; the schedule of the learning rate depends on it.
+        samples: Number of samples in an epoch, for the learning-rate schedule.
         weighting: Whether the weights of the losses are fixed or learned.
-        form: How the objective reaches Keras; see ``modeling.build.compile_model``.
+        form: How the objective is given to Keras; see ``modeling.build.compile_model``.
     """
     import keras
 

@@ -1,4 +1,4 @@
-"""What a person sees of a training: a bar on a terminal, a line an epoch elsewhere."""
+"""The display of a training: a bar on a terminal, one line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ logger = logging.getLogger(__name__)
 
 
 class EpochDisplay:
-    """A bar over all epochs on a terminal; elsewhere one line an epoch."""
+    """A bar over all epochs on a terminal; one log line per epoch elsewhere.
+
+    Args:
+        epochs: Number of epochs in total.
+        steps: Number of steps in an epoch.
+        done: Number of finished epochs.
+    """
 
     def __init__(self, epochs: int, steps: int, done: int):
         self.epochs, self.done = epochs, done
@@ -34,15 +40,15 @@ class EpochDisplay:
         self.bar.stop()
 
     def callback(self) -> keras.callbacks.Callback:
-        """Return a callback that moves the bar on by a step."""
+        """Return a Keras callback that advances the bar after each step."""
         import keras
 
         return keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs: self.bar.advance(self.task)  # noqa: ARG005 - Keras names them
+            on_train_batch_end=lambda batch, logs: self.bar.advance(self.task)  # noqa: ARG005 - Keras passes them by name
         )
 
     def finish_epoch(self, epoch: int, row: Row, heads: Mapping[str, Head], best: bool) -> None:
-        """Write the epoch's line; with the bar it stands above it."""
+        """Write the line of an epoch, on a terminal above the bar."""
         metrics = "  ".join(
             f"{name} {head.main_metric} {row[f'val/{name}/{head.main_metric}']:.3f}" for name, head in heads.items()
         )
@@ -60,6 +66,11 @@ class EpochDisplay:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as minutes and seconds."""
+    """Return a duration as text.
+
+    Example:
+        >>> duration(83.4)
+        '1 min 23 s'
+    """
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,4 +1,4 @@
-"""The fingerprint of a training: all that shapes it, by name."""
+"""The fingerprint of a training: everything that determines its result, by name."""
 
 from __future__ import annotations
 
@@ -19,55 +19,55 @@ from manyheads.training import checkpoint
 logger = logging.getLogger(__name__)
 
 
-def split_digest(inputs: Paths) -> str:
-    """Return a digest of the split: metrics of runs compare where it is the same."""
-    return sha256_of(inputs.splits)[:16]
+def split_digest(project: Paths) -> str:
+    """Return a digest of the split; metrics of runs are comparable only if it is equal."""
+    return sha256_of(project.splits)[:16]
 
 
-def fingerprint(config: Config, inputs: Paths) -> dict[str, str]:
-    """Return all that shapes a training, by name: settings, data, split, code and library versions.
+def fingerprint(config: Config, project: Paths) -> dict[str, str]:
+    """Return the fingerprint of a training by name: settings, data, split, code and library versions.
 
-    The samples table holds the hash of every sample's bytes, so the array itself need not be read. The code is what
-    ``dvc.yaml`` lists for the stage.
+    The samples table has the hash of each sample's bytes, so the arrays are not read. The code consists of the files
+    that ``dvc.yaml`` lists for the stage.
     """
     settings = config.model_dump(mode="json", include={"seed", "model", "loss", "train", "inputs"})
     settings["train"]["precision"] = precision_of(config.train)
     settings["data"] = {"heads": config.model_dump(mode="json")["data"]["heads"]}
     return {
         **{name: str(value) for name, value in runs.flattened(settings).items()},
-        "the packed samples": sha256_of(inputs.samples),
-        "the split": sha256_of(inputs.splits),
-        **code_digests("train", inputs.root),
+        "the packed samples": sha256_of(project.samples),
+        "the split": sha256_of(project.splits),
+        **code_digests("train", project.root),
         **_versions(),
     }
 
 
-def digest(config: Config, inputs: Paths) -> str:
+def digest(config: Config, project: Paths) -> str:
     """Return the digest of a training's fingerprint."""
-    return json_digest(fingerprint(config, inputs), 24)
+    return json_digest(fingerprint(config, project), 24)
 
 
-def checkpoint_of(config: Config, inputs: Paths) -> Path:
-    """Return the file that holds the state of a training between epochs."""
-    return checkpoint_folder(inputs) / f"{digest(config, inputs)}.npz"
+def checkpoint_of(config: Config, project: Paths) -> Path:
+    """Return the path of the checkpoint of a training."""
+    return checkpoint_folder(project) / f"{digest(config, project)}.npz"
 
 
-def log_unfinished_training(config: Config, inputs: Paths) -> None:
-    """Say in the log what the latest unfinished training differs in, if it is another one than the configured."""
-    states = sorted(checkpoint_folder(inputs).glob("*.npz"), key=lambda path: path.stat().st_mtime)
-    if not states or states[-1].stem == digest(config, inputs):
+def log_unfinished_training(config: Config, project: Paths) -> None:
+    """Log how the latest unfinished training differs from the configured one, if it does."""
+    checkpoints = sorted(checkpoint_folder(project).glob("*.npz"), key=lambda path: path.stat().st_mtime)
+    if not checkpoints or checkpoints[-1].stem == digest(config, project):
         return
-    if differing := checkpoint.differences(states[-1], fingerprint(config, inputs)):
-        logger.info("%s is of another training and is not used: %s", states[-1], differing)
+    if differing := checkpoint.differences(checkpoints[-1], fingerprint(config, project)):
+        logger.info("%s is of another training and is not used: %s", checkpoints[-1], differing)
 
 
-def checkpoint_folder(inputs: Paths) -> Path:
-    """Return the folder of checkpoints, which the temporary copies of a project share with it."""
-    return Paths(main_project(inputs.root)).resume
+def checkpoint_folder(project: Paths) -> Path:
+    """Return the folder of checkpoints, which a project shares with its temporary copies."""
+    return Paths(main_project(project.root)).resume
 
 
 def precision_of(config: TrainConfig) -> Precision:
-    """Return the dtype policy that a training has on this machine."""
+    """Return the Keras dtype policy of a training on this machine."""
     if config.precision != "auto":
         return config.precision
     tensorflow.require_tensorflow()

@@ -1,4 +1,4 @@
-"""Labels that look wrong: those that models trained without them contradict most."""
+"""Labels that are probably wrong, ranked by the disagreement of models that were trained without them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from manyheads.heads import Head, Labels, Outputs
 
 LISTED = 200
-"""Samples that are listed for each head."""
+"""Number of samples that are listed for each head."""
 
 COLUMNS = ["head", "rank", "path", "subset", "label", "predicted", "disagreement"]
 
@@ -22,14 +22,14 @@ def disagreements(
     outputs: Mapping[str, Outputs],
     subset: str,
 ) -> pd.DataFrame:
-    """Return how much outputs disagree with labels, one row a head and sample with a known label.
+    """Return the disagreement of outputs with labels, one row for each head and sample with a known label.
 
     Args:
         heads: The heads by name.
         paths: Path of each sample.
         labels: Each head's labels, shape (n,) or (n, width).
-        outputs: Each head's outputs by a model that has not seen these labels, shape (n, units).
-        subset: Name of the subset that the samples are of.
+        outputs: Each head's outputs from a model that was trained without these samples, shape (n, units).
+        subset: Name of the samples' subset.
     """
     tables = []
     for name, head in heads.items():
@@ -48,7 +48,7 @@ def disagreements(
 
 
 def ranked(heads: Mapping[str, Head], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return the ``LISTED`` largest disagreements of each head, the largest first."""
+    """Return the ``LISTED`` largest disagreements of each head, in descending order."""
     issues = pd.concat(tables).sort_values(["disagreement", "path"], ascending=[False, True])
     issues = pd.concat([issues[issues["head"] == name].head(LISTED) for name in heads])
     issues["rank"] = issues.groupby("head").cumcount() + 1

@@ -1,8 +1,8 @@
-"""The epochs of a training: resumable, and scored by metrics that no loss weight touches.
+"""The epochs of a training, with a checkpoint after each epoch and a score that does not depend on loss weights.
 
-After each epoch the whole state (weights, optimizer, random seeds, history, the best weights so far) is written
-atomically to one file. The order of the samples and their augmentation depend on seed and epoch alone. So the same
-command continues where it was stopped.
+A checkpoint has the weights, the optimizer, random states, the history and the best weights so far, and is written
+atomically. The order of the samples and their augmentation depend only on seed and epoch. The same command therefore
+continues a stopped training with the same result.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ def fit(
 
     Args:
         model: From ``compile_model``.
-        train: Samples to learn from.
-        validation: Samples that choose the epoch.
-        settings: Epochs, batch size, augmentation.
+        train: The training subset.
+        validation: The validation subset, whose score selects the best epoch.
+        settings: The settings of the training.
         seed: Seed of order and augmentation.
-        checkpoint: File that holds the state between epochs.
-        progress: The start: fresh, or what ``resume`` returned.
-        on_epoch: Called after each epoch with its number, counted from 1, and its metrics. Their names are
-            ``train/loss``, ``val/<head>/<metric>`` and so on; ``val/score`` chooses the epoch. It may raise, which
-            stops the training after that epoch is saved.
+        checkpoint: Path of the checkpoint.
+        progress: The finished epochs, from ``resume``.
+        on_epoch: Called after each epoch and its checkpoint with the epoch, counted from 1, and its metrics. Their
+            names are such as ``train/loss`` and ``val/<head>/<metric>``; ``val/score`` selects the best epoch. An
+            exception ends the training.
 
     Returns:
-        The history with all epochs.
+        The progress with all epochs.
 
     Raises:
         ManyheadsError: The loss is not finite.
@@ -92,10 +92,10 @@ def fit(
 
 
 def _training_metrics(logs: Mapping[str, float], model: MultiHeadModel) -> Row:
-    """Rename Keras's ``age_mae`` to ``train/age/mae``; the losses of single heads are not weighted."""
+    """Return Keras's logs with names such as ``train/age/mae``; losses of single heads are without weights."""
     row = {"train/loss": float(logs["loss"])}
     for name, metrics in model.training_metrics.items():
-        # Not every key that starts with the head's name: another head's name may start alike.
+        # A prefix is not enough to select keys, because the name of another head may start with it.
         for key in (model.loss_trackers[name].name, *(metric.name for metric in metrics)):
             row[f"train/{name}/{key.removeprefix(f'{name}_')}"] = float(logs[key])
     return row
@@ -104,7 +104,7 @@ def _training_metrics(logs: Mapping[str, float], model: MultiHeadModel) -> Row:
 def _validation_metrics(
     model: MultiHeadModel, subset: Subset, batches: tf.data.Dataset, baselines: Mapping[str, float]
 ) -> Row:
-    """Return the losses, every metric that evaluate will give, the skill scores and their sum."""
+    """Return the losses, the metrics of each head, the skill scores and their sum."""
     heads = model.heads
     outputs = model.predict(batches, verbose=0)
     targets = {name: head.targets(subset.labels[name]) for name, head in heads.items()}

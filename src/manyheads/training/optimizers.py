@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 
 
 def optimizer_for(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Return the optimizer with its learning-rate schedule; see ``TrainConfig``."""
+    """Return the optimizer with its learning-rate schedule.
+
+    Args:
+        config: The settings; see ``TrainConfig``.
+        steps_per_epoch: Number of steps in an epoch.
+    """
     import keras
 
     rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate

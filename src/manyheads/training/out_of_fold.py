@@ -1,4 +1,4 @@
-"""Out-of-fold predictions: every training sample is predicted by a model that was trained without it."""
+"""Out-of-fold predictions: a model that was trained without a sample predicts it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from manyheads.training.loop import fit
 
 
 def fold_of(groups: list[str], folds: int, seed: int) -> npt.NDArray[np.int64]:
-    """Return the fold of each sample, shape (n,); samples of one duplicate group share theirs."""
+    """Return the fold of each sample, shape (n,); all samples of a duplicate group are in one fold."""
     names, codes = np.unique(groups, return_inverse=True)
     assigned = np.random.default_rng([seed, folds]).permutation(len(names)) % folds
     return np.asarray(assigned[codes], dtype=np.int64)
@@ -35,14 +35,14 @@ def fold_of(groups: list[str], folds: int, seed: int) -> npt.NDArray[np.int64]:
 def train_without(
     config: Config, project: Paths, train: Subset, held_out: npt.NDArray[np.bool_], validation: Subset, fold: int
 ) -> Predictor:
-    """Return a model that was trained on the training subset without a fold; it continues where it was stopped.
+    """Train a model on the training subset without a fold, or continue a training that was stopped.
 
     Args:
-        config: The audit's settings, the encoder, the inputs and the heads; each head has its ``audit_loss``.
-        project: Where the checkpoint goes.
+        config: All settings; the loss of each head is its ``audit_loss``.
+        project: Paths of the samples and the checkpoint.
         train: The training subset.
-        held_out: Which of its samples are left out, shape (n,).
-        validation: Chooses the epoch.
+        held_out: Whether each of its samples is in the fold, shape (n,), bool.
+        validation: The validation subset, whose score selects the best epoch.
         fold: Number of the fold, for the checkpoint.
     """
     heads, settings = config.data.heads, _settings(config)
@@ -51,16 +51,25 @@ def train_without(
     functions = {name: head.audit_loss for name, head in heads.items()}
     objective = objective_of(heads, functions, dict.fromkeys(heads, 1.0), "standard", rest.labels)
     model = compiled_model(config.model, config.inputs, objective, settings, config.seed, len(rest))
-    path, shaped_by = fold_checkpoint(config, project, fold), fold_fingerprint(config, project, fold)
+    path, fingerprint = fold_checkpoint(config, project, fold), fold_fingerprint(config, project, fold)
     with training_lock(path):
-        fit(model, rest, validation, settings, config.seed, path, resume(path, model, shaped_by))
+        fit(model, rest, validation, settings, config.seed, path, resume(path, model, fingerprint))
     return Predictor(model, heads)
 
 
 def predict_out_of_fold(
     config: Config, project: Paths, train: Subset, validation: Subset, fold: npt.NDArray[np.int64], number: int
 ) -> tuple[Mapping[str, Outputs], Mapping[str, Outputs]]:
-    """Return the outputs for the samples of one fold, and for the validation subset, of a model trained without it."""
+    """Return the outputs of a model trained without a fold, for the samples of the fold and for the validation subset.
+
+    Args:
+        config: All settings.
+        project: Paths of the samples and the checkpoint.
+        train: The training subset.
+        validation: The validation subset.
+        fold: The fold of each training sample, shape (n,).
+        number: Number of the fold.
+    """
     held_out = fold == number
     predictor = train_without(config, project, train, held_out, validation, number)
     return predictor(train.inputs, train.rows[held_out]), predictor(validation.inputs, validation.rows)
@@ -83,18 +92,18 @@ def _settings(config: Config) -> TrainConfig:
 
 
 def _can_augment(config: Config) -> bool:
-    """Return whether inputs can be augmented: some kind can be, and no label is a place in an input."""
+    """Return whether some input can be augmented and no label is a position in an input."""
     augmented = any(kind.AUGMENTATION_DRAWS for kind in config.inputs.values())
     return augmented and not any(head.is_spatial for head in config.data.heads.values())
 
 
 def fold_checkpoint(config: Config, project: Paths, fold: int) -> Path:
-    """Return the file that holds the state of the training without a fold."""
+    """Return the path of the checkpoint of the training without a fold."""
     return checkpoint_folder(project) / f"audit-{json_digest(fold_fingerprint(config, project, fold), 24)}.npz"
 
 
 def fold_fingerprint(config: Config, project: Paths, fold: int) -> dict[str, str]:
-    """Return all that shapes the training without a fold, by name."""
+    """Return the fingerprint of the training without a fold, by name."""
     settings = config.model_dump(mode="json", include={"seed", "model", "audit", "inputs"})
     return {
         "settings": json.dumps(settings, sort_keys=True),

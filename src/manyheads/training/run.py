@@ -1,4 +1,4 @@
-"""One training: from settings and packed samples to a model and its history."""
+"""A training from settings and packed samples to a model and its history."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ logger = logging.getLogger(__name__)
 
 
 def train(
-    config: Config, project: Paths, outputs: Paths, checkpoint: Path, callbacks: Sequence[TrainingCallback] = ()
+    config: Config, project: Paths, destination: Paths, checkpoint: Path, callbacks: Sequence[TrainingCallback] = ()
 ) -> dict[str, float]:
     """Train the configured model, or continue a training that was stopped.
 
     Args:
         config: All settings.
-        project: Where the packed samples and the split lie.
-        outputs: Where the model and its history go.
-        checkpoint: File that holds the state between epochs; the caller holds its lock, and deletes it at the end.
+        project: Paths of the packed samples and the split.
+        destination: Paths of the model and its history.
+        checkpoint: Path of the checkpoint; the caller holds its lock and deletes it at the end.
         callbacks: Listeners, called in this order.
 
     Returns:
         ``best/val/…`` and ``last/val/…`` metrics, ``best/epoch`` and ``wall_seconds``.
 
     Raises:
-        ManyheadsError: The data does not fit the settings, the loss is not finite, or the checkpoint is of another
+        ManyheadsError: The data does not fit the settings, the loss is not finite, or the checkpoint belongs to another
             training.
     """
     start = time.monotonic()
@@ -74,7 +74,7 @@ def train(
 
     fit(model, train, validation, config.train, config.seed, checkpoint, progress, on_epoch)
     network = inference_network(config, objective, model)
-    _write(outputs, config, network, progress)
+    _write(destination, config, network, progress)
     metrics = training_metrics(progress)
     for callback in callbacks:
         callback.on_end(network, metrics)
@@ -92,14 +92,14 @@ def training_objective(config: Config, train: Subset) -> Objective:
 
 
 def inference_network(config: Config, objective: Objective, trained: keras.Model) -> keras.Model:
-    """Return the network that is saved: folded, float32, with ``train.flip_tta`` inside its graph."""
+    """Return the network to save: folded, float32, and with ``train.flip_tta`` in its graph."""
     folded = build_network(config.model, objective, config.inputs, folded=True)
     fold(trained, folded)
     return averaged_over_flip(folded, config.inputs) if config.train.flip_tta else folded
 
 
 def training_metrics(progress: Progress) -> dict[str, float]:
-    """Return the validation metrics of the best epoch and the last, by which runs are compared."""
+    """Return the validation metrics of the best and the last epoch, which comparisons of runs use."""
     metrics: dict[str, float] = {}
     for which, row in (("best", progress.best_row), ("last", progress.history[-1])):
         metrics |= {f"{which}/{name}": value for name, value in row.items() if name.startswith("val/")}
@@ -124,14 +124,14 @@ def _log_start(
     )  # fmt: skip
 
 
-def _write(outputs: Paths, config: Config, network: keras.Model, progress: Progress) -> None:
+def _write(destination: Paths, config: Config, network: keras.Model, progress: Progress) -> None:
     history = pd.DataFrame(progress.history)
     history.insert(0, "epoch", range(1, len(history) + 1))
-    # Seconds differ from run to run, and DVC would take the file for changed. They are in MLflow.
-    write_table(outputs.history, history.drop(columns="train/seconds"))
+    # Seconds differ between equal trainings, which would change the file for DVC. MLflow has them.
+    write_table(destination.history, history.drop(columns="train/seconds"))
     card = saving.ModelCard(
         data=config.data.name, inputs=config.inputs, heads=config.data.heads, precision=precision_of(config.train)
     )
-    with atomic_write(outputs.model) as folder:
+    with atomic_write(destination.model) as folder:
         folder.mkdir()
         saving.save(folder, network, card)

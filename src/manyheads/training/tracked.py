@@ -1,6 +1,6 @@
-"""A training with its MLflow run: what the stage ``train`` does once, and a sweep or a search many times.
+"""A training with its MLflow run, for the stage ``train`` and for the trials of sweeps and searches.
 
-The same settings on the same data with the same code continue where they were stopped, in the same run.
+A training with the same fingerprint continues one that was stopped, in the same run.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 class Trained(NamedTuple):
-    """What a finished training leaves, beside its files.
+    """The result of a finished training in addition to its files.
 
     Attributes:
-        run_id: Its MLflow run, or an empty text if there is no record.
-        metrics: What ``training.run.train`` returned.
+        run_id: Id of the MLflow run, or an empty text if there is no run.
+        metrics: The metrics from ``training.run.train``.
     """
 
     run_id: str
@@ -41,7 +41,7 @@ class Trained(NamedTuple):
 def train_and_record(
     config: Config,
     project: Paths,
-    outputs: Paths,
+    destination: Paths,
     spec: runs.RunSpec = runs.RunSpec(),  # noqa: B008 - immutable
     callbacks: Sequence[TrainingCallback] = (),
 ) -> Trained:
@@ -49,13 +49,13 @@ def train_and_record(
 
     Args:
         config: All settings.
-        project: Where the packed samples and the split lie.
-        outputs: Where the model and its history go.
+        project: Paths of the packed samples and the split.
+        destination: Paths of the model and its history.
         spec: Name, tags and parent of the run.
-        callbacks: Listeners beside the run.
+        callbacks: Listeners in addition to the run.
 
     Raises:
-        MachineError: Another process trains the same.
+        MachineError: Another process runs the same training.
         ManyheadsError: See ``training.run.train``.
     """
     checkpoint = checkpoint_of(config, project)
@@ -64,7 +64,8 @@ def train_and_record(
         with runs.run(config.tracking.experiment, project.root, spec) as run:
             for callback in callbacks:
                 callback.on_record(run.run_id)
-            metrics = train(config, project, outputs, checkpoint, [RunLogger(run, project, outputs), *callbacks])
+            listeners = [RunLogger(run, project, destination), *callbacks]
+            metrics = train(config, project, destination, checkpoint, listeners)
             run_id = run.run_id
         checkpoint.unlink(missing_ok=True)
     return Trained(run_id, metrics)
@@ -73,13 +74,13 @@ def train_and_record(
 class RunLogger(TrainingCallback):
     """Writes a training into an MLflow run, epoch by epoch."""
 
-    def __init__(self, run: runs.Run, project: Paths, outputs: Paths) -> None:
+    def __init__(self, run: runs.Run, project: Paths, destination: Paths) -> None:
         self.run = run
         self.project = project
-        self.outputs = outputs
+        self.destination = destination
 
     def on_start(self, training: Training) -> None:
-        """Log the settings, the data, and epochs of an earlier process that the store did not get."""
+        """Log the settings, the data, and earlier epochs that are missing in the run."""
         config, model, train, progress = training
         progress.run_id = self.run.run_id
         derived = {"parameters": model.count_params(), "precision": precision_of(config.train)}
@@ -97,12 +98,12 @@ class RunLogger(TrainingCallback):
     def on_end(self, network: keras.Model, metrics: dict[str, float]) -> None:
         """Log the result and the model."""
         self.run.tags({"machine": describe()})
-        _record_results(self.run, self.project, self.outputs, metrics)
+        _record_results(self.run, self.project, self.destination, metrics)
         self.run.model(network, self.heads)
 
 
 def run_spec(spec: runs.RunSpec, config: Config, project: Paths) -> runs.RunSpec:
-    """Return a run's spec with the name and the tags that every training has."""
+    """Return a run spec with the name and the tags of every training added."""
     tags = {
         **git.provenance(project.root),
         "loss": config.loss.name,
@@ -116,30 +117,37 @@ def run_spec(spec: runs.RunSpec, config: Config, project: Paths) -> runs.RunSpec
 
 
 def main_metrics(config: Config) -> dict[str, Metric]:
-    """Return each head's main metric: what a comparison of runs shows of it, and how."""
+    """Return each head's main metric, which comparisons of runs show."""
     return {name: head.metric(head.main_metric) for name, head in config.data.heads.items()}
 
 
 def record_again(
-    config: Config, project: Paths, outputs: Paths, spec: runs.RunSpec, metrics: Mapping[str, float]
+    config: Config, project: Paths, destination: Paths, spec: runs.RunSpec, metrics: Mapping[str, float]
 ) -> str:
-    """Give MLflow a finished training that it did not take at the time, from its files.
+    """Log a finished training from its files, if MLflow was not reachable during the training.
+
+    Args:
+        config: All settings.
+        project: Paths of the packed samples and the split.
+        destination: Paths of the model and its history.
+        spec: Name, tags and parent of the run.
+        metrics: The metrics of the training.
 
     Returns:
-        The id of the run, or an empty text if the store cannot be reached now either.
+        The id of the run, or an empty text if the store is still not reachable.
     """
-    history = pd.read_csv(outputs.history).drop(columns="epoch")
+    history = pd.read_csv(destination.history).drop(columns="epoch")
     rows = [dict(zip(history.columns.astype(str), values, strict=True)) for values in history.to_numpy().tolist()]
     with runs.run(config.tracking.experiment, project.root, run_spec(spec, config, project)) as run:
         run.params(config.model_dump())
         run.missing_epochs(rows)
-        _record_results(run, project, outputs, metrics)
-        run.files(outputs.model, "models")
+        _record_results(run, project, destination, metrics)
+        run.files(destination.model, "models")
     return run.run_id
 
 
-def _record_results(run: runs.Run, project: Paths, outputs: Paths, metrics: Mapping[str, float]) -> None:
+def _record_results(run: runs.Run, project: Paths, destination: Paths, metrics: Mapping[str, float]) -> None:
     run.metrics(metrics)
-    run.tags({"model": runs.model_tag(outputs.model)})
-    run.files(outputs.history)
+    run.tags({"model": runs.model_tag(destination.model)})
+    run.files(destination.history)
     run.files(project.split_counts)

@@ -1,1 +1,1 @@
-"""Datasets that the project makes itself from a fixed seed; one module for each, with its ``DATASET``."""
+"""Synthetic datasets, which the project generates from a fixed seed. Each module defines one as ``DATASET``."""

@@ -16,7 +16,7 @@ from manyheads.datasets.documentation import synthetic
 from manyheads.runtime.files import atomic_write
 
 SEED = 20220319
-PICTURES = 900
+IMAGES = 900
 SIZE = 224
 SHAPES = ("disc", "square", "triangle")
 EMPTY_SHARE = 0.15
@@ -24,7 +24,7 @@ SIDES = (50, 120)
 
 
 def generate(target: Path) -> None:
-    """Write the archive.
+    """Write the archive of images and their COCO file.
 
     Args:
         target: The zip file.
@@ -33,25 +33,25 @@ def generate(target: Path) -> None:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     with atomic_write(target) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
-        for number in range(PICTURES):
-            picture, shape, box = _picture(random)
+        for number in range(IMAGES):
+            image, shape, box = _image(random)
             name = f"{number:04d}.jpg"
             images.append({"id": number, "file_name": name, "width": SIZE, "height": SIZE})
             if shape is not None:
                 annotations.append({"id": len(annotations), "image_id": number, "category_id": shape, "bbox": box})
-            _add(archive, f"objects/{name}", picture)
+            _add(archive, f"objects/{name}", image)
         categories = [{"id": number, "name": name} for number, name in enumerate(SHAPES)]
         described = {"images": images, "annotations": annotations, "categories": categories}
         _add(archive, f"objects/{Coco.ANNOTATIONS}", json.dumps(described).encode())
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    # The writer's clock would otherwise be in the bytes.
+    # A fixed date makes the bytes of the archive reproducible.
     archive.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), content)
 
 
-def _picture(random: np.random.Generator) -> tuple[bytes, int | None, list[int]]:
-    """Return a JPEG, the number of its shape and its box; the shape is None if there is nothing."""
+def _image(random: np.random.Generator) -> tuple[bytes, int | None, list[int]]:
+    """Return a JPEG, the index of its shape and the box; the shape is None if there is no object."""
     ground = random.integers(60, 200, 3)
     noise = random.normal(0, 18, (SIZE // 8, SIZE // 8, 3))
     image = Image.fromarray(np.clip(ground + noise, 0, 255).astype(np.uint8)).resize((SIZE, SIZE))
@@ -78,8 +78,8 @@ def _picture(random: np.random.Generator) -> tuple[bytes, int | None, list[int]]
 
 DATASET = Coco(
     synthetic(
-        "to try heads that say what an object is and where",
-        "`class` is the shape that was drawn, or `nothing`; `box` is where, as shares of the picture.",
+        "to try heads for the class and the location of an object",
+        "`class` is the shape in the image, or `nothing`; `box` is its bounding box, as shares of the image.",
     ),
     generate,
 )

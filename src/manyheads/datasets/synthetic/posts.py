@@ -1,7 +1,7 @@
-"""Synthetic posts: texts of made-up words, whose choice tells of the writer's age, income and gender.
+"""Synthetic posts: texts of invented words whose frequencies depend on the writer's age, income and gender.
 
-Some words of a post belong to an age, some to a level of income, some to a gender, the others to nothing. Those of the
-age stray by some years, short posts may have no word of a kind, and the income of some posts is not known.
+Some words of a post depend on the age, some on the level of income, some on the gender, and the others on none of them.
+Words of the age vary by some years, short posts may lack a kind of word, and the income of some posts is missing.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ INCOMES = 10
 GENDERS = ("f", "m")
 UNKNOWN_INCOME = 0.1
 
-SHARES = (0.15, 0.3, 0.1, 0.45)  # of the words, for age, income, gender and nothing
+SHARES = (0.15, 0.3, 0.1, 0.45)  # of words that depend on age, income, gender and none of them
 FILLER_WORDS, INCOME_WORDS, GENDER_WORDS = 400, 2, 4
 YEARS_PER_WORD = 4
 SHORTEST, LONGEST = 20, 260
 
 
 def generate() -> pd.DataFrame:
-    """Return posts with their labels."""
+    """Return a table of posts and their labels."""
     import pandas as pd
 
     random = np.random.default_rng(SEED)
@@ -56,13 +56,13 @@ def _post(
     age = int(random.integers(AGES[0], AGES[1] + 1))
     income, gender = int(random.integers(INCOMES)), int(random.integers(len(GENDERS)))
     length = int(np.exp(random.uniform(np.log(SHORTEST), np.log(LONGEST))))
-    on_age, on_income, on_gender, on_nothing = random.multinomial(length, SHARES)
-    years = random.normal(age - AGES[0], 3, on_age).clip(0, AGES[1] - AGES[0])
+    n_age, n_income, n_gender, n_filler = random.multinomial(length, SHARES)
+    years = random.normal(age - AGES[0], 3, n_age).clip(0, AGES[1] - AGES[0])
     words = [
         *of_age[np.floor(years / YEARS_PER_WORD).astype(int)],
-        *of_income[income, random.integers(0, INCOME_WORDS, on_income)],
-        *of_gender[gender, random.integers(0, GENDER_WORDS, on_gender)],
-        *random.choice(filler, on_nothing),
+        *of_income[income, random.integers(0, INCOME_WORDS, n_income)],
+        *of_gender[gender, random.integers(0, GENDER_WORDS, n_gender)],
+        *random.choice(filler, n_filler),
     ]
     known = random.random() >= UNKNOWN_INCOME
     return " ".join(random.permutation(words)), age, f"level {income}" if known else "", GENDERS[gender]
@@ -71,7 +71,7 @@ def _post(
 DATASET = Table(
     synthetic(
         "to try a model of texts with heads of three kinds",
-        "`age`, `income` and `gender` are numbers that decide which words are drawn; one income in ten is left out.",
+        "`age`, `income` and `gender` determine the frequencies of the words; one income in ten is missing.",
     ),
     generate,
 )

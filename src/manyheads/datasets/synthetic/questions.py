@@ -1,4 +1,4 @@
-"""Synthetic stories and questions: one sentence of a story answers each question, and which one the question says."""
+"""Synthetic stories and questions: one sentence of each story answers the question."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ FILLERS = (
 
 
 def generate() -> pd.DataFrame:
-    """Return stories, each with a question and its answer."""
+    """Return a table of stories, each with a question and its answer."""
     import pandas as pd
 
     random = np.random.default_rng(SEED)
     rows = []
     for _ in range(STORIES):
-        told = {kind: str(random.choice(words)) for kind, words in ANSWERS.items()}
-        sentences = [f"the {told['who']} left a {told['what']} in the {told['where']} ."]
+        answers = {kind: str(random.choice(words)) for kind, words in ANSWERS.items()}
+        sentences = [f"the {answers['who']} left a {answers['what']} in the {answers['where']} ."]
         sentences += random.choice(FILLERS, random.integers(0, 3), replace=False).tolist()
         kind = str(random.choice(list(QUESTIONS)))
-        rows.append((" ".join(random.permutation(sentences)), str(random.choice(QUESTIONS[kind])), told[kind]))
+        rows.append((" ".join(random.permutation(sentences)), str(random.choice(QUESTIONS[kind])), answers[kind]))
     return pd.DataFrame(rows, columns=["text", "question", "answer"])
 
 

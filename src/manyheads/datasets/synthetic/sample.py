@@ -1,12 +1,13 @@
-"""The sample: synthetic cards under UTKFace's naming grammar, in one zip archive.
+"""The sample: synthetic cards with UTKFace's file names, in one zip archive.
 
-A card depicts no person and no group. ``race`` is the hue of its ground and, in part, the shape of its marks;
-``gender`` is the direction of its stripes; ``age`` is how many marks it bears. Hues of neighbouring classes overlap,
-stripes fade, counts are noisy and a few labels are wrong, so that the heads differ in difficulty and none is perfect.
+A card depicts no person and no group. ``race`` is the hue of its background and affects the shape of its marks;
+``gender`` is the direction of its stripes; ``age`` is the number of its marks. Hues of neighbouring classes overlap,
+stripes are faint, counts are noisy and a few labels are wrong. The heads therefore differ in difficulty, and none can
+be perfect.
 
-The archive also holds what a real one holds: malformed names, files that do not decode or need converting, copies
-under other names, and labels in conflict. The constants say how many of each. All of it follows from ``SEED``: the
-dataset is a constant, whatever the project's own seed is.
+Like real archives, this one contains malformed names, files that do not decode or need a conversion, copies under other
+names, and conflicting labels. Constants define the number of each. All random numbers follow from ``SEED``, so the
+dataset does not depend on the project's seed.
 """
 
 import io
@@ -26,10 +27,10 @@ from manyheads.datasets.utkface import parse_name
 from manyheads.runtime.files import atomic_write
 
 DOCUMENTATION = synthetic(
-    "to try the pipeline on something that anybody has",
-    "Named as UTKFace's for the sake of its grammar: `age` is how many marks a card bears, `race` the hue of its "
-    "ground, `gender` the direction of its stripes. Counts are noisy, hues overlap, and one label in fifty is wrong on "
-    "purpose.",
+    "to try the pipeline without a download",
+    "The labels have the names of UTKFace's, so that file names have the same form: `age` is the number of marks on a "
+    "card, `race` the hue of its background, `gender` the direction of its stripes. Counts are noisy, hues overlap, "
+    "and one label in fifty is wrong on purpose.",
 )
 
 SEED = 20170101
@@ -44,7 +45,7 @@ GENDER_SHARES = (0.52, 0.48)
 WRONG_LABEL_SHARE = 0.02
 
 HUES = (4.0, 50.0, 125.0, 210.0, 285.0, 364.0)
-"""Degrees: red, yellow, green, blue, violet, and red again."""
+"""Hues of the classes in degrees: red, yellow, green, blue, violet, and red again."""
 
 REJECTED_NAMES = (
     "{age}_{gender}_{stamp}.jpg.chip.jpg",
@@ -52,7 +53,7 @@ REJECTED_NAMES = (
     "{age}__{race}_{stamp}.jpg.chip.jpg",
     "{age}_{gender}_7_{stamp}.jpg.chip.jpg",
 )
-MENDED_NAMES = (
+IRREGULAR_NAMES = (
     "{age}_{gender}_{race}_{stamp} .jpg.chip.jpg",
     "{age}_{gender}_{race}_{stamp}jpg.chip.jpg",
     "{age}_{gender}_{race}_{stamp}.pg.chip.jpg",
@@ -68,19 +69,19 @@ JUNK = ("__MACOSX/._sample", "sample/.DS_Store")
 
 
 class Labels(NamedTuple):
-    """What a card's name says."""
+    """The labels in a card's file name."""
 
     age: int
     gender: int
     race: int
 
 
-def provide(target: Path, original: Path) -> None:  # noqa: ARG001 - other datasets need it
-    """Write the dataset to ``target`` unless it lies there whole.
+def provide(target: Path, original: Path) -> None:  # noqa: ARG001 - part of the interface
+    """Write the dataset to ``target`` unless it is complete there.
 
     Args:
-        target: Where the zip archive belongs.
-        original: Not used: the data follows from the program alone.
+        target: Path of the zip archive.
+        original: Not used, because the data can be generated in any project.
 
     Raises:
         MachineError: The archive cannot be written.
@@ -90,7 +91,7 @@ def provide(target: Path, original: Path) -> None:  # noqa: ARG001 - other datas
     with atomic_write(target) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
         archive.comment = EDITION
         for name, content in sorted(_files().items()):
-            # The writer's clock, system and umask would otherwise be in the bytes.
+            # Fixed metadata makes the bytes independent of the clock, the system and the umask.
             member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             member.create_system = 3
             member.external_attr = 0o100644 << 16
@@ -106,7 +107,7 @@ def _is_whole(target: Path) -> bool:
 
 
 def _files() -> dict[str, bytes]:
-    """Return the archive's members: names with their contents."""
+    """Return the contents of the archive's members by name."""
     random = np.random.default_rng(SEED)
     labels = _labels(random)
     cards = _cards(_with_wrong_labels(labels, random), random)
@@ -115,7 +116,7 @@ def _files() -> dict[str, bytes]:
     stamps = _stamps()
     picks = iter(random.permutation(CARDS).tolist())
 
-    for pattern in REJECTED_NAMES + MENDED_NAMES:
+    for pattern in REJECTED_NAMES + IRREGULAR_NAMES:
         names[next(picks)] = pattern
     for how, count in (UNDECODABLE | CONVERTED).items():
         for _, card in zip(range(count), picks, strict=False):
@@ -126,7 +127,7 @@ def _files() -> dict[str, bytes]:
         files[_path(name, label, next(stamps))] = content
     for how in COPIES:
         for copy in range(COPIES[how] + CONFLICTING_COPIES[how]):
-            # Shifted marks would make another picture of a card that has many.
+            # Cropping shifts marks, so a card with many marks would not be a near duplicate.
             card = next(pick for pick in picks if how != "cropped" or labels[pick].age < CROPPED_BELOW_AGE)
             label = labels[card] if copy < COPIES[how] else _conflicting(labels[card], copy)
             content = contents[card] if how == "identical" else _treated(cards[card], how)
@@ -139,7 +140,7 @@ def _path(pattern: str, labels: Labels, stamp: str) -> str:
 
 
 def _stamps() -> Iterator[str]:
-    """Yield 17 digits each, year to millisecond, no two alike."""
+    """Yield distinct timestamps of 17 digits, from year to millisecond."""
     moment = datetime(2017, 1, 1)
     while True:
         moment += timedelta(seconds=97, milliseconds=331)
@@ -157,7 +158,7 @@ def _conflicting(labels: Labels, copy: int) -> Labels:
 
 
 def _labels(random: np.random.Generator) -> list[Labels]:
-    """Draw independent labels: ages as skewed as people's in a collection of photographs."""
+    """Return independent random labels, with a skewed distribution of ages."""
     few, many = random.integers(0, 10, CARDS), random.gamma(4.5, 8.5, CARDS)
     ages = np.where(random.random(CARDS) < 0.13, few, many).astype(int).clip(0, OLDEST)
     genders = random.choice(len(GENDER_SHARES), CARDS, p=GENDER_SHARES)
@@ -166,18 +167,18 @@ def _labels(random: np.random.Generator) -> list[Labels]:
 
 
 def _with_wrong_labels(labels: list[Labels], random: np.random.Generator) -> NDArray[np.intp]:
-    """Return what the cards show, shape (cards, 3): a few of the labels are another card's."""
+    """Return the labels that the cards show, shape (cards, 3): a few are those of other cards."""
     shown = np.array(labels)
     others = shown[random.permutation(CARDS)]
     return np.where(random.random(shown.shape) < WRONG_LABEL_SHARE, others, shown)
 
 
 def _cards(shown: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw the cards, shape (cards, 64, 64, 3), uint8 RGB."""
+    """Return the images of the cards, shape (cards, 64, 64, 3), uint8, RGB."""
     ages, genders, races = shown.T
-    # Neighbouring classes overlap: a card's hue strays from its class on the circle of classes.
-    place = (races + random.normal(0, 0.31, CARDS)) % len(RACE_SHARES)
-    hue = np.interp(place, range(len(HUES)), HUES) / 60
+    # The hue varies around that of the class, so neighbouring classes overlap.
+    position = (races + random.normal(0, 0.31, CARDS)) % len(RACE_SHARES)
+    hue = np.interp(position, range(len(HUES)), HUES) / 60
     pure = np.clip(np.abs((hue[:, None] + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
     tint = 1 - random.uniform(0.35, 0.75, (CARDS, 1)) * (1 - pure)
 
@@ -195,7 +196,7 @@ def _cards(shown: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.u
 
 
 def _texture(random: np.random.Generator) -> NDArray[np.float64]:
-    """Return a soft lightness for each card, shape (cards, 64, 64): no two cards' are alike, mirrored or not."""
+    """Return a smooth lightness for each card, shape (cards, 64, 64), which makes cards distinct, also mirrored."""
     from scipy.fft import idctn
 
     waves = 6
@@ -210,7 +211,7 @@ def _texture(random: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _stripes(genders: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.float64]:
-    """Return faint waves for each card, shape (cards, 64, 64): rows for 0, columns for 1, a little askew."""
+    """Return faint stripes for each card, shape (cards, 64, 64): rows for 0, columns for 1, slightly rotated."""
     angle = np.radians(np.where(genders == 0, 90, 0) + random.normal(0, 8, CARDS))[:, None, None]
     period = random.uniform(5.5, 9, (CARDS, 1, 1))
     phase = random.uniform(0, 2 * np.pi, (CARDS, 1, 1))
@@ -222,7 +223,7 @@ def _stripes(genders: NDArray[np.intp], random: np.random.Generator) -> NDArray[
 
 
 def _marks(ages: NDArray[np.intp], races: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.float64]:
-    """Return how much ink covers each pixel, shape (cards, 64, 64), 0 to 1: about as many marks as the age."""
+    """Return the coverage of pixels by marks, shape (cards, 64, 64), 0 to 1; the number of marks is about the age."""
     columns = 11
     cells = columns**2
     counts = (ages * random.normal(1, 0.08, CARDS) + random.normal(0, 1.5, CARDS)).round().clip(0, cells)
@@ -232,7 +233,7 @@ def _marks(ages: NDArray[np.intp], races: NDArray[np.intp], random: np.random.Ge
 
     brushes = _brushes()
     shapes, sizes, side, _ = brushes.shape
-    # The shape tells of the race, but not on every card.
+    # The shape depends on the race on most cards, not on all.
     shape = np.where(random.random(CARDS) < 0.6, races, random.integers(0, shapes, CARDS))
     size = random.integers(0, sizes, card.size)
     pitch = (SIZE - side) / (columns - 1)
@@ -278,7 +279,7 @@ def _encoded(image: Image.Image, quality: int = JPEG_QUALITY, **options: object)
 
 
 def _treated(card: NDArray[np.uint8], how: str) -> bytes:
-    """Return a card's file as another program, or an accident, would have left it."""
+    """Return a card's file after a conversion or damage, as named by ``how``."""
     image = Image.fromarray(card)
     match how:
         case "truncated":
@@ -295,7 +296,7 @@ def _treated(card: NDArray[np.uint8], how: str) -> bytes:
             return _encoded(image.convert("CMYK"))
         case "rotated":
             exif = Image.Exif()
-            exif[0x0112] = 6  # to be shown a quarter turn clockwise
+            exif[0x0112] = 6  # display it rotated clockwise by 90 degrees
             return _encoded(image.transpose(Image.Transpose.ROTATE_90), exif=exif)
         case "recompressed":
             return _jpeg(card, quality=60)

@@ -1,4 +1,4 @@
-"""A table of synthetic numbers: one goes in, two regressions of different width come out."""
+"""A synthetic table: one number as input, and two regressions of different width."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOISE = 0.1
 
 
 def generate() -> pd.DataFrame:
-    """Return rows of a number and of linear functions of it with a little noise."""
+    """Return a table of numbers and of linear functions of them with a little noise."""
     import pandas as pd
 
     random = np.random.default_rng(SEED)
@@ -37,7 +37,7 @@ def generate() -> pd.DataFrame:
 
 DATASET = Table(
     synthetic(
-        "to show losses of regressions side by side",
+        "to compare losses of regressions",
         "`one` and `two` are linear in the number, with noise of a standard deviation of 0.1.",
     ),
     generate,

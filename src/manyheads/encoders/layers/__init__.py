@@ -1,1 +1,1 @@
-"""Keras layers that encoders share. They import TensorFlow, so encoders import them only while they build."""
+"""Keras layers that encoders share. They import TensorFlow, so encoders import them lazily."""

@@ -1,6 +1,6 @@
-"""Batch normalisation through TensorFlow's fused kernel: training only, folded away before a model is saved.
+"""Batch normalization with TensorFlow's fused kernel, for training only: a saved model has it folded away.
 
-Imported by encoders while they build, for it needs TensorFlow.
+Encoders import this module lazily because it imports TensorFlow.
 """
 
 import keras
@@ -11,10 +11,10 @@ EPSILON = 1e-3
 
 
 class FusedBatchNormalization(keras.layers.Layer):  # type: ignore[misc]
-    """Normalises channels over batch and space (Ioffe and Szegedy, 2015), NHWC, float32 statistics.
+    """Normalizes channels over batch and space (Ioffe and Szegedy, 2015), NHWC, with float32 statistics.
 
-    ``keras.layers.BatchNormalization`` is made of elementwise operations, whose passes over memory cost more on a
-    CPU than the convolutions around them; ``benchmarks/train_step.py`` shows the difference. Under
+    ``keras.layers.BatchNormalization`` consists of elementwise operations. On a CPU, their passes over memory take
+    longer than the convolutions around them; ``benchmarks/train_step.py`` measures the difference. Under
     ``mixed_bfloat16`` the kernel reads and writes bfloat16 without casts.
     """
 
@@ -37,14 +37,14 @@ class FusedBatchNormalization(keras.layers.Layer):  # type: ignore[misc]
         self.moving_variance = weight("moving_variance", "ones", False)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Return normalised inputs of the same shape and dtype."""
-        none = tf.constant([], tf.float32)
+        """Return the normalized inputs, of the same shape and dtype."""
+        unused = tf.constant([], tf.float32)
         output, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=self.gamma.value,
             offset=self.beta.value,
-            mean=none if training else self.moving_mean.value,
-            variance=none if training else self.moving_variance.value,
+            mean=unused if training else self.moving_mean.value,
+            variance=unused if training else self.moving_variance.value,
             epsilon=EPSILON,
             is_training=bool(training),
         )
