@@ -22,8 +22,9 @@ from manyheads.config.loading import read_params
 from manyheads.config.schema import Config
 from manyheads.data.tables import read_predictions
 from manyheads.errors import DataError
-from manyheads.evaluation.comparison import Trial, compare
+from manyheads.evaluation.comparison import compare
 from manyheads.evaluation.paired import pair
+from manyheads.evaluation.trials import Trial
 from manyheads.heads.metrics import Metric
 from manyheads.paths import Paths, project_root
 from manyheads.reporting import comparison, paired

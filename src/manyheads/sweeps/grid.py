@@ -23,7 +23,7 @@ from manyheads.config.composition import composition_error
 from manyheads.config.loading import load
 from manyheads.config.schema import Config
 from manyheads.errors import ConfigError, ManyheadsError
-from manyheads.evaluation.comparison import short_names
+from manyheads.evaluation.settings import short_names
 from manyheads.paths import Paths
 from manyheads.runtime.locks import exclusive_lock
 from manyheads.sweeps.launching import train_unfinished

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict
 
 from manyheads.config.schema import Config
-from manyheads.evaluation.comparison import Trial
+from manyheads.evaluation.trials import Trial
 from manyheads.heads import Metric
 from manyheads.paths import Paths
 from manyheads.runtime.files import write_text
