@@ -71,7 +71,7 @@ def test_what_does_not_compare_is_refused(difficulty):
         pair(HEADS, first, second.iloc[1:])
     with pytest.raises(DataError, match="different labels of age"):
         pair(HEADS, first, second.assign(age_label=second["age_label"] + 1))
-    with pytest.raises(DataError, match="second has no predictions of race"):
+    with pytest.raises(DataError, match="second run has no predictions of race"):
         pair(HEADS, first, second.drop(columns="race_label"))
 
 
