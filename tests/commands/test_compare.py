@@ -107,7 +107,7 @@ def test_what_cannot_be_compared_is_named_in_one_line(root, monkeypatch):
         (["0123456789"], "has no run '0123456789'"),
         ([points[0][:4]], "too short"),
         (["--filter", "params.`loss.name` = 'nothing'"], "has no training for which"),
-        (["--filter", "what is this"], "does not understand the filter"),
+        (["--filter", "what is this"], "cannot parse the filter"),
     ):
         with pytest.raises(DataError, match=message) as caught:
             compare.main(arguments)
