@@ -20,8 +20,8 @@ from manyheads.config import composition
 from manyheads.config.schema import Config
 from manyheads.data.tables import write_table
 from manyheads.paths import Paths
+from manyheads.preprocessing.split_counts import count_split
 from manyheads.runtime.files import write_text
-from manyheads.stages import split
 from manyheads.tracking import dvc
 from manyheads.training import label_issues
 
@@ -141,7 +141,7 @@ def make_tiny_project(folder: Path, store: Path) -> Paths:
     subset = np.where(np.arange(n) % 5 == 4, "test", np.where(np.arange(n) % 5 == 3, "validation", "train"))
     splits = pd.DataFrame({**common, "subset": subset, "rule": ""})
     write_table(layout.splits, splits)
-    counts = split.count(samples, compose().data.heads, splits, {})
+    counts = count_split(samples, compose().data.heads, splits, {})
     write_text(layout.split_counts, json.dumps(counts))
     write_table(layout.label_issues, pd.DataFrame(columns=label_issues.COLUMNS))
     none = pd.DataFrame(columns=["path", "stage", "code", "reason"])

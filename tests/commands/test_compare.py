@@ -107,7 +107,7 @@ def test_what_cannot_be_compared_is_named_in_one_line(root, monkeypatch):
         (["0123456789"], "has no run '0123456789'"),
         ([points[0][:4]], "too short"),
         (["--filter", "params.`loss.name` = 'nothing'"], "has no training for which"),
-        (["--filter", "what is this"], "does not understand the filter"),
+        (["--filter", "what is this"], "cannot parse the filter"),
     ):
         with pytest.raises(DataError, match=message) as caught:
             compare.main(arguments)
@@ -165,10 +165,10 @@ def test_two_evaluated_runs_are_compared_sample_by_sample(root, capsys):
 
 def test_what_has_no_predictions_of_the_same_samples_is_refused(root):
     first, other = evaluated(root, predictions(1, 8.0, 0.7)), evaluated(root, predictions(1, 8.0, 0.7, n=399))
-    with pytest.raises(DataError, match="different splits: 1 test samples of the first"):
+    with pytest.raises(DataError, match="different splits: 1 test samples only in the first"):
         compare.main(["--test", first, other])
     _, points = sweep(root, [1])
     with pytest.raises(DataError, match="has no predictions of the test subset"):
         compare.main(["--test", first, points[0]])
-    with pytest.raises(DataError, match=r"'nowhere' is no run .* and DVC has no predictions"):
+    with pytest.raises(DataError, match=r"has no run 'nowhere', and DVC has no predictions"):
         compare.main(["--test", first, "nowhere"])

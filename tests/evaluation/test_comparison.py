@@ -6,7 +6,8 @@ from scipy import stats
 
 from manyheads import heads
 from manyheads.errors import DataError
-from manyheads.evaluation.comparison import Trial, compare
+from manyheads.evaluation.comparison import compare
+from manyheads.evaluation.trials import Trial
 from manyheads.heads.metrics import Metric
 
 MAIN = {

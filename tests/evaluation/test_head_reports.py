@@ -26,7 +26,7 @@ def test_a_report_of_classes_has_precision_recall_and_f1_of_each_and_the_confusi
     assert json.dumps(report.data)
 
 
-def test_a_report_of_numbers_has_every_metric_in_each_bin_and_over_all():
+def test_a_report_of_numbers_has_every_metric_over_all_and_the_comparable_ones_in_each_bin():
     labels, outputs = np.array([1, 5, 30]), np.array([[1.0], [6.0], [20.0]], dtype=np.float32)
     report = head_report(AGE, labels, outputs)
     assert {name: row["support"] for name, row in report.data.items()} == {"0-2": 1, "3-9": 1, "20-116": 1, "all": 3}
@@ -34,14 +34,17 @@ def test_a_report_of_numbers_has_every_metric_in_each_bin_and_over_all():
     assert report.data["20-116"]["mae"] == 10
     lines = report.text.splitlines()
     assert lines[0].split()[:4] == ["years", "mae", "rmse", "r2"]
+    assert [len(line.split()) for line in lines[1:5]] == [4, 4, 4, 7]  # a bin has mae, bias and support
     assert lines[4].split()[0] == "all"
+    assert "r2" in report.data["all"]
+    assert "rmse" in report.data["20-116"]
     assert len({len(line) for line in lines[:5]}) == 1
 
 
 def test_what_samples_do_not_say_is_marked():
     report = head_report(AGE, np.full(9, 30), np.full((9, 1), 40, dtype=np.float32))
     assert "r2" not in report.data["all"]
-    assert "-: these samples do not say" in report.text
+    assert "-: not defined for these samples" in report.text
 
 
 def test_intervals_are_reported_where_there_are_any():

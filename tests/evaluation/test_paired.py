@@ -2,13 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from manyheads.data.subsets import Subset
 from manyheads.data.tables import read_predictions
 from manyheads.errors import DataError
 from manyheads.evaluation.paired import pair
+from manyheads.evaluation.prediction_table import prediction_table
+from manyheads.evaluation.summary import Predicted
 from manyheads.heads import HEADS as HEADS_BY_KIND
 from manyheads.heads import MISSING, Binary, Box, Categorical, Regression, Vector
-from manyheads.stages import evaluate
 
 HEADS = {
     "age": Regression(name="age", unit="years", minimum=0, maximum=99),
@@ -67,11 +67,11 @@ def test_the_order_of_the_rows_does_not_matter(difficulty):
 
 def test_what_does_not_compare_is_refused(difficulty):
     first, second = table(5, 0.7, 3, difficulty), table(5, 0.9, 4, difficulty)
-    with pytest.raises(DataError, match="different splits: 1 test samples of the first are not of the second"):
+    with pytest.raises(DataError, match="different splits: 1 test samples only in the first"):
         pair(HEADS, first, second.iloc[1:])
     with pytest.raises(DataError, match="different labels of age"):
         pair(HEADS, first, second.assign(age_label=second["age_label"] + 1))
-    with pytest.raises(DataError, match="second has no predictions of race"):
+    with pytest.raises(DataError, match="second run has no predictions of race"):
         pair(HEADS, first, second.drop(columns="race_label"))
 
 
@@ -106,8 +106,8 @@ def everything(seed=0, n=40):
         values[i] = MISSING if np.issubdtype(values.dtype, np.integer) else np.nan
     assert {type(head) for head in heads.values()} == set(HEADS_BY_KIND.values())
     names = [f"{i}.jpg" for i in range(n)]
-    part = Subset({}, np.arange(n), names, labels, names, {})
-    return heads, evaluate.prediction_table(heads, part, {k: v.astype(np.float32) for k, v in outputs.items()})
+    predicted = Predicted(labels, {k: v.astype(np.float32) for k, v in outputs.items()}, names)
+    return heads, prediction_table(heads, names, predicted)
 
 
 def test_a_head_names_every_column_that_it_writes():
@@ -156,5 +156,7 @@ def test_a_label_of_any_kind_that_differs_or_is_missing_in_one_table_is_refused(
 
 def test_predictions_of_other_classes_are_refused(difficulty):
     first = table(5, 0.7, 3, difficulty)
-    with pytest.raises(DataError, match="the second's predictions of race are not of this head: 'c' is none of a, b"):
+    with pytest.raises(
+        DataError, match="the second run's predictions of race do not fit the head: 'c' is none of a, b"
+    ):
         pair(HEADS, first, first.assign(race="c"))

@@ -8,7 +8,8 @@ import pytest
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
-from manyheads.evaluation.comparison import Trial, compare
+from manyheads.evaluation.comparison import compare
+from manyheads.evaluation.trials import Trial
 from manyheads.heads.metrics import Metric
 from manyheads.reporting import comparison
 

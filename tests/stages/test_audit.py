@@ -5,7 +5,7 @@ import pytest
 from conftest import make_tiny_project
 from manyheads.errors import ConfigError
 from manyheads.stages import audit, split
-from manyheads.training import out_of_fold
+from manyheads.training import label_issues, out_of_fold
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_an_interrupted_audit_goes_on_and_leaves_nothing(planted, tmp_path, migr
 
 def test_no_folds_are_no_audit(tiny_project, tiny_config):
     audit.run(tiny_config("audit.folds=0"), tiny_project, tiny_project)
-    assert pd.read_csv(tiny_project.label_issues).columns.tolist() == audit.COLUMNS
+    assert pd.read_csv(tiny_project.label_issues).columns.tolist() == label_issues.COLUMNS
     with pytest.raises(ConfigError, match="folds is 1"):
         tiny_config("audit.folds=1")
 

@@ -136,9 +136,9 @@ def test_labels_are_also_shown_in_the_bins_that_others_published(reported):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda table: table.iloc[2:], "2 samples are missing, 0 are not of it"),
-        (lambda table: table.assign(path=["other.jpg", *table["path"][1:]]), "1 samples are missing, 1 are not of it"),
-        (lambda table: pd.concat([table, table.iloc[:1]]), "1 stand there twice"),
+        (lambda table: table.iloc[2:], "2 samples are missing, 0 are not in it"),
+        (lambda table: table.assign(path=["other.jpg", *table["path"][1:]]), "1 samples are missing, 1 are not in it"),
+        (lambda table: pd.concat([table, table.iloc[:1]]), "1 occur twice"),
     ],
 )
 def test_predictions_of_other_samples_are_refused(change, message, reported):

@@ -139,11 +139,11 @@ def test_trials_that_are_the_same_are_trained_once(project):
         (["loss.weights.agee=1,2"], 2, "unknown setting 'loss.weights.agee' - did you mean 'loss.weights.age'?"),
         (["+loss.weights.nose=1,2"], 2, "the heads are age, gender and race"),
         (["loss.weights.age=1,x"], 2, "the trial age=x: 'loss.weights.age': input should be a valid number"),
-        (["loss.weights.age=interval(1,2)"], 2, "intervals are for `search`"),
+        (["loss.weights.age=interval(1,2)"], 2, "use `search` for intervals"),
         (
             ["inputs.image.image_size=16,32"],
             4,
-            "made with inputs.image.image_size=16, this asks for inputs.image.image_size=32",
+            "made with inputs.image.image_size=16, but this configuration has inputs.image.image_size=32",
         ),
         (["data.heads.age.tolerance=3", "seed=1,2"], 4, "dvc repro split"),
     ],
@@ -158,7 +158,7 @@ def test_what_cannot_work_is_refused_before_the_first_trial(project, capsys, arg
 def test_a_split_that_is_not_the_locked_one_is_refused(project, capsys):
     project.splits.write_text(project.splits.read_text().replace("train", "validation", 1))
     assert train("-m", *QUICK, "seed=1,2") == 4
-    assert "data/splits.csv is not what dvc.lock describes: run `dvc repro split`" in capsys.readouterr().err
+    assert "data/splits.csv differs from dvc.lock: run `dvc repro split`" in capsys.readouterr().err
 
 
 def test_two_sweeps_at_once_in_one_checkout_are_one_too_many(project, capsys):

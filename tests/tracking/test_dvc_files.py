@@ -24,23 +24,29 @@ def test_data_as_locked_is_accepted(locked):
 def test_a_changed_split_or_pack_is_refused(locked):
     layout, settings = locked
     layout.splits.write_text(layout.splits.read_text().replace("test", "train", 1))
-    with pytest.raises(IntegrityError, match=r"data/splits\.csv is not what dvc\.lock .*run `dvc repro split`"):
+    with pytest.raises(IntegrityError, match=r"data/splits\.csv differs from dvc\.lock: run `dvc repro split`"):
         dvc.require_data_as_locked(settings, layout.root)
 
 
 def test_a_missing_or_extra_packed_file_is_refused(locked):
     layout, settings = locked
     (layout.samples.parent / "more.npy").write_bytes(b"")
-    with pytest.raises(IntegrityError, match="data/packed is not what"):
+    with pytest.raises(IntegrityError, match="data/packed differs from"):
         dvc.require_data_as_locked(settings, layout.root)
 
 
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("inputs.image.image_size=32", "inputs.image.image_size=16, this asks for inputs.image.image_size=32"),
-        ("split=random", "split.method=clean, this asks for split.method=random"),
-        ("data.heads.age.tolerance=3", r"data.heads.age.tolerance=5, this asks for data.heads.age.tolerance=3"),
+        (
+            "inputs.image.image_size=32",
+            "inputs.image.image_size=16, but this configuration has inputs.image.image_size=32",
+        ),
+        ("split=random", "split.method=clean, but this configuration has split.method=random"),
+        (
+            "data.heads.age.tolerance=3",
+            r"data.heads.age.tolerance=5, but this configuration has data.heads.age.tolerance=3",
+        ),
     ],
 )
 def test_other_settings_than_the_data_was_made_with_are_refused(locked, tiny_config, override, named):

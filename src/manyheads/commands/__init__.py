@@ -1,1 +1,1 @@
-"""Commands that a person types beside the stages; a file for each."""
+"""Commands other than the stages, a module each."""

@@ -1,7 +1,7 @@
-"""Compare: trainings that MLflow has, side by side on the terminal and on a page.
+"""Compare: trainings from MLflow, on the terminal and on a page.
 
-Candidates are compared by validation alone. Those that were promoted have test predictions; ``--test`` compares two of
-them sample by sample.
+Candidates are compared by validation metrics alone. Promoted candidates have test predictions; ``--test`` compares two
+of them sample by sample.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from manyheads.config.loading import read_params
 from manyheads.config.schema import Config
 from manyheads.data.tables import read_predictions
 from manyheads.errors import DataError
-from manyheads.evaluation.comparison import Trial, compare
+from manyheads.evaluation.comparison import compare
 from manyheads.evaluation.paired import pair
+from manyheads.evaluation.trials import Trial
 from manyheads.heads.metrics import Metric
 from manyheads.paths import Paths, project_root
 from manyheads.reporting import comparison, paired
@@ -34,13 +35,13 @@ logger = logging.getLogger(__name__)
 
 EPILOG = """examples:
   python -m manyheads compare                                          the trials of the newest sweep or search
-  python -m manyheads compare 3f9a1c07                                 of this one
-  python -m manyheads compare 3f9a1c07 b2d4e688 90aa17c5               of several, or single trainings
+  python -m manyheads compare 3f9a1c07                                 the trials of this sweep or search
+  python -m manyheads compare 3f9a1c07 b2d4e688 90aa17c5               several sweeps, searches or trainings
   python -m manyheads compare --test 3f9a1c07 b2d4e688                 two evaluated runs, paired on the test subset
-  python -m manyheads compare --test main exp-hour                     the same of two git revisions
-  python -m manyheads compare --filter 'params.`loss.name` = "balanced"'   all trainings for which this holds
+  python -m manyheads compare --test main exp-hour                     the same for two git revisions
+  python -m manyheads compare --filter 'params.`loss.name` = "balanced"'   all trainings that match
 
-The filter is MLflow's: names with dots or slashes stand in backticks, so quote it with single quotes outside."""
+The filter is in MLflow's language. Names with dots or slashes need backticks, so put the filter in single quotes."""
 
 
 def main(arguments: list[str]) -> None:
@@ -51,11 +52,11 @@ def main(arguments: list[str]) -> None:
     )  # fmt: skip
     parser.add_argument(
         "runs", nargs="*", metavar="RUN_ID",
-        help=f"a sweep, a search or a training; its first {queries.SHORTEST_PREFIX} characters are enough",
+        help=f"id of a sweep, a search or a training, or its first characters, at least {queries.SHORTEST_PREFIX}",
     )  # fmt: skip
-    parser.add_argument("--filter", default="", help="MLflow's filter on the trainings")
+    parser.add_argument("--filter", default="", help="compare only trainings that match this MLflow filter")
     parser.add_argument(
-        "--test", nargs=2, metavar=("A", "B"), help="is B better than A? Two runs or git revisions, on the test subset"
+        "--test", nargs=2, metavar=("A", "B"), help="compare two runs or git revisions, paired on the test subset"
     )
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="where to write (default: reports/comparison of the project)"
@@ -68,7 +69,7 @@ def main(arguments: list[str]) -> None:
     folder = options.output or root / "reports/comparison"
     if options.test:
         if options.runs or options.filter:
-            parser.error("--test compares two: give no other runs and no filter with it")
+            parser.error("--test takes two runs and nothing else: leave out other runs and --filter")
         _compare_on_test(params, root, options.test, folder)
         return
     experiment = params.tracking.experiment
@@ -93,7 +94,7 @@ def _compare_on_test(config: Config, root: Path, names: Sequence[str], folder: P
 
 
 def _predictions(config: Config, root: Path, name: str) -> pd.DataFrame:
-    """Return the test predictions of a run, or else of a git revision."""
+    """Return the test predictions of a run or, if there is no such run, of a git revision."""
     path = queries.test_predictions(config.tracking.experiment, root, name)
     if path is not None:
         return read_predictions(path, config.data.heads)
@@ -103,13 +104,13 @@ def _predictions(config: Config, root: Path, name: str) -> pd.DataFrame:
         if not reason:
             return read_predictions(target, config.data.heads)
     raise DataError(
-        f"{name!r} is no run of {config.tracking.experiment!r}, and DVC has no predictions of a git revision of that "
+        f"{config.tracking.experiment!r} has no run {name!r}, and DVC has no predictions of a git revision of that "
         f"name ({reason}): `make ui` shows runs, `dvc exp show` experiments"
     )
 
 
 def as_trial(run: queries.RecordedRun) -> Trial:
-    """Return what a comparison needs to know of a recorded run."""
+    """Return a recorded run as a trial of a comparison."""
     return Trial(
         name=run.name,
         status=run.status,

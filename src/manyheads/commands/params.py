@@ -1,4 +1,4 @@
-"""Params: compose ``conf/`` into ``params.yaml``, which every DVC stage reads."""
+"""Params: compose ``conf/`` into ``params.yaml``, the configuration of every DVC stage."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ logger = logging.getLogger(__name__)
 EPILOG = """examples:
   python -m manyheads params                        the defaults
   python -m manyheads params experiment=hour        another choice; then `dvc repro`
-  python -m manyheads params --check                fail if params.yaml is not what conf/ composes to"""
+  python -m manyheads params --check                fail if params.yaml differs from what conf/ composes to"""
 
 
 def main(arguments: list[str]) -> None:
     """Write or check ``params.yaml``."""
     parser = argparse.ArgumentParser(
         prog="python -m manyheads params", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Compose conf/ into params.yaml, byte for byte what `dvc exp run` writes.",
+        description="Compose conf/ into params.yaml, byte for byte as `dvc exp run` does.",
     )  # fmt: skip
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="group=option or section.key=value")
     parser.add_argument("--check", action="store_true", help="write nothing; fail and show the lines that differ")
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
             present.splitlines(), composed.splitlines(), "params.yaml", "conf/", lineterm="", n=0
         )
         print("\n".join(changes))
-        raise ConfigError(f"{path.name} is not what conf/ composes to: run `make params`")
+        raise ConfigError(f"{path.name} differs from what conf/ composes to: run `make params`")
     else:
         write_text(path, composed)
         logger.info("wrote %s", path.name)

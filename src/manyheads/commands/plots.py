@@ -1,4 +1,4 @@
-"""Plots: let ``dvc plots`` write pages that need no network."""
+"""Plots: make ``dvc plots`` write pages that need no network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from manyheads.paths import project_root
 from manyheads.reporting.dvc_plots import page_template
 from manyheads.runtime.files import write_text
 
-# Below .dvc, in a folder that git ignores: the page is about 1 MB.
+# Relative to .dvc, in a folder that git ignores, because the page has about 1 MB.
 PAGE = "tmp/plots.html"
 
 
@@ -23,4 +23,4 @@ def main(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "dvc", "config", "--local", "plots.html_template", PAGE]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise MachineError(f"cannot tell DVC of its page for plots: {' '.join(done.stderr.split())[:200]}")
+        raise MachineError(f"cannot set the page of plots in .dvc/config.local: {' '.join(done.stderr.split())[:200]}")

@@ -1,4 +1,4 @@
-"""Predict: a saved model on new samples; needs no DVC and no MLflow."""
+"""Predict: run a saved model on new samples, without DVC and MLflow."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ EPILOG = """examples:
   python -m manyheads predict image.jpg
   python -m manyheads predict data/raw/UTKFace.tar.gz --output predictions.csv
   python -m manyheads predict holiday/ portrait.jpg --model models --output predictions.csv
-  python -m manyheads predict posts.csv --output predictions.csv       a model of texts or numbers: a column for each
+  python -m manyheads predict posts.csv --output predictions.csv       a model of texts or numbers: one column an input
 
-The table has a row for each sample: its path, each head's value and the probability of each class, and in the column
-"error" why a sample could not be read. The exit code is 3 when none could be read."""
+The table has one row a sample: its path, each head's value, the probability of each class and, in the column "error",
+why the sample could not be read. The exit code is 3 if no sample could be read."""
 
 
 def main(arguments: list[str]) -> None:
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _prefixes() -> Sequence[str]:
-    """Return the packages that the project, where there is one, lets a user's own heads be imported from."""
+    """Return the packages of the user's own heads, from the project's params.yaml; none outside a project."""
     root = project_around()
     params = root / "params.yaml" if root else None
     return read_params(params).extensions if params and params.exists() else ()
@@ -99,20 +99,23 @@ def _members(path: Path, inputs: Sequence[str]) -> Iterator[Member]:
 
 
 def predict_all(saved: saving.SavedModel, members: Iterable[Member]) -> pd.DataFrame:
-    """Predict every head for each member.
+    """Predict every head for each sample.
 
     Args:
         saved: The model.
-        members: Path and bytes of each sample's inputs; an OSError stands for bytes that could not be read.
+        members: Path and bytes of each sample's inputs, by input; an OSError replaces bytes that could not be read.
 
     Returns:
-        One row a member, in their order: ``path``, the heads' columns (empty where unreadable), ``error``.
+        One row a sample, in the same order: ``path``, the heads' columns (empty if it is unreadable), ``error``.
+
+    Raises:
+        DataError: There are no samples.
     """
     predictor = saved.predictor()
     decoded = track(_decoded(members, saved.card.inputs), "predicting")
     tables = [_table(saved, predictor, batch) for batch in _batches(decoded, inference.PREDICTION_BATCH)]
     if not tables:
-        raise DataError("there is no sample in what was given")
+        raise DataError("the given paths have no samples: give JPEG files, folders, archives or tables")
     return pd.concat(tables, ignore_index=True)
 
 
@@ -123,7 +126,7 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _decoded(members: Iterable[Member], inputs: Mapping[str, Input]) -> Iterator[Outcome]:
-    """Decode ahead of the model, in as many processes as there are cores."""
+    """Decode samples ahead of the model, in one process a core."""
     paths: deque[str] = deque()
 
     def raw() -> Iterator[Raw]:
@@ -137,7 +140,7 @@ def _decoded(members: Iterable[Member], inputs: Mapping[str, Input]) -> Iterator
 
 
 def _printable(path: str) -> str:
-    r"""Return a path as a CSV can hold it: bytes that are not UTF-8 as ``\xff``."""
+    r"""Return a path as valid UTF-8 for a CSV, with other bytes written as ``\xff``."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

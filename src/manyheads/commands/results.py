@@ -1,4 +1,4 @@
-"""Results: the test metrics as a short table on the terminal."""
+"""Results: print the test metrics as a short table."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ MADE_BY = "make repro"
 
 
 def main(arguments: list[str]) -> None:
-    """Print the metrics of ``reports/metrics.json`` beside the baselines, and where to look next."""
+    """Print the metrics of ``reports/metrics.json`` beside their baselines, and commands to go on with."""
     argparse.ArgumentParser(prog="python -m manyheads results", description=main.__doc__).parse_args(arguments)
     from rich.console import Console
 
     metrics = read_json(Paths(project_root()).metrics, MADE_BY)
     console = Console(highlight=False)
     console.print(_table(metrics))
-    for place, what in next_steps(metrics["baseline"]).items():
-        console.print(f"{place:<40} {what}", soft_wrap=True)
+    for step, purpose in next_steps(metrics["baseline"]).items():
+        console.print(f"{step:<40} {purpose}", soft_wrap=True)
 
 
 def next_steps(heads: Iterable[str]) -> dict[str, str]:
-    """Return what to look at or to type next, and what it is for.
+    """Return files and commands to go on with, each with its purpose.
 
     Args:
         heads: Names of the project's heads, one or more.
     """
     first = next(iter(heads))
     return {
-        "reports/report.html": "everything on one page: intervals, groups, examples",
+        "reports/report.html": "the results on one page: intervals, groups, examples",
         "reports/heads/*.txt": "classification reports, confusion matrices, metrics by bin",
         "dvc plots show": "curves, confusion matrices, predictions against labels",
         "make ui": "all runs side by side in MLflow",
@@ -48,7 +48,7 @@ def _table(metrics: dict[str, Any]) -> Any:
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for name, baselines in metrics["baseline"].items():
         for metric, value in metrics[name].items():
-            # A constant answer has no interval, so not every metric has a baseline.
+            # A baseline predicts no intervals, so metrics of intervals have no baseline.
             baseline = baselines.get(metric)
             table.add_row(name, metric, f"{value:.3f}", "" if baseline is None else f"{baseline:.3f}")
         table.add_section()

@@ -1,1 +1,1 @@
-"""What predictions are worth: metrics with their intervals, by group, calibrated or not. No TensorFlow, no files."""
+"""Evaluation: metrics with intervals, by group, calibration, and comparisons. It needs no TensorFlow and no files."""

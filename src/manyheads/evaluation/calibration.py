@@ -1,4 +1,4 @@
-"""Whether probabilities are frequencies: reliability, and one temperature that mends it (Guo et al., ICML 2017)."""
+"""Calibration: how well confidence matches accuracy, and temperature scaling (Guo et al., ICML 2017)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from manyheads.heads import Labels
 from manyheads.heads.categorical import SMALLEST
 
 BINS = 15
-"""Bins of equal mass for the expected calibration error."""
+"""Number of bins of equal mass for the expected calibration error."""
 
-# Temperatures from a twentieth to twenty: beyond, a head is constant or wrong, not badly calibrated.
+# Temperatures from about 0.05 to 20. Beyond them, the head is constant or wrong rather than badly calibrated.
 LOG_TEMPERATURES = (-3.0, 3.0)
 
 
 class Reliability(NamedTuple):
-    """How confidence and accuracy agree.
+    """How well confidence matches accuracy.
 
     Attributes:
         metrics: ``ece`` (expected calibration error, bins of equal mass), ``nll`` (mean negative log-likelihood of the
             label, nats) and ``brier`` (squared error of the probabilities, summed over classes, 0 to 2).
         confidence: Mean probability of the predicted class in each bin.
-        accuracy: Share of right predictions in each bin.
-        n: Samples in each bin.
+        accuracy: Share of correct predictions in each bin.
+        n: Number of samples in each bin.
     """
 
     metrics: dict[str, Estimate]
@@ -35,10 +35,10 @@ class Reliability(NamedTuple):
 
 
 def fit_temperature(labels: Labels, predicted: Array) -> float:
-    """Return the temperature with the highest likelihood.
+    """Return the temperature that maximises the likelihood of the labels.
 
     Args:
-        labels: Shape (n,); never those of the test subset.
+        labels: Classes, shape (n,), int64; never those of the test subset.
         predicted: Probabilities of the classes, shape (n, classes).
     """
     from scipy.optimize import minimize_scalar
@@ -52,43 +52,52 @@ def fit_temperature(labels: Labels, predicted: Array) -> float:
 
 
 def at_temperature(predicted: Array, temperature: float) -> Array:
-    """Return probabilities whose logits are divided by ``temperature``: above 1 they become less sure."""
+    """Return probabilities after dividing their logits by a temperature; one above 1 lowers the confidence.
+
+    Args:
+        predicted: Probabilities of the classes, shape (n, classes).
+        temperature: Above 0.
+
+    Example:
+        >>> at_temperature(np.array([[0.9, 0.1]]), 2.0).round(2).tolist()
+        [[0.75, 0.25]]
+    """
     logits = np.log(np.maximum(predicted, SMALLEST)) / temperature
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(exponents / exponents.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def reliability(labels: Labels, predicted: Array, bootstrap: Bootstrap) -> Reliability:
-    """Return how far probabilities are from frequencies.
+    """Return how well predicted probabilities match observed frequencies.
 
     Args:
-        labels: Shape (n,).
+        labels: Classes, shape (n,), int64.
         predicted: Probabilities of the classes, shape (n, classes).
-        bootstrap: Of the same n samples.
+        bootstrap: Resamples of the same n samples.
     """
     n, classes = predicted.shape
-    confidence, right = predicted.max(axis=1), predicted.argmax(axis=1) == labels
+    confidence, correct = predicted.max(axis=1), predicted.argmax(axis=1) == labels
     order = np.argsort(confidence, kind="stable")
     bins = np.empty(n, dtype=np.int64)
     bins[order] = np.arange(n) * min(BINS, n) // n
     in_bin = np.eye(min(BINS, n))[bins]
     likelihood = predicted[np.arange(n), labels]
     squared = np.sum((predicted - np.eye(classes)[labels]) ** 2, axis=1)
-    columns = [in_bin, in_bin * confidence[:, None], in_bin * right[:, None]]
+    columns = [in_bin, in_bin * confidence[:, None], in_bin * correct[:, None]]
     loss = -np.log(np.maximum(likelihood, SMALLEST))
     sums = bootstrap.sums(np.concatenate([*columns, loss[:, None], squared[:, None]], axis=1))
-    count, sure, correct = (sums[:, i * in_bin.shape[1] : (i + 1) * in_bin.shape[1]] for i in range(3))
+    count, confidence_sum, correct_sum = (sums[:, i * in_bin.shape[1] : (i + 1) * in_bin.shape[1]] for i in range(3))
     total = count.sum(axis=1)
     with np.errstate(invalid="ignore"):
-        accuracy = correct / count
+        accuracy = correct_sum / count
     metrics = {
-        "ece": estimate(np.abs(sure - correct).sum(axis=1) / total),
+        "ece": estimate(np.abs(confidence_sum - correct_sum).sum(axis=1) / total),
         "nll": estimate(sums[:, -2] / total),
         "brier": estimate(sums[:, -1] / total),
     }
     return Reliability(
         metrics,
-        (sure[0] / count[0]).tolist(),
+        (confidence_sum[0] / count[0]).tolist(),
         [estimate(accuracy[:, i]) for i in range(accuracy.shape[1])],
         count[0].astype(int).tolist(),
     )

@@ -1,4 +1,4 @@
-"""For whom the model fails: metrics by what samples are labelled as, one attribute at a time and two together."""
+"""Metrics by group: samples grouped by their labels, one attribute at a time and two together."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from manyheads.evaluation.bootstrap import Array, Bootstrap, Estimate, estimate
 from manyheads.heads import Head, Labels, Outputs
 
 SMALL = 30
-"""Groups with fewer samples are marked, and are neither the worst nor the best group."""
+"""Groups with fewer samples are marked; they cannot be the worst or the best group."""
 
-LEAST_IN_CELL = 10
-"""Samples that a group needs in a bin for that bin to count in a standardised error."""
+MINIMUM_IN_BIN = 10
+"""Minimum number of a group's samples in a bin for that bin to count in a standardized error."""
 
 
 class Cell(NamedTuple):
     """Metrics of a head for one group.
 
     Attributes:
-        attributes: What the group is made of, such as ``race`` and ``gender``.
-        group: Its value of each of them.
-        head: Whose metrics they are.
-        n: Samples in the group.
-        metrics: By name.
+        attributes: Heads by whose labels samples are grouped, such as ``race`` and ``gender``.
+        group: The group's value of each attribute.
+        head: Head that the metrics are of.
+        n: Number of samples in the group.
+        metrics: Metrics by name.
     """
 
     attributes: tuple[str, ...]
@@ -38,19 +38,19 @@ class Cell(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """How far apart the best and the worst group are, of those that are large enough.
+    """The difference between the best and the worst group, among the groups that are large enough.
 
-    The interval is that of the difference between these two groups; that they were chosen for being far apart makes
-    gaps look larger than they are.
+    The interval is that of the difference between these two groups. The two are selected for being far apart, so the
+    gap is biased upwards.
 
     Attributes:
-        attributes: What the groups are made of.
-        head: Whose metric it is.
+        attributes: Heads by whose labels samples are grouped.
+        head: Head that the metric is of.
         metric: Name of the metric.
         best: The group with the best value.
-        worst: The group with the worst.
-        gap: Worst less best.
-        ratio: Worst divided by best.
+        worst: The group with the worst value.
+        gap: Worst value less best value.
+        ratio: Worst value divided by best value.
     """
 
     attributes: tuple[str, ...]
@@ -63,15 +63,15 @@ class Spread(NamedTuple):
 
 
 class Standardised(NamedTuple):
-    """The error of a group as it would be with everybody's distribution of the labels.
+    """A group's error, standardized to the label distribution of all samples.
 
     Attributes:
-        attribute: What the groups are made of.
-        group: Its value.
-        head: A regression.
-        raw: The head's main metric.
-        standardised: The mean over the bins of the label, weighted as in all groups together.
-        covered: Share of all samples that lie in bins where this group has at least ``LEAST_IN_CELL``.
+        attribute: Head by whose labels samples are grouped.
+        group: The group's value.
+        head: A head without classes.
+        raw: The head's main metric in the group.
+        standardised: Mean of the metric over the bins of the label, weighted by the bins' shares of all samples.
+        covered: Share of all samples in bins where this group has at least ``MINIMUM_IN_BIN`` samples.
     """
 
     attribute: str
@@ -85,20 +85,23 @@ class Standardised(NamedTuple):
 def by_group(
     heads: Mapping[str, Head], labels: Mapping[str, Labels], outputs: Mapping[str, Outputs], bootstrap: Bootstrap
 ) -> tuple[list[Cell], list[Spread]]:
-    """Return every head's metrics for each group of labels and for each two attributes together.
+    """Return every head's metrics for each group, by one attribute and by each two attributes together.
 
     Args:
-        heads: The heads by name; each is an attribute, too.
-        labels: Each head's labels, shape (n,).
+        heads: The heads by name. Each head with several strata is also an attribute.
+        labels: Each head's labels, shape (n,) or (n, width).
         outputs: Each head's outputs, shape (n, units).
-        bootstrap: Of the same samples.
+        bootstrap: Resamples of the same n samples.
+
+    Returns:
+        The groups that have samples, and the spread of each head over the groups of the same attributes.
     """
     contributions = {name: head.contributions(labels[name], outputs[name]) for name, head in heads.items()}
     strata = {name: head.strata(labels[name]) for name, head in heads.items()}
     cells, spreads = [], []
-    several = [name for name, head in heads.items() if len(head.stratum_names) > 1]
-    for attributes in [*((name,) for name in several), *itertools.combinations(several, 2)]:
-        counted: dict[str, dict[tuple[str, ...], tuple[int, dict[str, Array]]]] = {name: {} for name in heads}
+    stratified = [name for name, head in heads.items() if len(head.stratum_names) > 1]
+    for attributes in [*((name,) for name in stratified), *itertools.combinations(stratified, 2)]:
+        in_groups: dict[str, dict[tuple[str, ...], tuple[int, dict[str, Array]]]] = {name: {} for name in heads}
         for values in itertools.product(*(range(len(heads[name].stratum_names)) for name in attributes)):
             rows = np.logical_and.reduce(
                 [strata[name] == value for name, value in zip(attributes, values, strict=True)]
@@ -108,20 +111,39 @@ def by_group(
             group = tuple(heads[name].stratum_names[value] for name, value in zip(attributes, values, strict=True))
             for name, head in heads.items():
                 metrics = group_metrics(head, bootstrap.sums(contributions[name], rows))
-                counted[name][group] = (int(rows.sum()), metrics)
+                in_groups[name][group] = (int(rows.sum()), metrics)
                 shown = {metric: estimate(resampled) for metric, resampled in metrics.items()}
                 cells.append(Cell(attributes, group, name, int(rows.sum()), shown))
         for name, head in heads.items():
-            if (spread := _spread(attributes, name, head, counted[name])) is not None:
+            if (spread := _spread(attributes, name, head, in_groups[name])) is not None:
                 spreads.append(spread)
     return cells, spreads
 
 
-def group_metrics(head: Head, sums: Array) -> dict[str, Array]:
-    """Return what means the same in every group: the main metric, and those that say so of themselves."""
-    values = head.compute_metrics(sums)
+def comparable_metrics(head: Head) -> list[str]:
+    """Return the names of the metrics that groups can be compared by: the main metric, and those with ``by_group``.
+
+    Example:
+        >>> from manyheads.heads import Regression
+        >>> comparable_metrics(Regression(unit="years", minimum=0, maximum=116))
+        ['mae', 'bias']
+    """
     further = (metric.name for metric in head.metrics if metric.by_group)
-    return {name: values[name] for name in dict.fromkeys((head.main_metric, *further)) if name in values}
+    return list(dict.fromkeys((head.main_metric, *further)))
+
+
+def group_metrics(head: Head, sums: Array) -> dict[str, Array]:
+    """Return the comparable metrics of a group.
+
+    Args:
+        head: The head.
+        sums: Sums of its contributions over the group, shape (..., k).
+
+    Returns:
+        Metrics by name, shape (...).
+    """
+    values = head.compute_metrics(sums)
+    return {name: values[name] for name in comparable_metrics(head) if name in values}
 
 
 def _spread(
@@ -141,10 +163,16 @@ def _spread(
 def standardised(
     heads: Mapping[str, Head], labels: Mapping[str, Labels], outputs: Mapping[str, Outputs], bootstrap: Bootstrap
 ) -> list[Standardised]:
-    """Return each regression's error by class of the other heads, standardised for its own label.
+    """Return each regression's error by the classes of the other heads, standardized for the regression's label.
 
-    Where classes differ in age, the class with more of the ages that are hard has the larger error, though the model
-    may be alike for both. Direct standardisation gives every class the same ages.
+    Two groups whose labels are distributed differently have different errors even if the model is equally good for
+    both. Direct standardization weights every group's errors by the same distribution of labels.
+
+    Args:
+        heads: The heads by name.
+        labels: Each head's labels, shape (n,).
+        outputs: Each head's outputs, shape (n, units).
+        bootstrap: Resamples of the same n samples.
     """
     found = []
     regressions = {name: head for name, head in heads.items() if not head.class_names and len(head.stratum_names) > 1}
@@ -172,12 +200,13 @@ def _standardised(
     bootstrap: Bootstrap,
 ) -> Standardised:
     raw = head.compute_metrics(bootstrap.sums(contributions, rows))[head.main_metric]
-    counted = [i for i in range(len(shares)) if np.sum(rows & (bins == i)) >= LEAST_IN_CELL]
-    covered = float(shares[counted].sum())
+    covered_bins = [i for i in range(len(shares)) if np.sum(rows & (bins == i)) >= MINIMUM_IN_BIN]
+    covered = float(shares[covered_bins].sum())
     weighted = np.full_like(raw, np.nan)
-    if counted:
+    if covered_bins:
         errors = [
-            head.compute_metrics(bootstrap.sums(contributions, rows & (bins == i)))[head.main_metric] for i in counted
+            head.compute_metrics(bootstrap.sums(contributions, rows & (bins == i)))[head.main_metric]
+            for i in covered_bins
         ]
-        weighted = np.asarray(np.stack(errors, axis=1) @ shares[counted] / covered)
+        weighted = np.asarray(np.stack(errors, axis=1) @ shares[covered_bins] / covered)
     return Standardised(attribute, group, name, estimate(raw), estimate(weighted), covered)

@@ -1,4 +1,4 @@
-"""The test report of one head, as a text for people and as data."""
+"""Reports of one head on the test subset, as text for people and as data."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from manyheads.evaluation.groups import comparable_metrics
 from manyheads.heads import Head, Labels, Outputs
 from manyheads.heads.metrics import Metric
 
 STRATUM_WIDTH = 12
 SUPPORT_WIDTH = 9
+
 DIGITS = 3
 """Digits after the point of every metric in a text report."""
+
 TOTAL = "all"
+"""Name of the row for all samples."""
 
 
 class HeadReport(NamedTuple):
@@ -22,8 +26,8 @@ class HeadReport(NamedTuple):
 
     Attributes:
         text: For people; it ends with a line break.
-        data: The same for programs, as JSON knows it. Of a head with classes it has ``confusion``, counts with a row
-            for each labelled class and a column for each predicted one, and ``classes``.
+        data: For programs, in JSON's types: metrics by class or by stratum. A head with classes also has ``classes``
+            and ``confusion``, the counts with one row a labelled class and one column a predicted class.
     """
 
     text: str
@@ -35,7 +39,7 @@ def head_report(head: Head, labels: Labels, outputs: Outputs) -> HeadReport:
 
     Args:
         head: The head.
-        labels: Known labels, shape (n,) or (n, width).
+        labels: Labels, shape (n,) or (n, width); none is missing.
         outputs: The head's outputs, shape (n, units).
     """
     if head.class_names:
@@ -62,7 +66,11 @@ def _report_of_classes(head: Head, labels: Labels, outputs: Outputs) -> HeadRepo
 
 
 def _report_of_strata(head: Head, labels: Labels, outputs: Outputs) -> HeadReport:
-    """Return every metric and the number of samples, for each stratum of the label that has samples and for all."""
+    """Return the metrics and the number of samples, for each stratum of the label that has samples and for all samples.
+
+    The data has every metric in each row. In the text, a stratum has the comparable metrics alone: within a narrow
+    stratum the labels vary little, so that R² is far below 0 even for a good model.
+    """
     strata = head.strata(labels)
     rows = {name: strata == i for i, name in enumerate(head.stratum_names)}
     rows[TOTAL] = np.ones(len(labels), dtype=bool)
@@ -71,8 +79,8 @@ def _report_of_strata(head: Head, labels: Labels, outputs: Outputs) -> HeadRepor
         for name, chosen in rows.items()
         if chosen.any()
     }
-    found = head.compute_metrics(head.contributions(labels, outputs).sum(axis=0))
-    shown = [head.metric(name) for name in found]
+    shown = [head.metric(name) for name in head.compute_metrics(head.contributions(labels, outputs).sum(axis=0))]
+    comparable = comparable_metrics(head)
     widths = {metric.name: max(9, len(metric.name) + 1) for metric in shown}
     unit = head.label_unit
     header = f"{unit or 'label':>{STRATUM_WIDTH}}" + "".join(
@@ -80,9 +88,12 @@ def _report_of_strata(head: Head, labels: Labels, outputs: Outputs) -> HeadRepor
     )
     lines = [f"{header}{'support':>{SUPPORT_WIDTH}}"]
     for name, values in data.items():
-        cells = "".join(f"{_cell(metric, values):>{widths[metric.name]}}" for metric in shown)
+        cells = "".join(
+            f"{_cell(metric, values) if name == TOTAL or metric.name in comparable else '':>{widths[metric.name]}}"
+            for metric in shown
+        )
         lines.append(f"{name:>{STRATUM_WIDTH}}{cells}{values['support']:{SUPPORT_WIDTH}d}")
-    lines += ["", "-: these samples do not say"] if any("-" in line.split() for line in lines) else []
+    lines += ["", "-: not defined for these samples"] if any("-" in line.split() for line in lines) else []
     lines += [f"\nerrors in {unit}"] if unit else []
     return HeadReport("\n".join(lines) + "\n", data)
 

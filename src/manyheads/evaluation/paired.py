@@ -1,4 +1,4 @@
-"""Is B better than A? Two models on the same test samples, so what both find hard cancels out."""
+"""Paired comparison of two models on the same test samples, so that differences in difficulty cancel out."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from manyheads.heads.metrics import Metric
 
 
 class Difference(NamedTuple):
-    """A metric of two models.
+    """The difference between two models in one metric.
 
     Attributes:
-        head: Whose metric.
-        metric: Which.
-        first: Of the first model.
-        second: Of the second model.
+        head: Name of the head.
+        metric: The metric.
+        first: Metric of the first model.
+        second: Metric of the second model.
         difference: Second less first, paired.
-        better: Whether the second is better (True), worse (False), or the two are not told apart (None).
+        better: Whether the second is better (True) or worse (False); None if no difference is seen.
     """
 
     head: str
@@ -39,11 +39,11 @@ class Disagreement(NamedTuple):
     """McNemar's exact test of two classifiers (McNemar, 1947).
 
     Attributes:
-        head: Which head.
-        only_first: Samples that the first alone has right.
-        only_second: Samples that the second alone has right.
-        p_value: How often chance would split them at least as unevenly if both were equally good. Every sample counts,
-            copies of a sample too.
+        head: Name of the head.
+        only_first: Number of samples that only the first model predicts correctly.
+        only_second: Number of samples that only the second model predicts correctly.
+        p_value: Probability of a split at least as uneven if both models were equally good. Every sample counts,
+            including duplicates.
     """
 
     head: str
@@ -53,7 +53,13 @@ class Disagreement(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """All metrics of two models on the same samples."""
+    """All metrics of two models on the same samples.
+
+    Attributes:
+        n: Number of samples.
+        differences: Differences by head and metric.
+        disagreements: McNemar's test for each head that has classes.
+    """
 
     n: int
     differences: list[Difference]
@@ -65,35 +71,38 @@ def pair(heads: Mapping[str, Head], first: pd.DataFrame, second: pd.DataFrame) -
 
     Args:
         heads: The heads by name.
-        first: What evaluate wrote for the first model.
-        second: The same for the second.
+        first: ``reports/predictions.csv`` of the first model.
+        second: The same of the second model.
 
     Raises:
-        DataError: The tables are not of the same samples with the same labels.
+        DataError: The tables differ in their samples or labels, or one has no predictions of a head.
     """
     first, second = (table.sort_values("path", ignore_index=True) for table in (first, second))
-    _refuse_other_samples(first, second)
+    _check_same_samples(first, second)
     bootstrap = Bootstrap(first["group"].astype(str).tolist())
     differences: list[Difference] = []
     disagreements = []
     for name, head in heads.items():
-        labels, ours = _recorded(head, name, first, "first")
-        other_labels, theirs = _recorded(head, name, second, "second")
+        labels, first_contributions = _recorded(head, name, first, "first")
+        other_labels, second_contributions = _recorded(head, name, second, "second")
         if not np.array_equal(labels, other_labels, equal_nan=np.issubdtype(labels.dtype, np.floating)):
-            raise DataError(f"the two were judged by different labels of {name}: they do not compare")
-        differences += _differences(name, head, bootstrap.sums(ours), bootstrap.sums(theirs))
+            raise DataError(f"the two runs have different labels of {name}: evaluate both with the same labels")
+        differences += _differences(
+            name, head, bootstrap.sums(first_contributions), bootstrap.sums(second_contributions)
+        )
         if head.class_names:
             known = head.present(labels)
-            disagreements.append(_disagreement(name, head.is_correct(ours[known]), head.is_correct(theirs[known])))
+            correct = (head.is_correct(each[known]) for each in (first_contributions, second_contributions))
+            disagreements.append(_disagreement(name, *correct))
     return Paired(len(first), differences, disagreements)
 
 
-def _differences(name: str, head: Head, ours: Array, theirs: Array) -> list[Difference]:
+def _differences(name: str, head: Head, first_sums: Array, second_sums: Array) -> list[Difference]:
     """Return a head's metrics of both models from their sums, each of shape (1 + resamples, k)."""
-    first, second = head.compute_metrics(ours), head.compute_metrics(theirs)
+    first, second = head.compute_metrics(first_sums), head.compute_metrics(second_sums)
     found = []
     for metric in map(head.metric, first):
-        # Only a model that predicts intervals has the metrics of intervals.
+        # A model that predicts no intervals lacks the metrics of intervals.
         if metric.name in second:
             one, other = first[metric.name], second[metric.name]
             difference = estimate(other - one)
@@ -102,12 +111,12 @@ def _differences(name: str, head: Head, ours: Array, theirs: Array) -> list[Diff
     return found
 
 
-def _refuse_other_samples(first: pd.DataFrame, second: pd.DataFrame) -> None:
-    ours, theirs = set(first["path"]), set(second["path"])
-    if ours != theirs:
+def _check_same_samples(first: pd.DataFrame, second: pd.DataFrame) -> None:
+    paths, other_paths = set(first["path"]), set(second["path"])
+    if paths != other_paths:
         raise DataError(
-            f"the two were judged on different splits: {len(ours - theirs)} test samples of the first are not of the "
-            f"second, {len(theirs - ours)} the other way round. Evaluate both on one split"
+            f"the two runs were evaluated on different splits: {len(paths - other_paths)} test samples only in the "
+            f"first, {len(other_paths - paths)} only in the second. Evaluate both on one split"
         )
 
 
@@ -115,9 +124,13 @@ def _recorded(head: Head, name: str, table: pd.DataFrame, which: str) -> tuple[L
     try:
         return head.recorded(table)
     except KeyError as error:
-        raise DataError(f"the {which} has no predictions of {name} ({error}): it was trained for other heads") from None
+        raise DataError(
+            f"the {which} run has no predictions of {name} ({error}): compare runs of the same heads"
+        ) from None
     except ValueError as error:
-        raise DataError(f"the {which}'s predictions of {name} are not of this head: {error}") from None
+        raise DataError(
+            f"the {which} run's predictions of {name} do not fit the head: {error}. Compare runs of the same heads"
+        ) from None
 
 
 def _better(metric: Metric, difference: Estimate) -> bool | None:
@@ -128,10 +141,10 @@ def _better(metric: Metric, difference: Estimate) -> bool | None:
     return (difference.low > 0) == metric.greater_is_better
 
 
-def _disagreement(name: str, ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_]) -> Disagreement:
+def _disagreement(name: str, first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> Disagreement:
     from scipy.stats import binomtest
 
-    only_first, only_second = int(np.sum(ours & ~theirs)), int(np.sum(~ours & theirs))
+    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(~first & second))
     total: Any = only_first + only_second
     p_value = float(binomtest(only_first, total).pvalue) if total else 1.0
     return Disagreement(name, only_first, only_second, p_value)

@@ -1,4 +1,4 @@
-"""What a head is worth where it is sure: its main metric for the most confident predictions alone."""
+"""Selective prediction: the main metric of the most confident predictions."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from manyheads.evaluation.bootstrap import Array, Bootstrap, Estimate, estimate
 from manyheads.heads import Head, Labels, Outputs
 
 KEPT = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+"""Shares of the samples for which the metric is computed."""
 
 
 class Selected(NamedTuple):
     """The main metric of the most confident predictions.
 
     Attributes:
-        kept: Share of the samples that is answered.
-        n: How many samples.
+        kept: Share of the samples.
+        n: Number of samples.
         metric: The head's main metric among them.
     """
 
@@ -27,14 +28,14 @@ class Selected(NamedTuple):
 
 
 def selective(head: Head, labels: Labels, outputs: Outputs, confidence: Array, bootstrap: Bootstrap) -> list[Selected]:
-    """Return the head's main metric for ever smaller shares of the samples, the surest of them.
+    """Return the main metric of the most confident predictions, for decreasing shares of the samples.
 
     Args:
-        head: Whose outputs they are.
-        labels: Shape (n,).
-        outputs: Shape (n, units).
-        confidence: How sure each prediction is, shape (n,).
-        bootstrap: Of the same n samples.
+        head: The head.
+        labels: Labels, shape (n,).
+        outputs: The head's outputs, shape (n, units).
+        confidence: Confidence of each prediction, shape (n,).
+        bootstrap: Resamples of the same n samples.
     """
     contributions = head.contributions(labels, outputs)
     rank = np.empty(len(labels), dtype=np.int64)

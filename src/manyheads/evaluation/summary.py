@@ -1,8 +1,8 @@
-"""All that an evaluation says, in one document: ``reports/evaluation.json``."""
+"""Summaries of an evaluation: the contents of ``reports/evaluation.json`` and ``reports/metrics.json``."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,17 +11,17 @@ from manyheads.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Bootstrap, Est
 from manyheads.evaluation.calibration import Reliability, at_temperature, fit_temperature, reliability
 from manyheads.evaluation.groups import SMALL, by_group, group_metrics, standardised
 from manyheads.evaluation.selective import selective
-from manyheads.heads import Head, Labels, Outputs
+from manyheads.heads import Head, Labels, Outputs, total_score
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
-"""Nominal contents of the central intervals whose real contents are counted."""
+"""Nominal levels of the central intervals whose coverage is measured."""
 
 
 class Predicted(NamedTuple):
-    """A subset and what the model predicts for it.
+    """A subset and the model's predictions for it.
 
     Attributes:
-        labels: Each head's labels, shape (n,).
+        labels: Each head's labels, shape (n,) or (n, width).
         outputs: Each head's outputs, shape (n, units).
         groups: Each sample's duplicate group.
     """
@@ -38,14 +38,14 @@ def summarise(
     train_groups: Collection[str],
     baselines: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
-    """Return every metric of the test subset with its interval, as plain dictionaries and lists.
+    """Return every metric of the test subset with its interval, in JSON's types.
 
     Args:
         heads: The heads by name.
-        test: What is judged.
-        validation: What temperatures are fitted on.
-        train_groups: The duplicate groups that the model learned from.
-        baselines: Each head's metrics for the best constant answer, from ``heads.baseline_metrics``.
+        test: The test subset.
+        validation: The validation subset; temperatures are fitted on it.
+        train_groups: Duplicate groups of the train subset.
+        baselines: Each head's baseline metrics, from ``heads.baseline_metrics``.
     """
     bootstrap = Bootstrap(test.groups)
     cells, spreads = by_group(heads, test.labels, test.outputs, bootstrap)
@@ -96,7 +96,7 @@ def _head(head: Head, name: str, test: Predicted, validation: Predicted, bootstr
 
 
 def _leaked(heads: Mapping[str, Head], test: Predicted, seen: Collection[str], bootstrap: Bootstrap) -> dict[str, Any]:
-    """Return how many test samples have a duplicate outside the test subset, and the main metric of both kinds."""
+    """Return the number of test samples with a duplicate outside the test subset, and main metrics with and without."""
     rows = np.array([group in seen for group in test.groups])
     if not rows.any():
         return {"n": 0, "heads": {}}
@@ -115,7 +115,7 @@ def _reliability(found: Reliability) -> dict[str, Any]:
 
 
 def _by_predicted(head: Head, labels: Labels, outputs: Outputs, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """Return the metrics of groups by bin of the prediction: what to expect of an answer, not of a sample."""
+    """Return the comparable metrics by bin of the prediction: the error to expect of a given prediction."""
     contributions = head.contributions(labels, outputs)
     predicted = head.strata(np.rint(head.values(outputs)).astype(np.int64))
     found = []
@@ -139,7 +139,7 @@ def _coverage(head: Head, labels: Labels, outputs: Outputs, bootstrap: Bootstrap
 
 
 def _plain(value: Any) -> Any:
-    """Return named tuples as dictionaries and everything else as JSON knows it."""
+    """Return a value in JSON's types, named tuples as dictionaries."""
     if isinstance(value, Estimate) or (isinstance(value, tuple) and hasattr(value, "_asdict")):
         return {name: _plain(each) for name, each in value._asdict().items()}
     if isinstance(value, Mapping):
@@ -147,3 +147,52 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return value
+
+
+def metric_summary(
+    heads: Mapping[str, Head],
+    measured: Mapping[str, Mapping[str, float]],
+    baselines: Mapping[str, Mapping[str, float]],
+    n: int,
+) -> dict[str, Any]:
+    """Return the content of ``reports/metrics.json``: the score, each head's metrics and their baselines.
+
+    Args:
+        heads: The heads by name.
+        measured: Each head's metrics on the test subset.
+        baselines: Each head's baseline metrics.
+        n: Number of test samples.
+    """
+    main = {name: measured[name][head.main_metric] for name, head in heads.items()}
+    main_baselines = {name: baselines[name][head.main_metric] for name, head in heads.items()}
+    score = round(total_score(heads, main, main_baselines), 4)
+    return {"n": n, "score": score, **_rounded(measured), "baseline": _rounded(baselines)}
+
+
+def _rounded(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    return {name: {key: round(value, 4) for key, value in values.items()} for name, values in metrics.items()}
+
+
+def flat_metrics(heads: Iterable[str], metrics: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """Return all metrics of an evaluation under names that MLflow allows.
+
+    Args:
+        heads: Names of the heads.
+        metrics: Content of ``reports/metrics.json``.
+        evaluation: Content of ``reports/evaluation.json``.
+
+    Returns:
+        Metrics by name, such as ``test/age/mae`` and ``test/groups/race_gender/black_male/age/mae``.
+    """
+    found = {f"test/{name}/{key}": value for name in heads for key, value in metrics[name].items()}
+    found |= {
+        f"test_baseline/{name}/{key}": value for name, row in metrics["baseline"].items() for key, value in row.items()
+    }
+    found |= {"test/score": metrics["score"], "test/n": metrics["n"]}
+    for cell in evaluation["groups"]:
+        group = f"test/groups/{'_'.join(cell['attributes'])}/{'_'.join(cell['group'])}"
+        found[f"{group}/n"] = float(cell["n"])
+        for metric, shown in cell["metrics"].items():
+            if shown["value"] is not None:
+                found[f"{group}/{cell['head']}/{metric}"] = shown["value"]
+    return found

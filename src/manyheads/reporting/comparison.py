@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from manyheads.data.tables import without_formulas, write_table
 from manyheads.evaluation.bootstrap import CONFIDENCE
-from manyheads.evaluation.comparison import Comparison, short_names, short_value
+from manyheads.evaluation.comparison import Comparison
+from manyheads.evaluation.settings import short_names, short_value
 from manyheads.reporting.comparison_plots import effect_plots, pair_plots, parallel_plot
 from manyheads.reporting.comparison_text import (
     answer,

@@ -8,17 +8,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from manyheads.evaluation.comparison import (
-    MAX_VALUES,
-    SCORE,
-    Candidate,
-    Comparison,
-    Marginal,
-    number_of,
-    short_names,
-    short_value,
-    value_order,
-)
+from manyheads.evaluation.candidates import Candidate
+from manyheads.evaluation.comparison import Comparison
+from manyheads.evaluation.effects import MAX_VALUES, Marginal
+from manyheads.evaluation.settings import number_of, short_names, short_value, value_order
+from manyheads.evaluation.trials import SCORE
 from manyheads.reporting.comparison_text import axis_labels, half_width, outcome_label, shown_value
 from manyheads.reporting.html import BLUE, GREY, ORANGE, styled
 

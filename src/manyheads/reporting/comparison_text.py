@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from manyheads.evaluation.comparison import (
-    SCORE,
-    Candidate,
-    Comparison,
-    Slope,
-    short_names,
-)
+from manyheads.evaluation.candidates import Candidate
+from manyheads.evaluation.comparison import Comparison
+from manyheads.evaluation.effects import Slope
+from manyheads.evaluation.settings import short_names
+from manyheads.evaluation.trials import SCORE
 from manyheads.heads.metrics import Metric
 from manyheads.reporting.labels import wording
 from manyheads.reporting.numbers import signed_text

@@ -77,3 +77,27 @@ def headline(contents: Contents) -> list[dict[str, Any]]:
             if metric.headline
         ]
     return rows
+
+
+def data_counts(samples: pd.DataFrame, rejected: pd.DataFrame, split: Mapping[str, Any]) -> dict[str, str]:
+    """Return how many samples were accepted, rejected and left out, as texts by what they count.
+
+    Args:
+        samples: ``data/packed/samples.csv``.
+        rejected: One row a rejected sample.
+        split: Content of ``reports/split.json``.
+    """
+    sizes = samples.groupby("group").size()
+    subsets = ", ".join(f"{subset} {split['samples'][subset]:,}" for subset in ("train", "validation", "test"))
+    rules = ", ".join(f"{rule} {n:,}" for rule, n in split["excluded"].items()) or "none"
+    return {
+        "accepted": f"{len(samples):,}",
+        "accepted with a note on the name": f"{int((samples['note'].fillna('') != '').sum()):,}",
+        "rejected": f"{len(rejected):,}",
+        "duplicate groups of two or more": f"{int((sizes > 1).sum()):,} ({int(sizes[sizes > 1].sum()):,} samples)",
+        "of them with labels that contradict each other": f"{split['conflicting']['groups']:,} "
+        f"({split['conflicting']['samples']:,} samples)",
+        "left out of the split, by rule": rules,
+        "subsets": subsets,
+        "duplicates of test samples in train or validation": f"{split['leaked']['group']:,}",
+    }

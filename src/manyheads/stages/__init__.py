@@ -1,1 +1,1 @@
-"""The pipeline's stages, a module each, in the order source, parse, pack, split, train, evaluate."""
+"""Stages of the DVC pipeline: source, parse, pack, split, audit, train, evaluate and report, a module each."""

@@ -1,9 +1,8 @@
-"""Audit: which labels look wrong? Every training sample is predicted by a model that has not seen it.
+"""Audit: rank labels that look wrong, by predictions of models that were trained without them.
 
 Reads the packed inputs and the split's train and validation subsets, never the test subset. Writes
-``reports/label_issues.csv``: for each head, the samples whose label a model that was trained without them contradicts
-most. It removes nothing. A person who has looked at the samples and is sure puts their paths into a file and names it
-as ``split.files.reviewed``.
+``reports/label_issues.csv``: for each head, the samples whose labels such a model contradicts most. It removes nothing.
+A person who has reviewed the samples lists the paths of wrong ones in a file and names it as ``split.files.reviewed``.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: Config, inputs: Paths, outputs: Paths) -> None:
-    """Rank the labels of train and validation by how much a model disagrees that was trained without them."""
+    """Rank the labels of train and validation by the disagreement of models that were trained without them."""
     if not config.audit.folds:
         write_table(outputs.label_issues, pd.DataFrame(columns=label_issues.COLUMNS))
-        logger.info("no audit: audit.folds is 0")
+        logger.info("audit skipped: audit.folds is 0")
         return
     heads, folds = config.data.heads, range(config.audit.folds)
     train, validation = (load_subset(inputs, heads, config.inputs, name) for name in ("train", "validation"))
@@ -40,7 +39,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
         predicted.append(predict_out_of_fold(config, inputs, train, validation, fold, number))
     held_out = train.take(np.concatenate([np.flatnonzero(fold == number) for number in folds]))
     of_train = {name: np.concatenate([each[name] for each, _ in predicted]) for name in heads}
-    # Every model is one that has not seen the validation labels.
+    # No fold's model is trained on the validation labels, so all of them predict.
     of_validation = {name: np.mean([each[name] for _, each in predicted], axis=0) for name in heads}
     tables = [
         label_issues.disagreements(heads, held_out.paths, held_out.labels, of_train, "train"),

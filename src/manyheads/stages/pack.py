@@ -1,9 +1,8 @@
-"""Pack: read every input of every sample once, into arrays that training maps into memory.
+"""Pack: decode every input of every sample once, into arrays that training maps into memory.
 
 Reads ``data/manifest.csv`` and the raw data; writes the folder ``data/packed``: for each input an array such as
 ``image.npy`` with one row for each row of the manifest, ``samples.csv`` with labels, content hash and duplicate group
-of each sample, and ``rejected.csv`` with what could not be read. Training then reads at the speed of memory, and
-nothing after this stage opens the raw data.
+of each sample, and ``rejected.csv`` with the samples that could not be read. No later stage opens the raw data.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: Config, inputs: Paths, outputs: Paths) -> None:
-    """Encode the manifest's samples and write ``data/packed`` whole.
+    """Encode the manifest's samples and write ``data/packed`` in an atomic write.
 
     Raises:
-        DataError: Too large a share of the samples cannot be read, or all of them.
-        IntegrityError: The raw data no longer holds a sample of the manifest.
+        DataError: All samples, or too large a share of them, cannot be read.
+        IntegrityError: The raw data lacks a sample of the manifest.
         MachineError: The folder cannot be written.
     """
     manifest = tables.read_manifest(inputs.manifest, config.data.heads)

@@ -1,8 +1,8 @@
-"""Parse: what the raw data says of its samples becomes labels.
+"""Parse: read the labels of all samples from the raw data.
 
 Reads file names, a table, or annotations, and decodes no input. Writes the manifest (accepted samples and their labels,
-sorted by path) and the table of rejected ones with a code and a reason each, so that every sample is accounted for
-before anything is decoded.
+sorted by path) and a table of rejected samples with a code and a reason each, so that every sample is accounted for
+before any is decoded.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
 
     Raises:
         ConfigError: The raw data has no label for a configured head.
-        DataError: There is no usable sample, or too large a share is rejected; nothing is written.
+        DataError: All samples, or too large a share of them, are rejected; nothing is written.
         IntegrityError: The archive is damaged or unsafe; nothing is written.
     """
     dataset, source = datasets.get(config.data.name, config.extensions), inputs.root / config.data.path
-    if not source.exists():  # without the stage before it
+    if not source.exists():  # the stage source was not run
         dataset.provide(source, source)
     records = track(dataset.records(source), f"parsing {source.name}")
     manifest, rejects = read_labels(records, config.data.heads)

@@ -1,8 +1,8 @@
-"""Report: what the run is worth, on one page for people, and as a model card and a data card.
+"""Report: write one page about the run, a model card and a data card.
 
-Reads what all stages before wrote; computes no metric of its own. Writes ``reports/report.html``, which
-needs no network, ``reports/model_card.md`` and ``reports/data_card.md``. The run in MLflow gets all three, the page
-without thumbnails: they stay where the data is. Its own id and its commit stand in these copies alone, so that the
+Reads the outputs of all earlier stages and computes no metric. Writes ``reports/report.html``, which needs no network,
+``reports/model_card.md`` and ``reports/data_card.md``. All three are also recorded in the MLflow run, the page without
+thumbnails, because the images stay with the data. Only these copies name the run's id and the git commit, so that the
 files on disk are the same whenever the same model is trained.
 """
 
@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -26,7 +25,7 @@ from manyheads.errors import IntegrityError
 from manyheads.heads import Head
 from manyheads.paths import Paths
 from manyheads.reporting import cards, report
-from manyheads.reporting.contents import Contents
+from manyheads.reporting.contents import Contents, data_counts
 from manyheads.runtime.files import read_json, sha256_of, write_text
 from manyheads.tracking import git, runs
 
@@ -56,7 +55,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
 
 
 def gather(config: Config, inputs: Paths) -> Contents:
-    """Return everything that the page shows.
+    """Read everything that the page and the cards show.
 
     Raises:
         IntegrityError: A file is missing or damaged, or the predictions are not those of the test subset.
@@ -66,22 +65,22 @@ def gather(config: Config, inputs: Paths) -> Contents:
     predictions = _predictions(inputs, splits, heads)
     evaluation = read_json(inputs.evaluation, "dvc repro evaluate")
     if evaluation["n"] != len(predictions):
-        raise IntegrityError(f"{inputs.evaluation} is not of {inputs.predictions}: run `dvc repro evaluate`")
+        raise IntegrityError(f"{inputs.evaluation} does not fit {inputs.predictions}: run `dvc repro evaluate`")
     rejected = pd.concat([_table(inputs.rejected, "parse"), _table(inputs.undecodable, "pack")])
     by_code = Counter(zip(rejected["stage"], rejected["code"], strict=True))
-    learned = config.loss.weighting == "learned"
+    weights_are_learned = config.loss.weighting == "learned"
     split = read_json(inputs.split_counts, "dvc repro split")
-    words = datasets.get(config.data.name, config.extensions).documentation
+    documentation = datasets.get(config.data.name, config.extensions).documentation
     return Contents(
         heads=heads,
         manifest=samples,
-        counts=_counts(samples, rejected, split),
+        counts=data_counts(samples, rejected, split),
         rejected=pd.DataFrame(
             [{"stage": stage, "code": code, "files": n} for (stage, code), n in sorted(by_code.items())],
             columns=["stage", "code", "files"],
         ),
         history=_table(inputs.history, "train"),
-        weights={name: None if learned else weight for name, weight in config.loss.weights.items()},
+        weights={name: None if weights_are_learned else weight for name, weight in config.loss.weights.items()},
         predictions=predictions,
         evaluation=evaluation,
         confusions={
@@ -91,18 +90,18 @@ def gather(config: Config, inputs: Paths) -> Contents:
         },
         head_reports={name: (inputs.head_reports / f"{name}.txt").read_text(encoding="utf-8") for name in heads},
         label_issues=_table(inputs.label_issues, "audit"),
-        published=words.published,
-        published_by=words.published_by,
-        published_bins=words.published_bins,
+        published=documentation.published,
+        published_by=documentation.published_by,
+        published_bins=documentation.published_bins,
         thumbnails=_thumbnails(config, inputs, samples),
         provenance=_provenance(config, inputs),
     )
 
 
 def _thumbnails(config: Config, inputs: Paths, samples: pd.DataFrame) -> Callable[[Sequence[str]], list[bytes]] | None:
-    """Return what looks up samples' thumbnails by their paths, or None if no input has thumbnails.
+    """Return a function from samples' paths to their thumbnails, or None if no input has thumbnails.
 
-    Of several inputs that have thumbnails, the first is shown.
+    If several inputs have thumbnails, the first is shown.
     """
     for name, kind in config.inputs.items():
         values = open_packed(inputs.packed(name), kind)
@@ -119,8 +118,8 @@ def _predictions(inputs: Paths, splits: pd.DataFrame, heads: Mapping[str, Head])
     twice = [path for path, times in found.items() if times > 1]
     if missing or added or twice:
         raise IntegrityError(
-            f"{inputs.predictions} is not of the test subset of {inputs.splits}: {len(missing)} samples are missing, "
-            f"{len(added)} are not of it, {len(twice)} stand there twice: run `dvc repro evaluate`"
+            f"{inputs.predictions} does not fit the test subset of {inputs.splits}: {len(missing)} samples are "
+            f"missing, {len(added)} are not in it, {len(twice)} occur twice: run `dvc repro evaluate`"
         )
     return table
 
@@ -132,23 +131,6 @@ def _table(path: Path, stage: str) -> pd.DataFrame:
         raise IntegrityError(f"{path} is missing: run `dvc repro {stage}`") from None
     except ValueError as error:
         raise IntegrityError(f"{path} is damaged ({error}): run `dvc repro {stage}`") from error
-
-
-def _counts(samples: pd.DataFrame, rejected: pd.DataFrame, split: Mapping[str, Any]) -> dict[str, str]:
-    sizes = samples.groupby("group").size()
-    subsets = ", ".join(f"{subset} {split['samples'][subset]:,}" for subset in ("train", "validation", "test"))
-    rules = ", ".join(f"{rule} {n:,}" for rule, n in split["excluded"].items()) or "none"
-    return {
-        "accepted": f"{len(samples):,}",
-        "accepted with a note on the name": f"{int((samples['note'].fillna('') != '').sum()):,}",
-        "rejected": f"{len(rejected):,}",
-        "duplicate groups of two or more": f"{int((sizes > 1).sum()):,} ({int(sizes[sizes > 1].sum()):,} samples)",
-        "of them with labels that contradict each other": f"{split['conflicting']['groups']:,} "
-        f"({split['conflicting']['samples']:,} samples)",
-        "left out of the split, by rule": rules,
-        "subsets": subsets,
-        "duplicates of test samples in train or validation": f"{split['leaked']['group']:,}",
-    }
 
 
 def _provenance(config: Config, inputs: Paths) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Source: create or locate the raw data.
 
-Writes nothing but ``data.path``: synthetic data is generated, other data is located, or the error says where to get it
-and under which terms. DVC declares the raw data as this stage's output, so that it notices a change and yet never
-deletes or copies it.
+Writes ``data.path`` alone. Synthetic data is generated, other data is located. If it is missing, the error says where
+to get it and under which terms. The raw data is this stage's output in DVC, so that DVC notices a change; it neither
+copies nor deletes the data.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     """Create or locate the raw data.
 
-    DVC runs some experiments in a temporary copy of the project, where files that git ignores are absent: the raw
-    data of the main project is then used.
+    DVC runs some experiments in a temporary copy of the project, which lacks files that git ignores. There, the raw
+    data of the main project is used.
     """
     target = outputs.root / config.data.path
     dataset = datasets.get(config.data.name, config.extensions)

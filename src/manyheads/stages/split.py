@@ -1,10 +1,10 @@
 """Split: assign the samples to train, validation and test, once, before anything is trained.
 
-Reads the packed samples and, with ``split.method: listed``, files of names. Writes ``data/splits.csv``, a row
-for each sample, and ``reports/split.json``, the counts. The table is fit to be published: paths, hashes and
-subsets, no inputs. What a model is selected on and tested on is thereby fixed in a file that people can check.
+Reads the packed samples and, with ``split.method: listed``, files of names. Writes ``data/splits.csv``, one row a
+sample, and ``reports/split.json``, the counts. The table can be published, because it has paths, hashes and subsets but
+no inputs. It fixes the data that models are selected and tested on.
 
-The subsets depend on the samples, the shares and the seed alone: whatever is drawn is drawn from a sorted list.
+The subsets depend on the samples, the shares and the seed alone, because samples are sorted before a random choice.
 """
 
 from __future__ import annotations
@@ -14,22 +14,18 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
 from manyheads.config.schema import Config
 from manyheads.data import tables
 from manyheads.errors import DataError
 from manyheads.paths import Paths
+from manyheads.preprocessing.split_counts import count_split
 from manyheads.preprocessing.splitting import (
-    EXCLUDED,
     REVIEWED,
     SUBSETS,
-    Heads,
     check_duplicates,
     check_rows,
     check_subsets,
     clean,
-    conflicts,
     from_lists,
     missing_names,
     random,
@@ -78,34 +74,10 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     for message in empty_classes:
         logger.warning("%s", message)
 
-    counts = count(samples, heads, splits, missing)
+    counts = count_split(samples, heads, splits, missing)
     tables.write_table(outputs.splits, splits)
     files.write_text(outputs.split_counts, json.dumps(counts, indent=2, ensure_ascii=False) + "\n")
     _log(counts, missing)
-
-
-def count(
-    samples: pd.DataFrame, heads: Heads, splits: pd.DataFrame, missing: Mapping[str, list[str]]
-) -> dict[str, Any]:
-    """Return the counts that the report shows, as plain numbers in nested dictionaries."""
-    subsets = {name: samples[splits["subset"] == name] for name in (*SUBSETS, EXCLUDED)}
-    seen = pd.concat([subsets["train"], subsets["validation"]])
-    conflicting = samples[conflicts(samples, heads)]
-    return {
-        "samples": {"all": len(samples), **{name: len(rows) for name, rows in subsets.items()}},
-        "excluded": {rule: int((splits["rule"] == rule).sum()) for rule in sorted(set(splits["rule"]) - {""})},
-        "groups": {
-            "all": samples["group"].nunique(),
-            **{name: rows["group"].nunique() for name, rows in subsets.items()},
-        },
-        "conflicting": {"groups": conflicting["group"].nunique(), "samples": len(conflicting)},
-        "leaked": {column: int(subsets["test"][column].isin(seen[column]).sum()) for column in ("sha256", "group")},
-        "missing": {name: len(names) for name, names in missing.items()},
-        "labels": {
-            name: {head_name: head.describe(head.labels_of(subsets[name])) for head_name, head in heads.items()}
-            for name in SUBSETS
-        },
-    }
 
 
 def _log(counts: dict[str, Any], missing: Mapping[str, list[str]]) -> None:

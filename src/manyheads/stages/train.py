@@ -1,8 +1,8 @@
-"""Train: fit the model to the training subset and keep its best epoch.
+"""Train: fit the model to the train subset and keep its best epoch.
 
 Reads the packed inputs and the split's train and validation subsets, never the test subset. Writes ``models/`` (the
-model for inference and its card) and ``reports/history.csv``. Each training that is executed is one MLflow run;
-evaluate and report write into the same one.
+model for inference and its card) and ``reports/history.csv``. Each training is one MLflow run; evaluate and report
+record into the same run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,6 @@ from manyheads.training.tracked import train_and_record
 
 
 def run(config: Config, inputs: Paths, outputs: Paths) -> None:
-    """Train the configured model; the same command continues a training that was stopped."""
+    """Train the configured model, or continue its training after the last epoch of a stopped one."""
     fingerprint.log_unfinished_training(config, inputs)
     train_and_record(config, inputs, outputs)

@@ -1,1 +1,1 @@
-"""Sweeps: many trainings, each a trial in a folder that says how it ended, and their comparison."""
+"""Sweeps and searches: many trainings, each a trial whose state is kept in a folder, and their comparison."""

@@ -1,8 +1,8 @@
-"""Sweeps: Hydra's multirun of the training, made resumable, compared, and recorded under one MLflow run.
+"""Sweeps: Hydra's multirun of the training, resumable, compared, and recorded under one MLflow run.
 
-Hydra composes the trials and launches them, in this process or by a launcher plug-in. This module is its sweeper: it
-raises errors before the first trial trains, leaves out trials that are finished, and says at the end which trial to
-take. A sweep is known by its set of trials, so the same command continues it.
+Hydra composes the trials and launches them, in this process or by a launcher plug-in. This module is its sweeper. It
+raises configuration errors before the first trial trains, leaves out finished trials, and recommends a trial at the
+end. The set of trials identifies a sweep, so the same command continues it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from manyheads.config.composition import composition_error
 from manyheads.config.loading import load
 from manyheads.config.schema import Config
 from manyheads.errors import ConfigError, ManyheadsError
-from manyheads.evaluation.comparison import short_names
+from manyheads.evaluation.settings import short_names
 from manyheads.paths import Paths
 from manyheads.runtime.locks import exclusive_lock
 from manyheads.sweeps.launching import train_unfinished
@@ -37,7 +37,7 @@ from manyheads.training import fingerprint
 
 logger = logging.getLogger(__name__)
 
-# What chooses the sweeper on Hydra's command line.
+# Overrides that choose this sweeper on Hydra's command line.
 SETTINGS = ("hydra/sweeper=trials",)
 
 
@@ -47,7 +47,7 @@ class PlannedTrial:
 
     Attributes:
         name: What differs from the other trials, such as ``age=0.3 race=1``.
-        overrides: Hydra overrides that make it.
+        overrides: Hydra overrides that make its configuration.
         config: Its configuration.
     """
 
@@ -57,16 +57,16 @@ class PlannedTrial:
 
 
 def run(context: Any, settings: Any, overrides: Sequence[str], typed: Sequence[str]) -> None:
-    """Train the trials that are not finished, compare them all, and raise an error if one did not finish.
+    """Train the unfinished trials, compare all trials, and raise an error if one did not finish.
 
     Args:
         context: Hydra's context.
-        settings: Hydra's composition of what all trials share.
+        settings: Hydra's composition of the settings that all trials share.
         overrides: Overrides with lists, such as ``loss.weights.age=1,2``.
-        typed: Those of them that were typed, and do not come from a file.
+        typed: The overrides from the command line, without those from a file.
 
     Raises:
-        ManyheadsError: A trial cannot be trained at all, and none was; or some did not finish.
+        ManyheadsError: A configuration or the data is wrong, and nothing was trained; or some trials did not finish.
     """
     for noisy in ("hydra", "hydra_plugins"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -90,22 +90,22 @@ def run(context: Any, settings: Any, overrides: Sequence[str], typed: Sequence[s
 
 
 def plan(context: Any, settings: Any, overrides: Sequence[str]) -> list[PlannedTrial]:
-    """Compose all trials, so that a mistake in the last one is found before the first one trains.
+    """Compose the configurations of all trials before any trial trains.
 
-    Trials that have the same configuration are one.
+    Trials with the same configuration count as one.
 
     Args:
         context: Hydra's context.
-        settings: Hydra's composition of what all trials share.
+        settings: Hydra's composition of the settings that all trials share.
         overrides: Overrides with lists.
 
     Raises:
-        ConfigError: An override is an interval, or a trial's configuration is wrong.
+        ConfigError: An override is an interval, or a trial's configuration is invalid.
     """
     parsed = OverridesParser.create(config_loader=context.config_loader).parse_overrides(list(overrides))
     for override in parsed:
         if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise ConfigError(f"{override.input_line}: a sweep takes lists and ranges; intervals are for `search`")
+            raise ConfigError(f"{override.input_line}: a sweep takes lists and ranges; use `search` for intervals")
     (combinations,) = BasicSweeper.split_arguments(parsed, None)
     trials: dict[str, PlannedTrial] = {}
     for name, combination in zip(names_of(combinations), combinations, strict=True):
@@ -117,17 +117,21 @@ def plan(context: Any, settings: Any, overrides: Sequence[str]) -> list[PlannedT
         config = load(composed, f"the trial {name}")
         key = config.model_dump_json()
         if key in trials:
-            logger.info("%s is the same as %s: it is trained once", name, trials[key].name)
+            logger.info("%s has the same configuration as %s: it is trained once", name, trials[key].name)
         else:
             trials[key] = PlannedTrial(name, tuple(combination), config)
     return list(trials.values())
 
 
 def names_of(combinations: Sequence[Sequence[str]]) -> list[str]:
-    """Return what differs between lists of overrides, in short: ``age=0.3 race=1`` for loss weights.
+    """Return a short name for each list of overrides: the settings that differ, and their values.
 
     Args:
-        combinations: Overrides of each trial, such as ``loss.weights.age=0.3``.
+        combinations: Overrides of each trial.
+
+    Example:
+        >>> names_of([["loss.weights.age=0.3", "seed=1"], ["loss.weights.age=1", "seed=1"]])
+        ['age=0.3', 'age=1']
     """
     parsed = [dict(override.partition("=")[::2] for override in overrides) for overrides in combinations]
     keys = [key for key in parsed[0] if len({values.get(key) for values in parsed}) > 1] or list(parsed[0])
@@ -136,7 +140,7 @@ def names_of(combinations: Sequence[Sequence[str]]) -> list[str]:
 
 
 def sweep_lock(root: Path) -> AbstractContextManager[None]:
-    """Hold the lock of sweeps in this checkout: two would share the cores, and both take longer.
+    """Hold the lock of sweeps in this checkout. Two sweeps at once would share the cores, and both would be slower.
 
     Raises:
         MachineError: Another sweep runs.
@@ -146,10 +150,10 @@ def sweep_lock(root: Path) -> AbstractContextManager[None]:
 
 @contextmanager
 def _opened(planned: Sequence[PlannedTrial], root: Path, typed: Sequence[str]) -> Iterator[TrialStore]:
-    """Open the sweep's folder and its MLflow run, new or known; the run ends as the body does."""
-    known_by = sorted(fingerprint.digest(trial.config, Paths(root)) for trial in planned)
+    """Open the sweep's folder and its MLflow run, new or known; the run ends with the status of the body."""
+    identity = sorted(fingerprint.digest(trial.config, Paths(root)) for trial in planned)
     config = planned[0].config
-    folder = make_folder(Paths(root).sweeps, _name(typed), known_by)
+    folder = make_folder(Paths(root).sweeps, _name(typed), identity)
     with ExitStack() as opened:
 
         def open_run(spec: runs.RunSpec) -> str:
@@ -164,7 +168,7 @@ def _name(typed: Sequence[str]) -> str:
 
 
 def command_for(typed: Sequence[str]) -> str:
-    """Return what to type for a sweep with these overrides."""
+    """Return the shell command of a sweep with these overrides."""
     return shlex.join(["python", "-m", "manyheads", "train", "-m", *typed])
 
 

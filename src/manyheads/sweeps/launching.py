@@ -1,4 +1,4 @@
-"""Launching trials through Hydra's launchers: in this process, in several, or on a cluster."""
+"""Launching: trials trained by Hydra's launchers, in this process, in several, or on a cluster."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"
 
 @dataclass(frozen=True)
 class Launch:
-    """What a process that trains a trial gets beside the trial's configuration.
+    """What a launched process needs beside the trial's configuration.
 
     Attributes:
         store: The trials of the sweep.
         order: Ids of all trials, in the order of the sweep.
-        count: How many of them this launch trains.
-        started: When the launch began, in seconds since the epoch.
+        count: Number of trials that this launch trains.
+        started: Start of the launch, in seconds since the epoch.
         process: Id of the launching process.
-        environment: Variables that a process on another machine may not inherit: MLflow's address, number of threads.
+        environment: Variables that a process on another machine may lack: MLflow's address and the number of threads.
     """
 
     store: TrialStore
@@ -48,11 +48,11 @@ class Launch:
 
 
 def train_unfinished(context: Any, settings: Any, store: TrialStore, overrides: Mapping[str, Sequence[str]]) -> None:
-    """Train all trials that are not finished; a trial whose process died is launched again.
+    """Train all unfinished trials; a trial whose process died is launched again.
 
     Args:
         context: Hydra's context.
-        settings: Hydra's composition of what all trials share, the launcher among it.
+        settings: Hydra's composition of the settings that all trials share, including the launcher.
         store: The trials.
         overrides: Each trial's Hydra overrides by the trial's id, in the order of the sweep.
 
@@ -74,11 +74,11 @@ def train_unfinished(context: Any, settings: Any, store: TrialStore, overrides: 
                 )
                 launcher.launch([list(overrides[trial_id]) for trial_id in batch], initial_job_idx=0)
         except Exception as error:
-            # A launcher gives up when one of its processes dies, also on trials that had nothing to do with it.
+            # When one process dies, a launcher also gives up the trials of the other processes.
             mark_dead_trials_killed(store)
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             if not any(store.read(trial_id).attempts for trial_id in unfinished):
-                raise MachineError(f"the launcher started no trial ({reason}): see hydra/launcher") from error
+                raise MachineError(f"the launcher started no trial ({reason}): check hydra/launcher") from error
             logger.warning("warning: a process that trained a trial died (%s)", reason)
         unfinished = [trial_id for trial_id in unfinished if _needs_another_attempt(store, trial_id)]
 
@@ -86,8 +86,8 @@ def train_unfinished(context: Any, settings: Any, store: TrialStore, overrides: 
 def next_batch(store: TrialStore, unfinished: list[str], launcher: Mapping[str, Any]) -> list[str]:
     """Return the trials to launch together.
 
-    When a process dies, joblib kills its neighbours, too. Which of them died by itself is not known, so the trials
-    that had started are launched one by one after the others: a trial that dies again takes no other with it.
+    When a process dies, joblib also kills the other processes, so it is not known which trial failed. Trials that had
+    started are therefore launched one by one after the others: if a process dies again, only its own trial is lost.
     """
     if "joblib" not in str(launcher.get("_target_", "")):
         return unfinished
@@ -97,18 +97,18 @@ def next_batch(store: TrialStore, unfinished: list[str], launcher: Mapping[str, 
 def _needs_another_attempt(store: TrialStore, trial_id: str) -> bool:
     state = store.read(trial_id)
     if state.status == "KILLED" and state.attempts >= ATTEMPTS:
-        error = f"its process died {state.attempts} times, perhaps for want of memory"
+        error = f"its process died {state.attempts} times, perhaps out of memory"
         store.write(trial_id, state.model_copy(update={"status": "FAILED", "error": error}))
         return False
     return state.status in ("PLANNED", "KILLED", "RUNNING")
 
 
 def train_launched(values: Any, launch: Launch) -> None:
-    """Train one trial, wherever a launcher runs it. An error of the training is in the trial's folder and not raised.
+    """Train one trial in a launched process. An error of the training is kept in the trial's state and not raised.
 
     Args:
-        values: The trial's configuration as Hydra composed it.
-        launch: What else there is to know.
+        values: The trial's configuration, composed by Hydra.
+        launch: What else the process needs.
     """
     signals.raise_if_interrupted()
     for name, value in launch.environment.items():
@@ -128,9 +128,9 @@ def train_launched(values: Any, launch: Launch) -> None:
 
 
 def log_with_trial_name(name: str, launched_by: int) -> None:
-    """Prefix the log with the trial's name where another process than the launching one trains it.
+    """Prefix the log with the trial's name, unless the launching process trains the trial itself.
 
-    Such processes share a terminal, which can have one progress bar at most.
+    Several processes share one terminal, so progress bars are turned off.
     """
     if os.getpid() != launched_by:
         os.environ["TERM"] = "dumb"
@@ -138,12 +138,17 @@ def log_with_trial_name(name: str, launched_by: int) -> None:
 
 
 def cores_per_trial(launcher: Mapping[str, Any], trials: int, cores: int) -> int | None:
-    """Return how many cores each trial gets, or None where it has the machine to itself.
+    """Return the number of cores for each trial, or None if a trial may use the whole machine.
 
     Args:
         launcher: Hydra's launcher settings.
-        trials: How many trials there are to train.
-        cores: How many cores this machine has.
+        trials: Number of trials to train.
+        cores: Number of cores of this machine.
+
+    Example:
+        >>> joblib = {"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", "n_jobs": -1}
+        >>> cores_per_trial(joblib, trials=4, cores=16)
+        4
     """
     target = str(launcher.get("_target_", ""))
     if "joblib" in target:
@@ -159,20 +164,20 @@ def cores_per_trial(launcher: Mapping[str, Any], trials: int, cores: int) -> int
 
 @contextmanager
 def thread_limits(launcher: Mapping[str, Any], trials: int) -> Iterator[dict[str, str]]:
-    """Set how many threads TensorFlow may use in launched processes; variables that a person set stay.
+    """Limit the threads of TensorFlow in launched processes; variables that the user has set are kept.
 
     Args:
         launcher: Hydra's launcher settings.
-        trials: How many trials there are to train.
+        trials: Number of trials to train.
 
     Yields:
-        What such a process is to have in its environment: these variables, and MLflow's address if it is set.
+        The environment variables for launched processes: these limits, and MLflow's address if it is set.
     """
     cores = cores_per_trial(launcher, trials, available_cores())
-    ours = [name for name in THREADS if cores and name not in os.environ]
-    os.environ.update({name: str(cores) for name in ours})
+    limited = [name for name in THREADS if cores and name not in os.environ]
+    os.environ.update({name: str(cores) for name in limited})
     try:
         yield {name: os.environ[name] for name in (*THREADS, "MLFLOW_TRACKING_URI") if name in os.environ}
     finally:
-        for name in ours:
+        for name in limited:
             del os.environ[name]

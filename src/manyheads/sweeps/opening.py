@@ -14,15 +14,15 @@ from manyheads.tracking.runs import RunSpec
 from manyheads.training import fingerprint
 
 
-def make_folder(parent: Path, name: str, known_by: Sequence[str]) -> Path:
-    """Return the folder of a sweep or search, which is made if it does not exist.
+def make_folder(parent: Path, name: str, identity: Sequence[str]) -> Path:
+    """Return the folder of a sweep or search; it is made if it does not exist.
 
     Args:
         parent: Folder of all sweeps, or of all searches.
-        name: What the folder's name begins with.
-        known_by: Texts that together identify the sweep or search: the same ones give the same folder.
+        name: Start of the folder's name.
+        identity: Texts that together identify the sweep or search: the same texts give the same folder.
     """
-    folder = parent / f"{name}-{json_digest(list(known_by), 8)}"
+    folder = parent / f"{name}-{json_digest(list(identity), 8)}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -37,12 +37,12 @@ def open_store(
     Args:
         root: The project's root folder.
         folder: Folder of the sweep or search.
-        kind: What it is.
-        command: What was typed.
+        kind: ``sweep`` or ``search``.
+        command: The shell command.
         config: One of its configurations.
         open_run: Opens a run and returns its id, or an empty text if the store cannot be reached.
     """
-    remembered = folder / "run_id"
+    run_id_file = folder / "run_id"
     tags = {
         **git.provenance(root),
         kind: folder.name,
@@ -50,8 +50,8 @@ def open_store(
         "split": fingerprint.split_digest(Paths(root)),
         "data": config.data.name,
     }
-    known = remembered.read_text(encoding="utf-8").strip() if remembered.exists() else ""
+    known = run_id_file.read_text(encoding="utf-8").strip() if run_id_file.exists() else ""
     run_id = open_run(RunSpec(folder.name, tags, run_id=known))
     if run_id:
-        write_text(remembered, f"{run_id}\n")
+        write_text(run_id_file, f"{run_id}\n")
     return TrialStore(root, folder, kind, run_id)

@@ -1,4 +1,4 @@
-"""Pruning: when a trial of a search is stopped before its end."""
+"""Pruning: the rule by which a search stops a trial before its last epoch."""
 
 from __future__ import annotations
 
@@ -17,24 +17,31 @@ MINIMUM_FINISHED = 4
 
 
 def is_hopeless(row: Mapping[str, float], others: Sequence[Mapping[str, float]], heads: Sequence[str]) -> bool:
-    """Return whether a trial is to be stopped: at least half of the others were better for every head by then.
+    """Return whether at least half of the other trials were better for every head at the same epoch.
 
-    With one head this is the median rule of Golovin et al., "Google Vizier", 2017, on the metrics of one epoch. With
-    several, a trial that may yet be on the front continues. Optuna has no such rule: its pruners take one objective.
+    With one head, this is the median stopping rule of Golovin et al. (Google Vizier, KDD 2017) on the metrics of one
+    epoch. With several heads, a trial that may still reach the Pareto front continues. Optuna's pruners support one
+    objective only.
 
     Args:
         row: Metrics of the trial's last epoch, such as ``val/age/skill``.
         others: Metrics of the finished trials at the same epoch.
         heads: Names of the heads.
+
+    Example:
+        >>> others = [{"val/age/skill": skill} for skill in (0.3, 0.4, 0.5, 0.6)]
+        >>> is_hopeless({"val/age/skill": 0.45}, others, ["age"]), is_hopeless({"val/age/skill": 0.55}, others, ["age"])
+        (True, False)
     """
     better = sum(all(other[f"val/{head}/skill"] > row[f"val/{head}/skill"] for head in heads) for other in others)
     return len(others) >= MINIMUM_FINISHED and 2 * better >= len(others)
 
 
 class StopIfHopeless(TrainingCallback):
-    """Ends a trial's training after an epoch at which it is hopeless beside the finished trials.
+    """Stops a training after an epoch at which ``is_hopeless`` holds against the finished trials.
 
-    The first third of the epochs says little, and after the last there is nothing to save.
+    The first third of the epochs is not compared, because early metrics are a poor guide to final ones. Neither is the
+    last epoch, after which a stop would save nothing.
     """
 
     def __init__(self, store: TrialStore, heads: Sequence[str], epochs: int) -> None:
@@ -43,7 +50,7 @@ class StopIfHopeless(TrainingCallback):
         self.epochs = epochs
 
     def on_epoch(self, epoch: int, row: Mapping[str, float]) -> None:
-        """Compare the epoch's metrics.
+        """Compare the epoch's metrics with those of the finished trials.
 
         Raises:
             TrainingStopped: The trial is hopeless.

@@ -1,4 +1,4 @@
-"""The comparison of a sweep's or search's trials: on a page, in a table, in MLflow and on the terminal."""
+"""Results of a sweep or search: the comparison of its trials on a page, in a table, in MLflow and on the terminal."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ logger = logging.getLogger(__name__)
 
 
 def compare_trials(store: TrialStore, trial_ids: Iterable[str], command: str) -> Comparison:
-    """Compare trials, write the page and the table, and attach both to the MLflow run of the whole.
+    """Compare trials, write the page and the table, and attach both to the MLflow run of the sweep or search.
 
     Args:
         store: The trials.
-        trial_ids: Those to compare, in the order in which they are listed.
-        command: What was typed.
+        trial_ids: Ids of the trials to compare, in the order of the comparison.
+        command: The shell command.
     """
     compared = compare([store.read(trial_id).as_trial() for trial_id in trial_ids])
     comparison.write(store.folder, compared, _about(store, command))
@@ -32,7 +32,10 @@ def compare_trials(store: TrialStore, trial_ids: Iterable[str], command: str) ->
 
 
 def show(store: TrialStore, compared: Comparison) -> None:
-    """Print a comparison. The reader of the output may have gone, so call this when everything else is done."""
+    """Print a comparison.
+
+    Call it last: printing fails if the reader of the output has gone.
+    """
     from rich.console import Console
 
     comparison.show(compared, Console(highlight=False))
@@ -45,7 +48,7 @@ def _about(store: TrialStore, command: str) -> dict[str, str]:
     return {
         "command": command,
         store.kind: store.folder.name,
-        "MLflow run": store.parent or "none: the store did not take it",
+        "MLflow run": store.parent or "none: MLflow did not take it",
         "git commit": provenance.get("git.commit", "none") + edited,
         "machine": f"{available_cores()} cores, {platform.machine()}, Python {platform.python_version()}",
     }

@@ -1,7 +1,7 @@
-"""Search: Optuna chooses the trials, towards the front of all heads' skill scores; a person writes no grid.
+"""Search: Optuna chooses the trials, towards the Pareto front of the heads' skill scores.
 
-Any number of processes work on a search. What they decide together they decide under one lock, from what is on disk.
-So the same command continues a search that was stopped, and in a second terminal it takes a share of the work.
+Any number of processes can work on a search. Their decisions are made under one lock, from files on disk. The same
+command therefore continues a stopped search, and in a second terminal it shares the work.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ logger = logging.getLogger(__name__)
 
 
 def run(root: Path, overrides: Sequence[str], trials: int, command: str) -> None:
-    """Train trials until there are enough of them, in all processes together, and compare them.
+    """Train trials until the search has enough, in all processes together, and compare them.
 
     Args:
         root: The project's root folder.
-        overrides: Hydra overrides: those of one value are fixed, the others are searched.
-        trials: How many trials the search has in all.
-        command: What was typed.
+        overrides: Hydra overrides. Settings with one value are fixed, the others are searched.
+        trials: Total number of trials.
+        command: The shell command.
 
     Raises:
-        ManyheadsError: No trial could be trained at all, and none was; or some failed.
+        ManyheadsError: A configuration or the data is wrong, and nothing was trained; or some trials failed.
     """
     space = parse(root, overrides)
     examples = [compose_as_locked(root, space.overrides(values)) for values in space.examples()]
@@ -73,20 +73,20 @@ def run(root: Path, overrides: Sequence[str], trials: int, command: str) -> None
 def open_search(root: Path, space: Space, examples: Sequence[Config], trials: int, command: str) -> Search:
     """Open the folder, the study and the MLflow run of a search, new or known.
 
-    A search is known by its space and by the fingerprints of example trainings, in which its fixed settings, the data
-    and the code are.
+    Its space and the fingerprints of example trainings identify a search. The fingerprints cover the fixed settings,
+    the data and the code.
 
     Args:
         root: The project's root folder.
-        space: What is searched.
+        space: The search space.
         examples: Configurations of a few trials.
-        trials: How many trials the search has in all.
-        command: What was typed.
+        trials: Total number of trials.
+        command: The shell command.
     """
     import filelock
 
-    known_by = [*(fingerprint.digest(config, Paths(root)) for config in examples), *space.known_by()]
-    folder = make_folder(Paths(root).searches, "search", known_by)
+    identity = [*(fingerprint.digest(config, Paths(root)) for config in examples), *space.identity()]
+    folder = make_folder(Paths(root).searches, "search", identity)
     config = examples[0]
     heads = tuple(config.data.heads)
     with filelock.FileLock(folder / ".lock") as lock:
@@ -106,12 +106,12 @@ class Search:
 
     Attributes:
         store: The trials.
-        space: What is searched.
-        study: Which settings were tried and how good they were.
-        total: How many trials the search has in all.
-        command: What was typed.
-        heads: Names of the heads, whose skill scores are the objectives, in this order.
-        seed: Seed of the choices.
+        space: The search space.
+        study: The settings that were tried, and their skill scores.
+        total: Total number of trials.
+        command: The shell command.
+        heads: Names of the heads; their skill scores are the objectives, in this order.
+        seed: Seed of Optuna's choices.
         started: When this process joined, in seconds since the epoch.
     """
 
@@ -127,7 +127,7 @@ class Search:
     def train_next(self) -> bool:
         """Train the next trial and return True, or return False if there are enough trials.
 
-        How it ended is in its folder and in the study.
+        The trial store and the study have its result.
         """
         signals.raise_if_interrupted()
         with ExitStack() as alive:
@@ -143,7 +143,7 @@ class Search:
                 logger.info("trial %d of %d: %s", counted + 1, self.total, name)
                 try:
                     config = compose_as_locked(self.store.root, overrides)
-                except ConfigError as error:  # settings that are possible each, but not together
+                except ConfigError as error:  # each setting is valid, but their combination is not
                     logger.error("%s", error)
                     trial.set_user_attr("error", masked(str(error)))
                     self.study.tell_failed(trial)
@@ -156,7 +156,7 @@ class Search:
     def _train(self, trial: optuna.Trial, trial_id: str, config: Config) -> None:
         if self.study.was_pruned(trial_id):
             self.study.tell_pruned(trial)
-            logger.info("the same was stopped before")
+            logger.info("stopped: an earlier trial with the same configuration was stopped")
             return
         pruning = StopIfHopeless(self.store, self.heads, config.train.epochs)
         try:
@@ -177,12 +177,12 @@ class Search:
         return time_left_text(self.started, done, self.total - len(ended))
 
     def mark_dead_trials_killed(self) -> None:
-        """Set trials whose process died to killed, and let their settings come next. The study's lock is held."""
+        """Set trials whose process died to ``KILLED`` and enqueue their settings; the study's lock must be held."""
         mark_dead_trials_killed(self.store)
         self.study.enqueue_dead()
 
     def end(self) -> None:
-        """Compare all trials. The MLflow run ends, too, if no other process works on the search."""
+        """Compare all trials, and end the MLflow run if no other process works on the search."""
         with self.study.lock:
             self.mark_dead_trials_killed()
             trial_ids = self.study.trial_ids()

@@ -1,4 +1,4 @@
-"""The space of a search: which settings are searched, in which ranges, read from words of Hydra's override grammar."""
+"""The space of a search: settings and their distributions, parsed from Hydra overrides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from manyheads.config.composition import compose, composition_error
 from manyheads.config.loading import did_you_mean, known_keys
 from manyheads.config.schema import Config
 from manyheads.errors import ConfigError
-from manyheads.evaluation.comparison import short_names
+from manyheads.evaluation.settings import short_names
 from manyheads.tracking.dvc import require_settings_as_locked
 from manyheads.tracking.runs import flattened
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 
 WEIGHTS = (0.1, 10.0)
-"""Range in which the weight of every head is searched if the overrides have no list."""
+"""Range in which every head's weight is searched if the overrides have no list and no interval."""
 
 DIGITS = 3
-"""Significant digits of a number in an override. More say nothing, and would be typed when a trial is promoted."""
+"""Significant digits of a number in an override, so that the command that promotes a trial stays short."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched.
+    """The search space.
 
     Attributes:
         fixed: Hydra overrides of all trials.
-        searched: Distribution of each setting, by what stands before the ``=`` of its override.
+        searched: Distribution of each setting, by the text before the ``=`` of its override.
     """
 
     fixed: tuple[str, ...]
@@ -52,35 +52,40 @@ class Space:
         return " ".join(f"{short[key]}={written(value)}" for key, value in values.items())
 
     def examples(self) -> list[dict[str, Any]]:
-        """Return values of a few trials: between them each choice, both ends of each interval and a value inside."""
+        """Return values of a few trials that cover each choice, both ends of each interval and a value inside it."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution
 
         values: dict[str, list[Any]] = {}
         for key, each in self.searched.items():
             values[key] = list(each.choices) if isinstance(each, CategoricalDistribution) else [each.low, each.high]
             if isinstance(each, FloatDistribution) and not each.step:
-                # A setting that takes whole numbers alone shows there.
+                # A setting that takes only whole numbers raises its error here.
                 values[key].append(each.low + (each.high - each.low) / np.e)
         count = max(map(len, values.values()))
         return [{key: each[i % len(each)] for key, each in values.items()} for i in range(count)]
 
-    def known_by(self) -> list[str]:
-        """Return each searched setting and its distribution as a text."""
+    def identity(self) -> list[str]:
+        """Return each searched setting and its distribution as a text; together they identify the space."""
         from optuna.distributions import distribution_to_json
 
         return [f"{key} {distribution_to_json(each)}" for key, each in self.searched.items()]
 
 
 def written(value: object) -> str:
-    """Return a value as it stands in an override: a fraction with three significant digits."""
+    """Return a value as it is written in an override; a float has three significant digits.
+
+    Example:
+        >>> written(0.123456), written(16)
+        ('0.123', '16')
+    """
     return f"{float(f'{value:.{DIGITS}g}'):g}" if isinstance(value, float) else str(value)
 
 
 def compose_as_locked(root: Path, overrides: Sequence[str]) -> Config:
-    """Return the configuration of overrides.
+    """Return the configuration of overrides, which must fit the packed samples and the split.
 
     Raises:
-        ConfigError: The overrides do not make a configuration.
+        ConfigError: The overrides do not make a valid configuration.
         IntegrityError: The packed samples or the split were made with other settings.
     """
     config = compose(root, overrides)
@@ -89,14 +94,14 @@ def compose_as_locked(root: Path, overrides: Sequence[str]) -> Config:
 
 
 def parse(root: Path, overrides: Sequence[str]) -> Space:
-    """Return what overrides ask for: with no list among them, the weight of each head that is not given.
+    """Return the search space of overrides. Without a list or an interval, the weights that are not given are searched.
 
     Args:
         root: The project's root folder.
-        overrides: Words of Hydra's override grammar.
+        overrides: Hydra overrides.
 
     Raises:
-        ConfigError: An override is not understood, its setting is unknown, or nothing is left to search.
+        ConfigError: An override cannot be parsed, its setting is unknown, or no setting is left to search.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -107,7 +112,9 @@ def parse(root: Path, overrides: Sequence[str]) -> Space:
     except HydraException as error:
         raise composition_error(error) from error
     if hydra := next((each.input_line for each in parsed if each.is_hydra_override()), None):
-        raise ConfigError(f"{hydra}: Hydra launches no search; in a second terminal the same command shares the work")
+        raise ConfigError(
+            f"{hydra}: a search uses no Hydra launcher; in a second terminal the same command shares the work"
+        )
     searched: dict[str, Distribution] = {
         str(each.input_line).partition("=")[0]: _distribution(each) for each in parsed if each.is_sweep_override()
     }
@@ -118,14 +125,14 @@ def parse(root: Path, overrides: Sequence[str]) -> Space:
         free = [key for key in (f"loss.weights.{head}" for head in base.loss.weights) if key not in fixed]
         searched = {key: FloatDistribution(*WEIGHTS, log=True) for key in free}
     if not searched:
-        raise ConfigError("every setting has one value: give one an interval or a list, as --help shows")
-    # Sorted, so that the same words in another order are the same search.
+        raise ConfigError("every setting has one value: give one an interval or a list (see --help)")
+    # Sorted, so that the same overrides in another order are the same search.
     return Space(tuple(fixed.values()), dict(sorted(searched.items())))
 
 
 def _require_known(searched: Sequence[str], known: Sequence[str]) -> None:
     for key in searched:
-        # Hydra would not tell which head it may have meant.
+        # Checked here, because Hydra's own error suggests no correction.
         if "." in key and not key.startswith("+") and not any(f"{name}.".startswith(f"{key}.") for name in known):
             raise ConfigError(f"unknown setting {key!r}{did_you_mean(key, [*known, *known_keys()])}")
 
@@ -136,10 +143,10 @@ def _distribution(override: Override) -> Distribution:
 
     sweep = override.value()
     if not isinstance(sweep, ChoiceSweep | IntervalSweep | RangeSweep):
-        raise ConfigError(f"{override.input_line}: write the options out, such as loss=balanced,learned")
+        raise ConfigError(f"{override.input_line}: list the options, such as loss=balanced,learned")
     meaningful = set() if isinstance(sweep, ChoiceSweep) else {"log"}
     if unknown := sorted(sweep.tags - meaningful):
-        raise ConfigError(f"{override.input_line}: the tag {unknown[0]!r} has no meaning here")
+        raise ConfigError(f"{override.input_line}: the tag {unknown[0]!r} is not supported here")
     log = "log" in sweep.tags
     try:
         if isinstance(sweep, ChoiceSweep):
@@ -150,10 +157,10 @@ def _distribution(override: Override) -> Distribution:
             return IntDistribution(*ends, log=log) if whole else FloatDistribution(*ends, log=log)
         values: list[Any] = list(override.sweep_iterator())
         if not values:
-            raise ValueError("there is nothing in this range")
+            raise ValueError("the range is empty: check its ends and its step")
         if all(isinstance(value, int) for value in values):
             return IntDistribution(min(values), max(values), log=log, step=abs(int(sweep.step)))
-        # Hydra adds up in binary, and ends at 0.30000000000000004.
+        # Hydra adds in binary floating point, so that a range may end at 0.30000000000000004.
         low, high = (float(written(end)) for end in (min(values), max(values)))
         return FloatDistribution(low, high, log=log, step=abs(float(sweep.step)))
     except ValueError as error:

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SharedStudy:
-    """Which settings were tried and how good they were; all else about a trial is in the trial store.
+    """The settings that were tried, and their objectives; the trial store has everything else about a trial.
 
-    Optuna's state ``FAIL`` is that of a failure, and of a trial whose process died or was stopped. User attributes of a
-    trial: ``trial_id``, its id in the store; ``again``, the number of the trial that it repeats; ``error``, why its
-    settings make no configuration.
+    Optuna's state ``FAIL`` means a failure, or a process that died or was stopped. User attributes of a trial:
+    ``trial_id``, its id in the store; ``again``, the number of the trial that it repeats; ``error``, why its settings
+    make no valid configuration.
 
     Attributes:
         folder: Folder of the search.
         optuna_study: Optuna's study.
-        lock: Lock of the search. A process holds it while it decides something for all.
+        lock: Lock of the search. A process holds it while it makes a decision for all processes.
     """
 
     folder: Path
@@ -36,11 +36,11 @@ class SharedStudy:
     lock: filelock.BaseFileLock
 
     def ask(self, searched: Mapping[str, BaseDistribution], seed: int) -> optuna.Trial:
-        """Return the next trial. The lock is held.
+        """Return the next trial. The lock must be held.
 
         Args:
             searched: Distribution of each setting.
-            seed: Seed of the choices. They do not depend on how often the search was stopped.
+            seed: Seed of the choices. They do not depend on how often the search was interrupted.
         """
         from optuna.samplers import TPESampler
 
@@ -50,7 +50,7 @@ class SharedStudy:
         return self.optuna_study.ask(dict(searched))
 
     def tell(self, trial: optuna.Trial, metrics: Sequence[float]) -> None:
-        """Set a trial's objectives, one a head; it is finished."""
+        """Mark a trial as finished, with its objectives, one a head."""
         self.optuna_study.tell(trial, metrics)
 
     def tell_failed(self, trial: optuna.Trial) -> None:
@@ -66,7 +66,7 @@ class SharedStudy:
         self.optuna_study.tell(trial, state=TrialState.PRUNED)
 
     def counted(self) -> list[FrozenTrial]:
-        """Return the trials that count: those that run or have ended, unless another one repeats them."""
+        """Return the trials that run or have ended, without those that another trial repeats."""
         from optuna.trial import TrialState
 
         trials = self.optuna_study.get_trials(deepcopy=False)
@@ -74,13 +74,13 @@ class SharedStudy:
         return [trial for trial in trials if trial.state != TrialState.WAITING and trial.number not in repeated]
 
     def failed(self) -> list[FrozenTrial]:
-        """Return the trials that count and failed."""
+        """Return the counted trials that failed."""
         from optuna.trial import TrialState
 
         return [trial for trial in self.counted() if trial.state == TrialState.FAIL]
 
     def running(self) -> list[FrozenTrial]:
-        """Return the trials that run."""
+        """Return the running trials."""
         from optuna.trial import TrialState
 
         return self.optuna_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -98,12 +98,12 @@ class SharedStudy:
         return any(trial.user_attrs["trial_id"] == trial_id for trial in pruned)
 
     def enqueue_again(self, trials: Sequence[FrozenTrial]) -> None:
-        """Let the settings of trials come next; a training that was stopped continues after its last epoch."""
+        """Enqueue the settings of trials again; a stopped training continues after its last epoch."""
         for trial in trials:
             self.optuna_study.enqueue_trial(trial.params, {"again": trial.number})
 
     def enqueue_dead(self) -> None:
-        """Mark trials that no process trains any more as failed, and let their settings come next. The lock is held."""
+        """Mark trials whose process died as failed, and enqueue their settings again. The lock must be held."""
         import filelock
         from optuna.trial import TrialState
 
@@ -117,7 +117,7 @@ class SharedStudy:
 
     @contextmanager
     def running_lock(self, number: int, timeout: float = -1) -> Iterator[None]:
-        """Hold the lock that shows that a trial's process lives.
+        """Hold the lock that shows that a trial's process is alive.
 
         Args:
             number: Number of the trial in the study.
@@ -135,11 +135,11 @@ class SharedStudy:
 
 
 def open_study(folder: Path, objectives: int, lock: filelock.BaseFileLock) -> SharedStudy:
-    """Return the study of a search, new or known; it maximises all objectives. The lock is held.
+    """Return the study of a search, new or known; it maximises all objectives. The lock must be held.
 
     Args:
-        folder: Folder of the search; the study is in ``journal.log``.
-        objectives: How many objectives there are.
+        folder: Folder of the search; the study is kept in its ``journal.log``.
+        objectives: Number of objectives.
         lock: Lock of the search.
     """
     import optuna

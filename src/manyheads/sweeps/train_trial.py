@@ -1,4 +1,4 @@
-"""Training one trial: its state follows what happens to it, on disk and in MLflow."""
+"""Training of one trial, with its state on disk and in MLflow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from manyheads.training.tracked import record_again, train_and_record
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 2
-"""Maximum attempts for a trial whose process died. What killed it once may have been meant for another trial."""
+"""Maximum number of attempts for a trial whose process died; another trial may have caused the first death."""
 
 
 def train_trial(
@@ -29,23 +29,23 @@ def train_trial(
     config: Config,
     callbacks: Sequence[TrainingCallback] = (),
 ) -> TrialState:
-    """Train a trial unless it is finished, and return its state; an error is in the state and is not raised.
+    """Train a trial unless it is finished, and return its state; an error is kept in the state and not raised.
 
     If another process trains the same trial, this one waits for it.
 
     Args:
         store: The trials.
-        trial_id: The trial, which the store has.
+        trial_id: Id of the trial; the store has it.
         config: Its configuration.
-        callbacks: Listeners to the training; ``TrainingStopped`` ends it.
+        callbacks: Callbacks of the training; ``TrainingStopped`` ends it.
 
     Raises:
         KeyboardInterrupt: The process was interrupted; the trial's status is ``KILLED``.
-        TrainingStopped: a callback ended the training; the trial's status is ``KILLED``.
+        TrainingStopped: A callback ended the training; the trial's status is ``KILLED``.
     """
     with store.lock(trial_id):
         state = store.read(trial_id)
-        # A launcher may start a trial whose process died again by itself, and again.
+        # Some launchers restart a trial without end when its process dies.
         died_too_often = state.status == "RUNNING" and state.attempts >= ATTEMPTS
         if state.status == "FINISHED" or died_too_often:
             return state
@@ -53,10 +53,10 @@ def train_trial(
         store.write(trial_id, state)
         start = time.monotonic()
 
-        listeners = (_RememberRun(store, trial_id, state), *callbacks)
+        all_callbacks = (_RememberRun(store, trial_id, state), *callbacks)
         spec = _run_spec(store, trial_id, state)
         try:
-            trained = train_and_record(config, Paths(store.root), store.paths(trial_id), spec, listeners)
+            trained = train_and_record(config, Paths(store.root), store.paths(trial_id), spec, all_callbacks)
         except (KeyboardInterrupt, TrainingStopped) as reason:
             state.status, state.error = "KILLED", str(reason)
             raise
@@ -101,7 +101,7 @@ def _run_spec(store: TrialStore, trial_id: str, state: TrialState) -> RunSpec:
 
 
 def mark_dead_trials_killed(store: TrialStore) -> None:
-    """Set trials whose process died to ``KILLED``, in the store and in MLflow, where they would run for ever."""
+    """Set trials whose process died to ``KILLED``, in the trial store and in MLflow."""
     import filelock
 
     for trial_id, found in store.states().items():
@@ -109,7 +109,7 @@ def mark_dead_trials_killed(store: TrialStore) -> None:
             continue
         try:
             with store.lock(trial_id, timeout=0):
-                state = store.read(trial_id)  # it may have ended since
+                state = store.read(trial_id)  # it may have ended in the meantime
                 if state.status == "RUNNING":
                     state.status, state.error = "KILLED", "its process died"
                     store.write(trial_id, state)
@@ -123,7 +123,7 @@ def log_end(state: TrialState, time_left: str) -> None:
 
     Args:
         state: The trial's state.
-        time_left: Estimate of the time that the other trials take, as ``time_left_text`` returns it.
+        time_left: Estimate of the time left, from ``time_left_text``.
     """
     if state.status == "FINISHED":
         logger.info("done in %.0f s, score %.3f%s", state.seconds, state.metrics["best/val/score"], time_left)
@@ -132,12 +132,12 @@ def log_end(state: TrialState, time_left: str) -> None:
 
 
 def time_left_text(started: float, done: int, waiting: int) -> str:
-    """Return about how long the waiting trials take, such as ``; about 5 min left``; an empty text below a minute.
+    """Return an estimate of the time left, such as ``; about 5 min left``, or an empty text below one minute.
 
     Args:
-        started: When the first of the trials that are done began, in seconds since the epoch.
-        done: How many trials ended since; 0 counts as 1.
-        waiting: How many trials have not ended.
+        started: Start of the first ended trial, in seconds since the epoch.
+        done: Number of trials that have ended since; 0 counts as 1.
+        waiting: Number of trials that have not ended.
     """
     minutes = (time.time() - started) / max(1, done) * waiting / 60
     return f"; about {minutes:.0f} min left" if minutes >= 1 else ""

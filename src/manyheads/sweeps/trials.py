@@ -1,7 +1,7 @@
-"""Trials of a sweep or a search: what is known of each, kept in a folder of its own.
+"""The trials of a sweep or a search: the state of each, kept in a folder of its own.
 
-The folders are the truth and MLflow is their record: a trial that finished is not trained again, whatever became of
-the process that started it, of the others, or of the store. A trial's id is the digest of its training's fingerprint.
+The state on disk decides, not the record in MLflow: a finished trial is not trained again, even if its process died
+later or MLflow did not take its record. A trial's id is the digest of its training's fingerprint.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict
 
 from manyheads.config.schema import Config
-from manyheads.evaluation.comparison import Trial
+from manyheads.evaluation.trials import Trial
 from manyheads.heads import Metric
 from manyheads.paths import Paths
 from manyheads.runtime.files import write_text
@@ -30,19 +30,19 @@ Status = Literal["PLANNED", "RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 
 class TrialState(BaseModel):
-    """What is known of a trial, kept as ``trial.json`` in its folder.
+    """The state of a trial, kept as ``trial.json`` in its folder.
 
     Attributes:
         name: What differs from the other trials, such as ``age=0.3 race=1``.
         overrides: Hydra overrides that make its configuration.
-        settings: Its configuration, flat, as MLflow has it.
+        settings: Its configuration as flat settings, such as ``loss.weights.age``.
         split: Digest of the split that it is validated on.
         main_metrics: Each head's main metric.
-        status: ``PLANNED``, or MLflow's status. It is still ``RUNNING`` after the trial's process died.
-        attempts: How often it was started.
+        status: ``PLANNED``, or MLflow's status. It stays ``RUNNING`` after the trial's process died.
+        attempts: Number of times that it was started.
         metrics: Metrics that the training returned, by name.
-        run_id: Its MLflow run, or an empty text if there is no record.
-        recorded: Whether MLflow took everything that a finished training has to say.
+        run_id: Its MLflow run, or an empty text if there is none.
+        recorded: Whether MLflow took the whole record of the finished training.
         error: Why it failed.
         seconds: Duration of the last attempt, in seconds.
     """
@@ -68,7 +68,7 @@ class TrialState(BaseModel):
         return self.status not in ("PLANNED", "RUNNING")
 
     def as_trial(self) -> Trial:
-        """Return what a comparison needs to know of it."""
+        """Return it as a trial of a comparison."""
         return Trial(
             name=self.name,
             status=self.status,
@@ -89,8 +89,8 @@ class TrialStore:
     Attributes:
         root: The project's root folder.
         folder: Folder of the sweep or search.
-        kind: ``sweep`` or ``search``: the tag that its runs have.
-        parent: MLflow run of the whole, or an empty text if there is no record.
+        kind: ``sweep`` or ``search``; its runs have a tag of this name.
+        parent: MLflow run of the sweep or search, or an empty text if there is none.
     """
 
     root: Path
@@ -99,7 +99,7 @@ class TrialStore:
     parent: str = ""
 
     def trial_id(self, config: Config) -> str:
-        """Return the id of the trial that has a configuration: the digest of its training's fingerprint."""
+        """Return the id of the trial with a configuration: the digest of its training's fingerprint."""
         return fingerprint.digest(config, Paths(self.root))
 
     def plan(self, config: Config, name: str, overrides: Sequence[str]) -> str:
@@ -117,20 +117,20 @@ class TrialStore:
         return trial_id
 
     def read(self, trial_id: str) -> TrialState:
-        """Return what is known of a trial."""
+        """Return the state of a trial."""
         return TrialState.model_validate_json(self._file(trial_id).read_text(encoding="utf-8"))
 
     def write(self, trial_id: str, state: TrialState) -> None:
-        """Replace what is known of a trial, in an atomic write."""
+        """Replace the state of a trial, in an atomic write."""
         write_text(self._file(trial_id), state.model_dump_json(indent=2) + "\n")
 
     def states(self) -> dict[str, TrialState]:
-        """Return what is known of all trials by id, in the order of the ids."""
+        """Return the states of all trials by id, sorted by id."""
         trial_ids = sorted(path.parent.name for path in self.folder.glob("trials/*/trial.json"))
         return {trial_id: self.read(trial_id) for trial_id in trial_ids}
 
     def ended_since(self, moment: float) -> int:
-        """Return how many trials ended at or after a moment.
+        """Return the number of trials that ended at or after a moment.
 
         Args:
             moment: Seconds since the epoch.
@@ -139,14 +139,14 @@ class TrialStore:
         return sum(path.stat().st_mtime >= moment for path in ended)
 
     def paths(self, trial_id: str) -> Paths:
-        """Return where a trial's model and history lie."""
+        """Return the paths of a trial's model and history."""
         return Paths(self.folder / "trials" / trial_id)
 
     def lock(self, trial_id: str, timeout: float = -1) -> filelock.BaseFileLock:
-        """Return the lock of a trial, which the process that trains it holds.
+        """Return the lock of a trial; the process that trains the trial holds it.
 
         Args:
-            trial_id: The trial.
+            trial_id: Id of the trial.
             timeout: Seconds to wait for the lock before ``filelock.Timeout`` is raised; below 0, there is no limit.
         """
         import filelock

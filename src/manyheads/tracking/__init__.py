@@ -1,1 +1,1 @@
-"""Experiment tracking: MLflow runs and queries, git provenance, and what DVC's files say of the pipeline."""
+"""Experiment tracking: MLflow runs and queries, git provenance, and DVC's description of the pipeline."""

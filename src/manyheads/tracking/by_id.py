@@ -1,6 +1,6 @@
 """Changes to an MLflow run by its id, for runs that this process does not have open.
 
-A store that cannot be reached costs the record, never the work: each function then logs one warning.
+If the store cannot be reached, each function logs one warning and the work goes on without a record.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from manyheads.tracking.store import (
 def open_shared_run(experiment: str, root: Path, spec: RunSpec) -> str:
     """Return the id of a run, new or known, that several processes share.
 
-    The run is open in none of them: ``set_status`` ends it, ``attach`` gives it files.
+    No process has the run open: ``set_status`` ends it, ``attach`` adds files to it.
 
     Args:
         experiment: Name of the MLflow experiment.

@@ -1,7 +1,7 @@
-"""What ``dvc.yaml`` and ``dvc.lock`` say of the pipeline, read without DVC.
+"""The pipeline's description in ``dvc.yaml`` and ``dvc.lock``, read without DVC.
 
-Importing ``dvc`` takes more than a second, and every trial of a sweep would pay it. So the two files are read as YAML,
-and DVC's digest of a file or folder is computed here; a test compares it with DVC's own. DVC itself is called, as a
+Importing ``dvc`` takes more than a second in every trial of a sweep. The two files are therefore read as YAML, and
+DVC's digest of a file or folder is computed here; a test compares it with DVC's own. DVC itself is called, as a
 process, only for a file of another git revision.
 """
 
@@ -23,7 +23,7 @@ from manyheads.runtime.files import sha256_of
 
 PACKAGE = Path(__file__).parents[1]
 CHECKED_STAGES = ("pack", "split")
-"""Stages whose outputs a sweep takes as they are."""
+"""Stages whose outputs the trainings of a sweep share."""
 
 
 @cache
@@ -45,7 +45,7 @@ def code_digests(stage: str, root: Path) -> dict[str, str]:
 
 
 def locked_digest(root: Path, path: str) -> str:
-    """Return the digest that ``dvc.lock`` has of an output, or an empty text if it has none.
+    """Return the digest of an output in ``dvc.lock``, or an empty text if it has none.
 
     Args:
         root: The project's root folder.
@@ -56,46 +56,46 @@ def locked_digest(root: Path, path: str) -> str:
 
 
 def require_data_as_locked(settings: Mapping[str, Any], root: Path) -> None:
-    """Raise an error unless the packed samples and the split are those of ``dvc.lock``, made with these settings.
+    """Raise an error unless the packed samples and the split fit ``dvc.lock`` and these settings.
 
     Args:
         settings: The configuration of a training as plain data, by section.
         root: The project's root folder.
 
     Raises:
-        IntegrityError: A file or a setting differs; the message has the command that mends it.
+        IntegrityError: A file or a setting differs; the message has the command that repairs it.
     """
     require_settings_as_locked(settings, root)
     for stage in CHECKED_STAGES:
         for output in _locked_stages(root)[stage].get("outs", []):
             path = root / output["path"]
             if not path.exists() or dvc_digest(path) != output["md5"]:
-                raise IntegrityError(f"{output['path']} is not what dvc.lock describes: run `dvc repro split`")
+                raise IntegrityError(f"{output['path']} differs from dvc.lock: run `dvc repro split`")
 
 
 def require_settings_as_locked(settings: Mapping[str, Any], root: Path) -> None:
-    """Raise an error unless the packed samples and the split were made with these settings, as ``dvc.lock`` has them.
+    """Raise an error unless ``dvc.lock`` says that the packed samples and the split were made with these settings.
 
     Args:
         settings: The configuration of a training as plain data, by section.
         root: The project's root folder.
 
     Raises:
-        IntegrityError: A setting differs; the message has the command that mends it.
+        IntegrityError: A setting differs; the message has the command that repairs it.
     """
     stages = _locked_stages(root)
     for stage in CHECKED_STAGES:
         if stage not in stages:
-            raise IntegrityError(f"dvc.lock knows no stage {stage}: run `dvc repro split` first")
+            raise IntegrityError(f"dvc.lock has no stage {stage}: run `dvc repro split` first")
         for key, locked in stages[stage].get("params", {}).get("params.yaml", {}).items():
             wanted: Any = settings
             for name in key.split("."):
                 wanted = wanted[name]
             if (different := _difference(key, locked, wanted)) is not None:
                 raise IntegrityError(
-                    f"the packed data was made with {different.setting}={different.locked}, this asks for "
-                    f"{different.setting}={different.wanted}: compose the one you want with "
-                    "`python -m manyheads params ...`, then `dvc repro split`"
+                    f"the packed data was made with {different.setting}={different.locked}, but this configuration has "
+                    f"{different.setting}={different.wanted}: compose it with `python -m manyheads params ...`, then "
+                    "run `dvc repro split`"
                 )
 
 
@@ -107,14 +107,14 @@ class _Difference(NamedTuple):
 
 def _difference(setting: str, locked: Any, wanted: Any) -> _Difference | None:
     if isinstance(locked, dict) and isinstance(wanted, Mapping):
-        # A setting that the lock lacks has its default there.
+        # A setting that the lock lacks has its default value, so only the lock's settings are compared.
         found = (_difference(f"{setting}.{key}", locked[key], wanted.get(key)) for key in locked)
         return next((difference for difference in found if difference is not None), None)
     return None if locked == wanted else _Difference(setting, locked, wanted)
 
 
 def dvc_digest(path: Path) -> str:
-    """Return the digest that DVC gives a file or a folder.
+    """Return DVC's digest of a file or a folder.
 
     A file has the MD5 of its bytes. A folder has the MD5 of the JSON list of its files' digests and relative paths,
     sorted by path, with the ending ``.dir``.
@@ -139,7 +139,7 @@ def _locked_stages(root: Path) -> dict[str, Any]:
 
 
 def fetch_output(root: Path, path: Path, revision: str, target: Path) -> str:
-    """Write an output of the pipeline as it is at a git revision, from DVC's cache.
+    """Write an output of the pipeline at a git revision, from DVC's cache.
 
     Args:
         root: The project's root folder.
@@ -148,7 +148,7 @@ def fetch_output(root: Path, path: Path, revision: str, target: Path) -> str:
         target: The file to write.
 
     Returns:
-        Why it could not be had, or an empty text.
+        Why it could not be fetched, or an empty text.
     """
     relative = str(path.relative_to(root))
     command = [sys.executable, "-m", "dvc", "get", str(root), relative, "--rev", revision, "--out", str(target)]

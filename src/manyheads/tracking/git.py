@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 def provenance(root: Path) -> dict[str, str]:
-    """Return tags that tie a run to its code and its DVC experiment; none of what is not known.
+    """Return tags for the code and the DVC experiment of a run; what is unknown has no tag.
 
     Args:
         root: The project's root folder.
 
     Returns:
-        ``git.commit``, ``git.dirty`` (``true`` or ``false``), and what DVC's environment names: ``dvc.experiment``,
+        ``git.commit``, ``git.dirty`` (``true`` or ``false``), and from DVC's environment variables ``dvc.experiment``,
         ``dvc.baseline`` and ``dvc.stage``.
     """
     tags = {}

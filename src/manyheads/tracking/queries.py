@@ -1,4 +1,4 @@
-"""Queries: the runs that the MLflow store has of an experiment, and their files."""
+"""Queries: the runs of an experiment in the MLflow store, and their files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from manyheads.errors import DataError, MachineError
 from manyheads.runtime.credentials import masked
 from manyheads.tracking.store import load_mlflow, reason_of, tracking_uri
 
-# Of the 32 characters of a run's id; MLflow's own pages show as many.
 SHORTEST_PREFIX = 6
+"""Minimum number of characters of a run's id; MLflow's pages show as many."""
 
 
 class RecordedRun(NamedTuple):
-    """One run as the store has it.
+    """One run in the store.
 
     Attributes:
         run_id: Its id.
@@ -23,7 +23,7 @@ class RecordedRun(NamedTuple):
         status: ``FINISHED``, ``FAILED``, ``KILLED``, ``RUNNING`` or ``SCHEDULED``.
         params: Flat settings, such as ``loss.weights.age``.
         metrics: The last value of each metric.
-        tags: Its tags, MLflow's own among them.
+        tags: Its tags, including MLflow's own.
     """
 
     run_id: str
@@ -35,30 +35,35 @@ class RecordedRun(NamedTuple):
 
 
 class RecordedTrials(NamedTuple):
-    """Trainings to compare, in the order of their start, and the sweeps or searches that they were taken from."""
+    """Trainings to compare, and the sweeps or searches that were asked for.
+
+    Attributes:
+        runs: The trainings, by time of their start.
+        parents: Run ids of the sweeps and searches.
+    """
 
     runs: tuple[RecordedRun, ...]
     parents: tuple[str, ...]
 
 
 def recorded_trials(experiment: str, root: Path, run_ids: Sequence[str] = (), query: str = "") -> RecordedTrials:
-    """Return the trainings that the store has of an experiment.
+    """Return the trainings of an experiment in the store.
 
     Args:
         experiment: Name of the MLflow experiment.
         root: The project's root folder.
-        run_ids: Ids of runs, or their first characters, at least 6. A sweep or search stands for its trials. Without
-            ids: the trials of the newest sweep or search or, with a query, all trainings.
-        query: What else must hold, in MLflow's filter language.
+        run_ids: Ids of runs, or their first characters, at least 6. The id of a sweep or search selects its trials.
+            Without ids, the trials of the newest sweep or search are returned or, with a query, all trainings.
+        query: A filter on the trainings, in MLflow's filter language.
 
     Raises:
-        DataError: An id is not known or stands for several runs, or no training is left.
+        DataError: An id is unknown or ambiguous, or no training is left.
         MachineError: The store cannot be reached.
     """
     found, matching = _runs_by_id(experiment, root, query)
     where = f"the experiment {experiment!r} of {masked(tracking_uri(root))}"
     named_parents = {run.tags["mlflow.parentRunId"] for run in found.values() if "mlflow.parentRunId" in run.tags}
-    # A trial has its sweep's tag, too; a sweep that has no trial yet is known by that tag alone.
+    # A sweep without trials has only its tag, which its trials have, too.
     sweeps = {
         run_id for run_id, run in found.items()
         if run_id in named_parents or ({"sweep", "search"} & set(run.tags) and "trial" not in run.tags)
@@ -84,7 +89,7 @@ def recorded_trials(experiment: str, root: Path, run_ids: Sequence[str] = (), qu
 def _runs_by_id(experiment: str, root: Path, query: str) -> tuple[dict[str, RecordedRun], set[str] | None]:
     """Return all runs by id, the oldest first, and the ids for which the query holds, if there is one."""
     uri = tracking_uri(root)
-    # MLflow would make an empty store.
+    # Otherwise MLflow would make an empty store.
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise DataError(f"there is no record of runs at {masked(uri)}: train first, or set MLFLOW_TRACKING_URI")
     mlflow = load_mlflow()
@@ -109,9 +114,9 @@ def _runs_by_id(experiment: str, root: Path, query: str) -> tuple[dict[str, Reco
     except Exception as error:  # whatever a store, a driver or a server raises
         reason = reason_of(error)
         if isinstance(error, MlflowException) and error.error_code == "INVALID_PARAMETER_VALUE" and query:
-            raise DataError(f"MLflow does not understand the filter {query!r}: {reason}") from error
+            raise DataError(f"MLflow cannot parse the filter {query!r} ({reason}): see `compare --help`") from error
         raise MachineError(
-            f"the record of runs at {masked(uri)} cannot be read ({reason}): start its server, or mend "
+            f"the record of runs at {masked(uri)} cannot be read ({reason}): start its server, or correct "
             "MLFLOW_TRACKING_URI"
         ) from error
 
@@ -128,14 +133,14 @@ def _pages(client: Any, experiment: str, query: str) -> Iterator[Any]:
 
 def _run_for(prefix: str, found: Mapping[str, RecordedRun], where: str) -> str:
     if len(prefix) < SHORTEST_PREFIX:
-        raise DataError(f"{prefix!r} is too short for a run: give at least {SHORTEST_PREFIX} characters of its id")
+        raise DataError(f"{prefix!r} is too short for a run's id: give at least {SHORTEST_PREFIX} characters of its id")
     if run_id := _id_that_begins(prefix, found):
         return run_id
     raise DataError(f"{where} has no run {prefix!r}: `make ui` shows the ids")
 
 
 def _id_that_begins(prefix: str, run_ids: Iterable[str]) -> str | None:
-    """Return the id that begins with a prefix, or None if the prefix is too short or none does.
+    """Return the id that begins with a prefix, or None if the prefix is too short or no id matches.
 
     Raises:
         DataError: Several ids begin with it.
@@ -147,7 +152,7 @@ def _id_that_begins(prefix: str, run_ids: Iterable[str]) -> str | None:
 
 
 def test_predictions(experiment: str, root: Path, run_id: str) -> Path | None:
-    """Return the table of predictions that evaluate wrote into a run, or None if there is no such run.
+    """Return the path of a run's table of test predictions, or None if there is no such run.
 
     Args:
         experiment: Name of the MLflow experiment.
@@ -155,7 +160,7 @@ def test_predictions(experiment: str, root: Path, run_id: str) -> Path | None:
         run_id: Id of a run, or its first characters, at least 6.
 
     Raises:
-        DataError: The run was not evaluated, or the characters stand for several runs.
+        DataError: The run was not evaluated, or the characters are ambiguous.
         MachineError: The store cannot be reached.
     """
     found, _ = _runs_by_id(experiment, root, "")

@@ -1,7 +1,7 @@
-"""What one training records in MLflow: its settings, metrics, files, data and model.
+"""The record of one training in MLflow: its settings, metrics, files, data and model.
 
-A store that cannot be reached costs the record, never the training: the first failure is one warning, and from then
-on nothing more is sent. Every metric is on disk before it is logged.
+If the store cannot be reached, the training goes on without a record: the first failure logs one warning, and nothing
+more is sent. Every metric is on disk before it is logged.
 """
 
 from __future__ import annotations
@@ -28,16 +28,20 @@ if TYPE_CHECKING:
 
 
 class RunSpec(NamedTuple):
-    """What is known of an MLflow run before it is opened.
+    """Specification of an MLflow run before it is opened.
 
     Attributes:
         name: Name of a new run. A known run keeps its name.
         tags: Tags by name. A known run gets those that it lacks.
-        parent: Id of the run of the sweep or search that the run is a trial of; an empty text if it is no trial.
-        run_id: Id of the run to continue. A new run is made if this is an empty text or the store does not know it; in
-            the second case the new run's tag ``trained_in_run`` has this id.
-        model: Tag of a saved model: the newest run that left the model is continued, whatever ``run_id`` says; a new
-            run is made if the store has none. An empty text if no model is meant.
+        parent: Id of the run of the sweep or search, if the run is a trial; otherwise an empty text.
+        run_id: Id of the run to continue. A new run is made if this is an empty text or the store lacks the run; in the
+            second case the new run has this id as its tag ``trained_in_run``.
+        model: Tag of a saved model, or an empty text. If it is given, the newest run with this model is continued and
+            ``run_id`` is ignored; a new run is made if the store has none.
+
+    Example:
+        >>> RunSpec("age=0.3", {"trial": "1f2e3d4c"}, parent="90aa17c5").run_id
+        ''
     """
 
     name: str = ""
@@ -48,7 +52,7 @@ class RunSpec(NamedTuple):
 
 
 class Run:
-    """One MLflow run that this process has open; it records nothing from the first failure of the store on.
+    """One MLflow run that this process has open; after the first failure of the store it records nothing.
 
     Attributes:
         root: The project's root folder.
@@ -64,7 +68,7 @@ class Run:
             self.run_id = ""
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Log nested settings as flat parameters, such as ``loss.weights.age``; known ones are left as they are."""
+        """Log nested settings as flat parameters, such as ``loss.weights.age``; known ones keep their values."""
         import mlflow
 
         def action() -> None:
@@ -74,7 +78,7 @@ class Run:
         self._attempt("parameters", action)
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Log metrics by name; with ``step``, the epoch, each name is one line in the charts."""
+        """Log metrics by name, at an epoch if ``step`` is given."""
         import mlflow
 
         self._attempt("metrics", lambda: mlflow.log_metrics(dict(values), step=step))
@@ -111,16 +115,16 @@ class Run:
         self._attempt(f"artifact {path.name}", lambda: action(str(path), folder))
 
     def text(self, content: str, name: str) -> None:
-        """Log a text as an artifact of that name; credentials in it are masked."""
+        """Log a text as an artifact with a name; credentials in it are masked."""
         import mlflow
 
         self._attempt(f"artifact {name}", lambda: mlflow.log_text(masked(content), name))
 
     def dataset(self, labels: pd.DataFrame, name: str, source: str, context: str) -> None:
-        """Log which data the run used, under the digest that DVC has for it.
+        """Log the data that the run used, with DVC's digest of it.
 
         Args:
-            labels: The labels of the subset that was used, one row a sample.
+            labels: The labels of the subset, one row a sample.
             name: Name of the dataset and its subset; a run keeps one entry for each name.
             source: Path of the raw data, relative to the project's root.
             context: ``training`` or ``test``.
@@ -131,7 +135,7 @@ class Run:
 
         def action() -> None:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # hints that whole-number columns cannot hold missing values
+                warnings.simplefilter("ignore")  # of whole-number columns, which cannot hold missing values
                 dataset = mlflow.data.pandas_dataset.from_pandas(labels, source=source, name=name, digest=digest)
                 mlflow.log_input(dataset, context=context)
 
@@ -143,7 +147,7 @@ class Run:
         self.tags({"error": masked(" ".join(str(error).split()))[:500] or type(error).__name__})
 
     def model(self, model: keras.Model, heads: Mapping[str, Head]) -> None:
-        """Log a model with its signature: plain inputs, and every head's outputs by name.
+        """Log a model with its signature: the inputs, and every head's outputs by name.
 
         Args:
             model: The model for inference.
@@ -163,7 +167,7 @@ class Run:
                 Schema([TensorSpec(np.dtype(x.dtype), tuple(n or -1 for n in x.shape), x.name) for x in model.inputs]),
                 Schema([TensorSpec(np.dtype(np.float32), (-1, *model.output[name].shape[1:]), name) for name in names]),
             )
-            # Given explicitly: MLflow would otherwise start another process and import everything to find out.
+            # MLflow would otherwise start another process that imports everything to find the requirements.
             requirements = [f"tensorflow=={tf.__version__}", f"keras=={keras.__version__}", f"numpy=={np.__version__}"]
             mlflow.tensorflow.log_model(model, name="model", signature=signature, pip_requirements=requirements)
 
@@ -172,18 +176,18 @@ class Run:
 
 @contextmanager
 def run(experiment: str, root: Path, spec: RunSpec) -> Iterator[Run]:
-    """Open a run, new or known, and end it with the status that the body ends in.
+    """Open a run, new or known, and end it with the status of the body.
 
-    A run that is open in this process already stays open; this one lies within. An error of the body is recorded as
-    ``traceback.txt`` and as the tag ``error``; of ``TrainingStopped`` the tag alone.
+    A run that this process has open stays open. An error of the body is recorded as ``traceback.txt`` and as the tag
+    ``error``; ``TrainingStopped`` is recorded as the tag alone.
 
     Args:
         experiment: Name of the MLflow experiment.
         root: The project's root folder.
-        spec: Name, tags, parent, or the run to continue.
+        spec: Name, tags and parent of the run, or the run to continue.
 
     Yields:
-        The run; it accepts everything and records nothing if the store cannot be reached.
+        The run. If the store cannot be reached, its methods do nothing.
     """
     current = Run(root)
     try:
@@ -224,15 +228,15 @@ def _start(experiment: str, root: Path, spec: RunSpec) -> str:
     new = {key: value for key, value in tags.items() if key not in known.data.tags}
     mlflow.set_tags(new | ({"mlflow.parentRunId": spec.parent} if spec.parent else {}))
     if "error" in known.data.tags:
-        mlflow.delete_tag("error")  # of the attempt before
+        mlflow.delete_tag("error")  # of the previous attempt
     return str(known.info.run_id)
 
 
 def _run_of_model(client: Any, experiment_id: str, model: str) -> str:
-    """Return the id of the newest run that left a model, or an empty text; trials of sweeps and searches do not count.
+    """Return the id of the newest run with a model, without trials of sweeps and searches, or an empty text.
 
-    The tag is the model's digest: a file with the run's id beside the model would differ from run to run, and DVC
-    would take the same model for another one.
+    Runs are found by the model's digest, not by a file with the run's id beside the model: such a file would differ
+    from run to run, so that DVC would treat equal models as different.
     """
     order = ["attributes.start_time DESC"]
     found = client.search_runs([experiment_id], f"tags.model = '{model}'", order_by=order)
@@ -242,7 +246,7 @@ def _run_of_model(client: Any, experiment_id: str, model: str) -> str:
 def _end(current: Run, status: str) -> None:
     import mlflow
 
-    # Also after a failure: MLflow would try again by itself when the process ends.
+    # Also after a failure, because MLflow would otherwise try to end the run when the process exits.
     try:
         mlflow.end_run(status)
     except Exception as error:
@@ -267,7 +271,7 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def model_tag(folder: Path) -> str:
-    """Return what the runs of a saved model have as their tag ``model``: the start of its digest.
+    """Return the tag ``model`` of the runs of a saved model: the first 16 characters of its digest.
 
     Raises:
         IntegrityError: ``model.json`` is missing or damaged.

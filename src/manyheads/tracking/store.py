@@ -1,4 +1,4 @@
-"""The connection to the MLflow store: its address, its client, and what happens when it does not answer."""
+"""The connection to the MLflow store: its address, its client, and its failures."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from manyheads.runtime.credentials import masked
 logger = logging.getLogger(__name__)
 
 CLIENT_SETTINGS = {
-    # A tracking server that does not answer should cost seconds, not MLflow's default of many minutes.
+    # MLflow's default is to wait many minutes for a server that does not answer.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    # A server's address after each run, or a bar for each small file, would stand amid our own tables.
+    # The server's address after each run, and a progress bar for each file, would clutter the terminal.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
-# Lets the MLflow UI open on training runs; it would open on those of language models.
+# With this tag, the MLflow UI opens on its pages for training runs instead of those for language models.
 KIND_OF_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
 
 
@@ -34,9 +34,9 @@ def tracking_uri(root: Path) -> str:
 
 
 def load_mlflow() -> Any:
-    """Import MLflow, with short time limits, and return it; it logs errors alone, through our log.
+    """Import MLflow with short timeouts and return it.
 
-    Our log masks credentials.
+    It logs errors only, through the root logger, whose handler masks credentials.
     """
     for key, value in CLIENT_SETTINGS.items():
         os.environ.setdefault(key, value)
@@ -51,7 +51,7 @@ def load_mlflow() -> Any:
 
 
 def open_experiment(experiment: str, root: Path) -> tuple[Any, str]:
-    """Return an MLflow client and the id of an experiment, which is made if the store does not have it.
+    """Return an MLflow client and the id of an experiment; the experiment is made if the store lacks it.
 
     Args:
         experiment: Name of the experiment.
@@ -62,13 +62,13 @@ def open_experiment(experiment: str, root: Path) -> tuple[Any, str]:
     mlflow = load_mlflow()
     uri, main = tracking_uri(root), main_project(root)
     (main / ".cache").mkdir(exist_ok=True)
-    # Two processes that open a fresh SQLite store at once both migrate it, and break it for good.
+    # Two processes that open a new SQLite store at once would both migrate it and corrupt it.
     with filelock.FileLock(main / ".cache/mlflow.lock"):
         client = mlflow.MlflowClient(uri)
         known = client.get_experiment_by_name(experiment)
         if known is not None:
             return client, str(known.experiment_id)
-        # Absolute: MLflow would take it from the working directory, which may be a temporary copy.
+        # Absolute, because MLflow's default is relative to the working directory, which may be a temporary copy.
         location = (main / "mlruns").as_uri() if uri.startswith("sqlite:") else None
         return client, str(client.create_experiment(experiment, location, tags=KIND_OF_EXPERIMENT))
 
@@ -84,12 +84,12 @@ def is_active(client: Any, run_id: str) -> bool:
 
 
 def attempt(what: str, action: Callable[[], object]) -> bool:
-    """Return whether the store took something; if not, one warning says why.
+    """Run an action on the store and return whether it succeeded; a failure logs one warning.
 
-    A Ctrl-C during the action is raised, also where a driver makes an error of its own of it.
+    A Ctrl-C during the action is raised, even if a driver turns it into another error.
 
     Args:
-        what: What it is, as in "MLflow did not take ...".
+        what: What is sent, as in "MLflow did not take ...".
         action: Sends it.
     """
     try:
@@ -112,7 +112,7 @@ def warn_not_taken(what: str, error: Exception) -> None:
 
 def reason_of(error: Exception) -> str:
     """Return the first line of an error, without credentials, at most 200 characters."""
-    # Masked before it is cut, or half a password would be left.
+    # Masked before it is cut, because a cut password would not be recognised.
     return (masked(str(error)).splitlines() or [type(error).__name__])[0][:200]
 
 
