@@ -4,8 +4,8 @@
 
 Both read the archive, decode every image to an RGB square of that size, and give one array. Pack writes it to disk and
 decodes in one process for each core. The plain loop keeps it in memory and uses one process. Pack also hashes and
-fingerprints each image. Each way runs in a fresh process. The peak is the resident memory of that process and, for pack,
-of its workers, each counted as large as the largest.
+fingerprints each image. Each way runs in a fresh process. The peak is the resident memory of that process and, for
+pack, of its workers, each counted as large as the largest.
 """
 
 import argparse

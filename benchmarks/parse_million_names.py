@@ -2,8 +2,8 @@
 
     python benchmarks/parse_million_names.py --names 1000000 --kind tar.gz
 
-The names follow UTKFace's grammar, and the files are empty. Parse runs in a process of its own, whose memory is measured.
-The time does not include making the files.
+The names follow UTKFace's grammar, and the files are empty. Parse runs in a process of its own, whose memory is
+measured. The time does not include making the files.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python benchmarks/prediction_agreement.py
 
-The model is that in `models/`, and the images are the first packed ones, so run `dvc repro` before. If the processor has
-no bfloat16, TensorFlow emulates it: slowly, but with the same rounding of each layer's output.
+The model is that in `models/`, and the images are the first packed ones, so run `dvc repro` before. If the processor
+has no bfloat16, TensorFlow emulates it: slowly, but with the same rounding of each layer's output.
 """
 
 import argparse

@@ -3,10 +3,10 @@
     python benchmarks/sweep_overhead.py
     python benchmarks/sweep_overhead.py experiment=quick train.epochs=1
 
-Run `dvc repro split` before. The trainings run in a temporary project that shares the packed data and has an MLflow store
-of its own, in one process that has loaded TensorFlow before. Each turn is a bare training and a sweep of one trial, with
-the same settings and two seeds. The difference includes the sweep's plan, its parent run and its comparison, so a trial
-of a longer sweep takes less than this.
+Run `dvc repro split` before. The trainings run in a temporary project that shares the packed data and has an MLflow
+store of its own, in one process that has loaded TensorFlow before. Each turn is a bare training and a sweep of one
+trial, with the same settings and two seeds. The difference includes the sweep's plan, its parent run and its
+comparison, so a trial of a longer sweep takes less than this.
 """
 
 import argparse

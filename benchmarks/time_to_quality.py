@@ -4,8 +4,8 @@
     python benchmarks/time_to_quality.py
 
 The training is that of `params.yaml`. The time ends with the first epoch that reaches the metrics that the article
-reports, for every head, on the validation subset: race .80, gender .90, R² .58. The speed of the article's generator and
-network is measured before and after the training, and gives the time of 100 epochs of its 11,614 training images.
+reports, for every head, on the validation subset: race .80, gender .90, R² .58. The speed of the article's generator
+and network is measured before and after the training, and gives the time of 100 epochs of its 11,614 training images.
 """
 
 import tempfile

@@ -2,8 +2,8 @@
 
     python benchmarks/train_step.py --size 96
 
-The compact encoder is also built with Keras's own batch normalization, to compare it with the fused kernel. Forward pass,
-backward pass and optimizer are timed. Images and labels are random numbers, and reading data is not timed.
+The compact encoder is also built with Keras's own batch normalization, to compare it with the fused kernel. Forward
+pass, backward pass and optimizer are timed. Images and labels are random numbers, and reading data is not timed.
 """
 
 import argparse
