@@ -1,11 +1,11 @@
-"""How fast pack decodes, beside the plain loop that everybody writes first.
+"""Images a second that pack decodes, beside a plain loop.
 
     python benchmarks/pack.py --archive data/raw/UTKFace.tar.gz --size 96
 
-Both read the archive, decode every image to an RGB square of that size and end with one array: pack on disk,
-from a process for each core; the plain loop in memory, from one process. Pack also hashes and fingerprints
-each image. Each runs in a fresh process; the peak is the resident memory of that process and, for pack, of its
-workers as if all had the largest one's.
+Both read the archive, decode every image to an RGB square of that size, and give one array. Pack writes it to disk and
+decodes in one process for each core. The plain loop keeps it in memory and uses one process. Pack also hashes and
+fingerprints each image. Each way runs in a fresh process. The peak is the resident memory of that process and, for
+pack, of its workers, each counted as large as the largest.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from manyheads.preprocessing import decoding
 
 
 class Measured(NamedTuple):
-    """What a run took."""
+    """Time and memory of one way."""
 
     images: int
     seconds: float

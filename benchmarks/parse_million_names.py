@@ -1,9 +1,9 @@
-"""Parse a million generated names and print how long it takes and how much memory.
+"""Time and memory of parsing a million generated names.
 
-python benchmarks/parse_million_names.py [--names 1000000] [--kind tar.gz|zip|folder]
+    python benchmarks/parse_million_names.py --names 1000000 --kind tar.gz
 
-The names are of the dataset's grammar, the files empty. Parse runs in a process of its own, whose memory is
-measured; making the files is not part of the time.
+The names follow UTKFace's grammar, and the files are empty. Parse runs in a process of its own, whose memory is
+measured. The time does not include making the files.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / ("UTKFace" if arguments.kind == "folder" else f"UTKFace.{arguments.kind}")
-        # A process starts with the peak of the one that it was started from, so this one stays small.
+        # A process inherits the peak memory of the process that starts it, so this one stays small.
         in_own_process(generate, source, arguments.kind, arguments.names)
         in_own_process(parse, source, arguments.names)
 

@@ -1,9 +1,9 @@
-"""Images a second from JPEG files to a table of predictions, for a model of each recipe.
+"""Images a second of the command ``predict``, for a model of each recipe.
 
     python benchmarks/predict_speed.py --archive data/raw/UTKFace.tar.gz
 
-The whole command `python -m manyheads predict` is timed, from its start to its end. The models have random weights:
-what they predict makes no difference to the time.
+The whole command `python -m manyheads predict` is timed, from JPEG files to a table. The models have random weights,
+which do not change the time.
 """
 
 import argparse

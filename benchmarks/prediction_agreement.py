@@ -1,9 +1,9 @@
-"""How far the figures of one model can be apart: alone or in a batch, in float32 or bfloat16, by predict or by Keras.
+"""Differences between predictions of one model: alone or in a batch, in float32 or bfloat16, by predict or by Keras.
 
     python benchmarks/prediction_agreement.py
 
-Takes the model in models/ and the first packed images, so `dvc repro` comes first. Where the processor has no bfloat16,
-TensorFlow emulates it: slowly, with the same roundings of each layer's output.
+The model is that in `models/`, and the images are the first packed ones, so run `dvc repro` before. If the processor
+has no bfloat16, TensorFlow emulates it: slowly, but with the same rounding of each layer's output.
 """
 
 import argparse
@@ -20,7 +20,7 @@ IMAGES = 256
 
 
 def difference(head, first, second):
-    """Return in three cells how far outputs are apart, and how often the answer is another one."""
+    """Return mean and largest difference of two outputs, and the share of other labels, as three cells."""
     shown = [head.probabilities(each) if head.class_names else head.values(each) for each in (first, second)]
     apart = np.abs(shown[0] - shown[1])
     labels = f"{np.mean(head.values(first) != head.values(second)):.1%}" if head.class_names else ""

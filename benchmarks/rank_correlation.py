@@ -1,9 +1,9 @@
-"""Whether a quick sweep ranks settings as full trainings do: rank correlations between two tables of trials.
+"""Rank correlations between the trials of a quick sweep and full trainings of the same settings.
 
     python benchmarks/rank_correlation.py reports/sweeps/QUICK/trials.csv reports/sweeps/FULL/trials.csv
 
-Trials belong together when all loss weights are the same; seeds are averaged. With few trials a correlation says
-little, so each stands beside the share of all orders that would give one as high by chance.
+Trials with the same loss weights are one setting, and their seeds are averaged. A correlation of few settings says
+little, so the share of all orders with a correlation as high is printed beside it.
 """
 
 import argparse
@@ -17,8 +17,8 @@ def candidates(path):
     table = pd.read_csv(path)
     table = table[table["status"] == "FINISHED"]
     weights = [column for column in table if column.startswith("loss.weights.")]
-    judged = ["best/val/score", *(column for column in table if column.startswith("best/val/"))]
-    return table.groupby(weights)[list(dict.fromkeys(judged))].mean()
+    metrics = ["best/val/score", *(column for column in table if column.startswith("best/val/"))]
+    return table.groupby(weights)[list(dict.fromkeys(metrics))].mean()
 
 
 def main():
@@ -29,15 +29,15 @@ def main():
     quick, full = candidates(options.quick), candidates(options.full)
     both = quick.merge(full, left_index=True, right_index=True, suffixes=(" quick", " full"))
     print(f"{len(both)} settings in both tables\n")
-    for figure in sorted({column.rsplit(" ", 1)[0] for column in both}):
-        if f"{figure} quick" not in both or f"{figure} full" not in both:
+    for metric in sorted({column.rsplit(" ", 1)[0] for column in both}):
+        if f"{metric} quick" not in both or f"{metric} full" not in both:
             continue
-        quick, full = both[f"{figure} quick"], both[f"{figure} full"]
+        quick, full = both[f"{metric} quick"], both[f"{metric} full"]
         found = permutation_test(
             (quick,), lambda order, full=full: spearmanr(order, full).statistic, permutation_type="pairings",
             alternative="greater", n_resamples=9999, rng=0,
         )  # fmt: skip
-        print(f"{figure:<28} Spearman {found.statistic:+.2f}, as high by chance in {found.pvalue:.1%} of orders")
+        print(f"{metric:<28} Spearman {found.statistic:+.2f}, as high by chance in {found.pvalue:.1%} of orders")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where the benchmarks' tables go: `benchmarks/results/<name>.md`, each with the machine that it was measured on."""
+"""Tables of the benchmarks: `benchmarks/results/<name>.md`, each with the machine that it was measured on."""
 
 import datetime
 import platform
@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent / "results"
 
 
 def machine():
-    """Return what a figure of speed depends on, in one line."""
+    """Return hardware and library versions in one line."""
     return (
         f"{describe()}, {fastest_precision()}; "
         f"{platform.system()}, Python {platform.python_version()}, TensorFlow {version('tensorflow-cpu')}, "
@@ -20,14 +20,14 @@ def machine():
 
 
 def write(name, command, header, rows, note=""):
-    """Print a table and keep it as Markdown.
+    """Print a table and write it as Markdown.
 
     Args:
         name: Name of the file, without its ending.
         command: The command that gives the table.
         header: Names of the columns.
         rows: Cells of each row.
-        note: What a reader has to know.
+        note: A remark below the table.
     """
     lines = [" | ".join(cells) for cells in [header, ["---"] * len(header), *[[str(c) for c in row] for row in rows]]]
     table = "\n".join(f"| {line} |" for line in lines)

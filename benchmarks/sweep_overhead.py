@@ -1,12 +1,12 @@
-"""What a trial of a sweep costs beyond its training: bare trainings and trials of the same settings, in turns.
+"""Time of a trial of a sweep beyond that of its training.
 
     python benchmarks/sweep_overhead.py
     python benchmarks/sweep_overhead.py experiment=quick train.epochs=1
 
-Needs the packed data (`dvc repro split`). Everything else happens in a temporary project that shares it, with an MLflow
+Run `dvc repro split` before. The trainings run in a temporary project that shares the packed data and has an MLflow
 store of its own, in one process that has loaded TensorFlow before. Each turn is a bare training and a sweep of one
-trial, each with a seed of its own: what the sweep takes longer is its plan, its parent run and its comparison as well,
-so a trial of a longer sweep costs less than this.
+trial, with the same settings and two seeds. The difference includes the sweep's plan, its parent run and its
+comparison, so a trial of a longer sweep takes less than this.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""How many images a second a training step takes, for each encoder and precision, side by side.
+"""Images a second of a training step, for each encoder and precision.
 
     python benchmarks/train_step.py --size 96
 
-The compact encoder is also built with Keras's own batch normalisation, to show what the fused kernel is for. Images
-and labels are random numbers: forward pass, backward pass and optimizer are timed, not the reading of data.
+The compact encoder is also built with Keras's own batch normalization, to compare it with the fused kernel. Forward
+pass, backward pass and optimizer are timed. Images and labels are random numbers, and reading data is not timed.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def main():
         for precision in ("mixed_bfloat16", "float32"):
             speed = images_per_second(COMPACT, options.size, precision, 64, options.steps)
             print(
-                f"compact, {options.size} px, {precision:<14}, {name:<11} normalisation: {speed:6.0f} images/s",
+                f"compact, {options.size} px, {precision:<14}, {name:<11} normalization: {speed:6.0f} images/s",
                 flush=True,
             )
     speed = images_per_second(ArticleEncoder(), 198, "float32", 32, max(4, options.steps // 4))

@@ -1,10 +1,10 @@
-"""Time and peak memory of an epoch of training, for more and more samples.
+"""Time and peak memory of an epoch of training, for several numbers of samples.
 
     python benchmarks/training_memory.py --recipe hour 1000 10000 100000
 
-Images are random numbers in a packed array on disk, as pack writes it. Each size is trained in a fresh process. The
-resident memory holds the pages of the array that the system keeps because nothing else needs them; what the process
-itself needs is the memory that is not of files.
+Images are random numbers in a packed array on disk, as pack writes it. Each number of samples is trained in a fresh
+process. The resident memory includes pages of the array that the system can drop. The anonymous memory is what the
+process itself needs.
 """
 
 import argparse
@@ -30,14 +30,14 @@ STATUS = Path("/proc/self/status")
 
 
 class Peak(threading.Thread):
-    """The most memory so far in MiB, looked at ten times a second: resident, and of that what is not of files."""
+    """Peak memory in MiB, measured ten times a second: ``resident``, and ``own``, its anonymous part."""
 
     def __init__(self):
         super().__init__(daemon=True)
         self.resident = self.own = 0.0
 
     def run(self):
-        """Look until the process ends."""
+        """Measure until the process ends."""
         while True:
             lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
             self.resident = max(self.resident, int(lines["VmRSS"].split()[0]) / 1024)
@@ -92,14 +92,14 @@ def main():
     for n in options.samples:
         command = [sys.executable, __file__, "--only", "--recipe", options.recipe, str(n)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        figures = json.loads(done.stdout.splitlines()[-1])
-        rows.append([f"{n:,}", *(f"{figures[key]:,.0f}" for key in ("seconds", "resident", "own"))])
+        measured = json.loads(done.stdout.splitlines()[-1])
+        rows.append([f"{n:,}", *(f"{measured[key]:,.0f}" for key in ("seconds", "resident", "own"))])
     results.write(
         "training_memory",
         f"python benchmarks/training_memory.py --recipe {options.recipe}",
-        ["samples", "seconds an epoch", "resident, MiB", "of it not of files, MiB"],
+        ["samples", "seconds an epoch", "resident, MiB", "anonymous, MiB"],
         rows,
-        "One sample in ten is validated on, the rest trained on.",
+        "One sample in ten is in the validation subset, the others in the training subset.",
     )
 
 

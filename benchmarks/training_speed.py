@@ -1,17 +1,17 @@
-"""Images a second in training: the article's way beside each recipe, and how close a step comes to the machine.
+"""Images a second in training, for the article's code and for each recipe.
 
     python benchmarks/training_speed.py --archive data/raw/UTKFace.tar.gz
 
-Everything is timed in one process after another, each on all cores, in turns, so that a machine that slows down slows
-all of them. For each recipe:
+Each is timed in a process of its own, on all cores, several times in turns, so that a machine that slows down slows all
+of them. For each recipe:
 
 - training: feed, augmentation, forward and backward pass, optimizer, as `fit` runs them;
-- input alone: the same feed with nothing to feed;
-- convolutions: the time of the step's own convolutions, forward and both backward passes, each alone in bfloat16 on
-  this machine, as a share of the step. What is missing to 100 % is everything else in the step.
+- input alone: the same feed without a model;
+- convolutions: the time of the step's convolutions, forward and both backward passes, each alone in bfloat16 on this
+  machine, as a share of the step. The rest of the step is everything else.
 
-The article's way is its code's: a Python generator that opens and resizes one JPEG after another to 198 pixels, three
-branches, float32, batches of 32. Images are those of the archive; labels are random.
+The article's code is a Python generator that opens and resizes one JPEG after another to 198 pixels, three branches,
+float32, batches of 32. Images are those of the archive; labels are random.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def compiled(settings, fed):
 
 
 def article(archive, steps):
-    """Return images a second of the article's generator and network together."""
+    """Return the images a second of the article's generator and network together."""
     settings = composition.compose(project_root(), ["experiment=article"])
     files = photographs(archive, 32 * steps)
     size = settings.inputs["image"].image_size
@@ -121,7 +121,7 @@ def convolutions(network, batch):
             with tf.GradientTape() as tape:
                 tape.watch([x, kernel])
                 y = tf.nn.conv2d(x, kernel, strides, "SAME")
-            # The first convolution has no use for the gradient of the image.
+            # A training step computes no gradient of the image.
             return tape.gradient(y, kernel if first else [x, kernel], output_gradients=y)
 
         passes(x, kernel)
@@ -139,7 +139,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archive", type=Path, default=Path("data/raw/UTKFace.tar.gz"), help="photographs to feed")
     parser.add_argument("--steps", type=int, default=20, help="steps that are timed, a turn (default: 20)")
-    parser.add_argument("--turns", type=int, default=3, help="how often each is timed; the median counts (default: 3)")
+    parser.add_argument(
+        "--turns", type=int, default=3, help="how often each is timed; the result is the median (default: 3)"
+    )
     parser.add_argument("--only", choices=("article", *RECIPES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
@@ -165,14 +167,14 @@ def main():
     }
     rows = [["the article's generator and network", f"{median['article']['training']:.0f}", "1", "", ""]]
     for name in RECIPES:
-        figures = median[name]
+        speeds = median[name]
         rows.append(
             [
                 f"`experiment={name}`",
-                f"{figures['training']:.0f}",
-                f"{figures['training'] / median['article']['training']:.1f}",
-                f"{figures['input'] / figures['training']:.1f}",
-                f"{figures['convolutions']:.0%}",
+                f"{speeds['training']:.0f}",
+                f"{speeds['training'] / median['article']['training']:.1f}",
+                f"{speeds['input'] / speeds['training']:.1f}",
+                f"{speeds['convolutions']:.0%}",
             ]
         )
     results.write(

@@ -1,4 +1,4 @@
-"""What several test files share: real configurations and a tiny project on disk."""
+"""Fixtures of several test files: real configurations and a tiny project on disk."""
 
 import io
 import json
@@ -27,7 +27,7 @@ from manyheads.training import label_issues
 
 ROOT = Path(__file__).parents[1]
 
-# Set on some machines of developers and on no user's: with it, what Python writes beside the code is never met.
+# Some developers set this variable and users do not. It would hide errors from the bytecode that Python writes.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -56,13 +56,13 @@ def make_config() -> Callable[..., Config]:
 
 @pytest.fixture(scope="session")
 def tiny_config() -> Callable[..., Config]:
-    """Return the same for images of 16 pixels and a few thousand parameters."""
+    """Return a function that composes settings of a small model: images of 16 pixels, a few thousand parameters."""
     return lambda *overrides: compose(*TINY, *overrides)
 
 
 @pytest.fixture(scope="session")
 def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an empty MLflow store: making its tables takes seconds, copying it does not."""
+    """Return an empty MLflow store for tests to copy, because making its tables takes seconds."""
     import mlflow
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
@@ -72,7 +72,7 @@ def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def warm_python() -> Iterator[str]:
-    """Return a program that runs commands as Python does, and five seconds sooner; see ``forking``."""
+    """Return a program that stands for Python and has imported TensorFlow before; see ``forking``."""
     with forking_python() as program:
         yield program
 
@@ -87,7 +87,7 @@ def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files with slow tests first, those with most of them in front: a worker that gets one last works alone."""
+    """Put files with many slow tests first, so that all workers end at about the same time."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
 
@@ -102,12 +102,12 @@ def jpeg(seed: int, mode: str = "RGB") -> bytes:
 
 @pytest.fixture
 def tiny_project(tmp_path: Path, migrated_store: Path) -> Paths:
-    """Return a folder with what pack and split leave behind, and an empty MLflow store."""
+    """Return a folder with the outputs of pack and split, and an empty MLflow store."""
     return make_tiny_project(tmp_path, migrated_store)
 
 
 def make_tiny_project(folder: Path, store: Path) -> Paths:
-    """Write 300 packed samples that a small network can tell apart, dealt 3 to 1 to 1.
+    """Write 300 packed samples that a small network can classify, split 3 to 1 to 1.
 
     Race is the colour, gender the brighter half, age the brightness.
     """
@@ -159,7 +159,7 @@ def make_sweep_project(folder: Path, store: Path) -> Paths:
 
 
 def write_lock(layout: Paths, config: Config) -> None:
-    """Write the subset of ``dvc.lock`` that describes a tiny project's pack and split."""
+    """Write a ``dvc.lock`` with the entries of pack and split for a tiny project."""
     values = config.model_dump(mode="json")
     outputs = {"pack": "data/packed", "split": "data/splits.csv"}
     keys = {"pack": ("data", "inputs"), "split": ("split",)}

@@ -1,4 +1,4 @@
-"""Commands in processes that are forked from one that has imported TensorFlow, which takes five seconds."""
+"""Commands in forks of a process that has imported TensorFlow, which takes five seconds."""
 
 import atexit
 import gc
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 LIBRARIES = ("keras", "mlflow.keras", "pandas", "sklearn.metrics", "hydra", "pydantic", "plotly.graph_objects")
-# Starts in 20 ms. The server sees that it ends, by whatever signal, for its connection ends.
+# Starts in 20 ms. Its connection ends with it, by whatever signal, and so the server knows its end.
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
 if sys.argv[1:3] != ["-m", "manyheads"] and sys.argv[1:2] != ["-c"]:
@@ -42,7 +42,7 @@ def forking_python() -> Iterator[str]:
     """Yield a program that stands for Python and forks ``-m manyheads ...`` and ``-c ...`` from a process that waits.
 
     Such a command has its own arguments, folder, environment and files. It imports manyheads from its ``PYTHONPATH``.
-    Its exit code is the program's. It gets SIGINT and SIGTERM that the program gets, and dies when that is killed.
+    Its exit code is the program's. It gets each SIGINT and SIGTERM of the program, and is killed when the program is.
     """
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
     with tempfile.TemporaryDirectory() as name:
@@ -66,7 +66,7 @@ def forking_python() -> Iterator[str]:
 
 
 def serve(address: str) -> None:
-    """Answer requests until standard input ends, as it does when the tests end or die."""
+    """Answer requests until standard input ends, which is when the tests end."""
     for name in LIBRARIES:
         __import__(name)
     gc.freeze()
@@ -131,7 +131,7 @@ def run(arguments: list[str], folder: str, environment: dict[str, str], files: l
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         code = 130 if isinstance(error, KeyboardInterrupt) else 1
-    # As Python ends, except that it would also take the libraries apart, for which the system must copy their memory.
+    # Ends as Python does, but without freeing the libraries, which would copy their memory.
     threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The house's rules: which package imports which, what DVC must watch, and what lies where."""
+"""The architecture: which package imports which, what DVC must watch, and where files lie."""
 
 import ast
 import re
@@ -19,8 +19,7 @@ SOURCE = ROOT / "src/manyheads"
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
-# What a stage may import without DVC running it again after a change in there, because it shapes no output. Settings
-# reach a stage as parameters, which DVC watches by themselves.
+# A stage may import these without DVC watching them, because they shape no output. DVC watches settings as parameters.
 UNWATCHED = {"config", "errors", "extensions", "paths", "runtime", "tracking"}
 
 # Members of these packages are found by discovery and chosen by a setting, not imported by name.
@@ -38,7 +37,7 @@ def path_of(module):
 
 
 def needed_by(stage):
-    """Return the modules that a stage's code goes through."""
+    """Return the modules that a stage's code imports, directly or not."""
     watched = grimp.build_graph("manyheads", exclude_type_checking_imports=True, cache_dir=None)
     for module in list(watched.modules):
         name = module.removeprefix("manyheads.")
@@ -156,7 +155,7 @@ def test_every_parameter_is_watched_by_some_stage():
 
 
 def test_no_setting_has_a_name_that_dvcs_run_cache_leaves_out():
-    """DVC drops these keys, at any depth, from what it knows a run by: another value would count as the same run."""
+    """DVC leaves these keys, at any depth, out of a run's digest, so another value would count as the same run."""
 
     def keys(values):
         return set(values) | {inner for value in values.values() if isinstance(value, dict) for inner in keys(value)}

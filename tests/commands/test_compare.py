@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def root(tmp_path, migrated_store, monkeypatch):
-    """Return a project whose record has two sweeps and a training of its own."""
+    """Return a project whose MLflow store has two sweeps and a single training."""
     shutil.copy(migrated_store, tmp_path / "mlflow.db")
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, tmp_path)
@@ -33,26 +33,26 @@ def experiment(root):
 
 
 def sweep(root, weights, failing=()):
-    """Record a sweep over the weight of the age; return its run's id and those of its points."""
-    points = []
+    """Record a sweep over the weight of the age; return its run's id and those of its trials."""
+    trials = []
     with runs.run(experiment(root), root, RunSpec("a sweep", {"sweep": "s"})) as parent:
         for weight in (*weights, *failing):
             for seed in (1, 2):
                 overrides = ["experiment=hour", f"loss.weights.age={weight}", f"seed={seed}"]
                 tags = {"split": "abc", "overrides": json.dumps(overrides), "sweep": "s", "trial": f"{weight}-{seed}"}
-                place = RunSpec(f"age={weight} seed={seed}", tags, parent.run_id)
+                spec = RunSpec(f"age={weight} seed={seed}", tags, parent.run_id)
                 try:
-                    with runs.run(experiment(root), root, place) as run:
-                        points.append(run.run_id)
+                    with runs.run(experiment(root), root, spec) as run:
+                        trials.append(run.run_id)
                         run.params({"seed": seed, "loss": {"name": "balanced", "weights": {"age": weight}}})
                         if weight in failing:
                             raise RuntimeError("out of memory\nin two lines")
                         skill = 0.5 + weight / 10 + seed / 1000
-                        figures = {"age/skill": skill, "age/mae": 10 * (1 - skill), "score": skill}
-                        run.metrics({f"best/val/{name}": value for name, value in figures.items()})
+                        metrics = {"age/skill": skill, "age/mae": 10 * (1 - skill), "score": skill}
+                        run.metrics({f"best/val/{name}": value for name, value in metrics.items()})
                 except RuntimeError:
                     pass
-    return parent.run_id, points
+    return parent.run_id, trials
 
 
 def artifacts(root, run_id):
@@ -64,10 +64,10 @@ FILES = {"comparison/comparison.html", "comparison/trials.csv"}
 
 def test_the_newest_sweep_is_compared_and_gets_the_files(root, capsys):
     sweep(root, [4])
-    parent, points = sweep(root, [1, 2], failing=[3])
+    parent, trials = sweep(root, [1, 2], failing=[3])
     compare.main([])
     table = pd.read_csv(root / "reports/comparison/trials.csv", keep_default_na=False)
-    assert set(table["run_id"]) == set(points)
+    assert set(table["run_id"]) == set(trials)
     assert table["status"].tolist() == ["FINISHED"] * 4 + ["FAILED"] * 2
     assert table["error"].tolist()[-1] == "out of memory in two lines"
     printed = capsys.readouterr().out
@@ -102,10 +102,10 @@ def test_a_filter_is_mlflows_and_never_takes_a_sweep_itself(root):
 def test_what_cannot_be_compared_is_named_in_one_line(root, monkeypatch):
     with pytest.raises(DataError, match="has no experiment"):
         compare.main([])
-    _, points = sweep(root, [1])
+    _, trials = sweep(root, [1])
     for arguments, message in (
         (["0123456789"], "has no run '0123456789'"),
-        ([points[0][:4]], "too short"),
+        ([trials[0][:4]], "too short"),
         (["--filter", "params.`loss.name` = 'nothing'"], "has no training for which"),
         (["--filter", "what is this"], "cannot parse the filter"),
     ):
@@ -121,7 +121,7 @@ def test_what_cannot_be_compared_is_named_in_one_line(root, monkeypatch):
     assert not (root / "nowhere.db").exists()
 
 
-def test_a_sweep_without_points_is_no_training(root):
+def test_a_sweep_without_trials_is_no_training(root):
     with runs.run(experiment(root), root, RunSpec("a sweep", {"sweep": "s"})) as parent:
         pass
     with pytest.raises(DataError, match="has no training among"):
@@ -167,8 +167,8 @@ def test_what_has_no_predictions_of_the_same_samples_is_refused(root):
     first, other = evaluated(root, predictions(1, 8.0, 0.7)), evaluated(root, predictions(1, 8.0, 0.7, n=399))
     with pytest.raises(DataError, match="different splits: 1 test samples only in the first"):
         compare.main(["--test", first, other])
-    _, points = sweep(root, [1])
+    _, trials = sweep(root, [1])
     with pytest.raises(DataError, match="has no predictions of the test subset"):
-        compare.main(["--test", first, points[0]])
+        compare.main(["--test", first, trials[0]])
     with pytest.raises(DataError, match=r"has no run 'nowhere', and DVC has no predictions"):
         compare.main(["--test", first, "nowhere"])

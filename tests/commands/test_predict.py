@@ -80,7 +80,7 @@ def test_what_does_not_exist_is_named_before_anything_is_loaded(tmp_path):
         predict.main([str(tmp_path / "nowhere"), "--model", str(tmp_path)])
 
 
-def test_it_needs_no_mlflow_and_no_dvc(saved, tmp_path):
+def test_predict_needs_no_mlflow_and_no_dvc(saved, tmp_path):
     (tmp_path / "one.jpg").write_bytes(jpeg(1))
     code = (
         "import sys; sys.modules['mlflow'] = sys.modules['dvc'] = None\n"
@@ -139,8 +139,8 @@ def test_a_name_that_is_not_utf8_costs_nothing(saved, tmp_path):
 
 
 @pytest.mark.parametrize(("precision", "close"), [("float32", 1e-6), ("mixed_bfloat16", 2e-3)])
-def test_a_photograph_gets_the_same_figures_alone_and_in_a_folder(precision, close, tmp_path, monkeypatch):
-    """The order of sums depends on the size of a batch, so all have one; some processors' also on the place in it."""
+def test_a_photograph_gets_the_same_prediction_alone_and_in_a_folder(precision, close, tmp_path, monkeypatch):
+    """The order of sums depends on the size of a batch, and on some processors on the row in it; all have one size."""
     monkeypatch.setattr(inference, "fastest_precision", lambda: precision)
     encoder = CompactEncoder(stem=(8,), widths=(8, 16), blocks=(1, 1), dropout=0)
     losses = {"age": "soft_label", "race": "categorical_crossentropy"}

@@ -64,7 +64,7 @@ ARCHIVES = ["UTKFace.tar", "UTKFace.tar.gz", "UTKFace.zip"]
 
 
 def refusal(source: Path) -> str:
-    """Both ways of reading refuse the source, in the same words and in one line."""
+    """Both ways of reading refuse the source, with the same message of one line."""
     messages = set()
     for read in (archives.names, archives.contents):
         with pytest.raises(IntegrityError) as caught:
@@ -178,7 +178,7 @@ def test_name_that_is_there_twice(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "link", "words"),
+    ("kind", "link", "expected"),
     [
         (tarfile.SYMTYPE, "/etc/passwd", "a symbolic link"),
         (tarfile.SYMTYPE, "good.jpg", "a symbolic link"),
@@ -188,10 +188,10 @@ def test_name_that_is_there_twice(name: str, tmp_path: Path) -> None:
         (tarfile.BLKTYPE, "", "special file"),
     ],
 )
-def test_tar_member_that_is_no_regular_file(kind: bytes, link: str, words: str, tmp_path: Path) -> None:
+def test_tar_member_that_is_no_regular_file(kind: bytes, link: str, expected: str, tmp_path: Path) -> None:
     message = refusal(make_special_tar(tmp_path / "set.tar.gz", kind, link))
     assert "'UTKFace/special'" in message
-    assert words in message
+    assert expected in message
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
@@ -460,7 +460,7 @@ def test_memory_does_not_grow_with_headers(tmp_path: Path) -> None:
         tracemalloc.stop()
         return peak
 
-    # A path and its place in the set of those seen take about 150 bytes, a header that is kept over 1,000.
+    # A path in the set of those seen takes about 150 bytes, a kept header over 1,000.
     assert peak_of(6000) - peak_of(1000) < 5000 * 400
 
 

@@ -16,7 +16,7 @@ TABLE, COCO = Table(WORDS), Coco(WORDS)
 
 
 @pytest.mark.parametrize("name", datasets.BUILT_IN)
-def test_every_dataset_has_its_words_and_needs_no_network(name):
+def test_every_dataset_has_its_documentation_and_needs_no_network(name):
     dataset = datasets.get(name)
     assert dataset.documentation.origin
     assert dataset.documentation.terms
@@ -56,14 +56,14 @@ def test_a_table_that_cannot_be_used_is_named(tmp_path):
         list(TABLE.records(tmp_path / "mine.parquet"))
 
 
-def test_a_table_of_ones_own_is_never_drawn_over(tmp_path):
+def test_a_table_of_ones_own_is_never_overwritten(tmp_path):
     source = tmp_path / "table.csv"
     source.write_text("mine")
     datasets.get("table").provide(source, source)
     assert source.read_text() == "mine"
 
 
-def test_what_is_drawn_is_the_same_each_time(tmp_path):
+def test_synthetic_data_is_the_same_each_time(tmp_path):
     for name, ending in (("posts", "csv"), ("questions", "parquet"), ("objects", "zip"), ("table", "csv")):
         one, two = tmp_path / f"one.{ending}", tmp_path / f"two.{ending}"
         for target in (one, two):
@@ -96,7 +96,7 @@ def test_coco_boxes_become_shares_of_their_image_and_what_does_not_fit_is_reject
     found = dict(COCO.records(archive(tmp_path / "mine.zip", described)))
     assert found["mine/a.jpg"] == Record({"class": "disc", "box": (0.1, 0.2, 0.2, 0.6)})
     assert found["mine/b.jpg"] == Record({"class": "nothing", "box": None})
-    codes = {path: record.code for path, record in found.items() if isinstance(record, Rejection)}
+    codes = {path: outcome.code for path, outcome in found.items() if isinstance(outcome, Rejection)}
     assert codes == {
         "mine/c.jpg": "BOX_RANGE",
         "mine/d.jpg": "BOX_SEVERAL",

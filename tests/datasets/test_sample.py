@@ -21,15 +21,15 @@ MISNAMED = len(sample.REJECTED_NAMES)
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def archive_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sample") / "raw/sample.zip"
     sample.provide(path, path)
     return path
 
 
 @pytest.fixture(scope="module")
-def members(drawn: Path) -> dict[str, bytes]:
-    with zipfile.ZipFile(drawn) as archive:
+def members(archive_path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(archive_path) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
@@ -66,24 +66,24 @@ def accepted(decoded: dict[str, jpeg.Decoded | jpeg.Unreadable]) -> dict[str, jp
     return {name: outcome for name, outcome in decoded.items() if isinstance(outcome, jpeg.Decoded)}
 
 
-def test_two_draws_are_byte_identical(drawn: Path, tmp_path: Path) -> None:
+def test_two_archives_are_byte_identical(archive_path: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.zip"
     sample.provide(again, again)
-    assert again.read_bytes() == drawn.read_bytes()
+    assert again.read_bytes() == archive_path.read_bytes()
 
 
-def test_whole_archive_is_left_alone(tmp_path: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whole_archive_is_left_alone(tmp_path: Path, archive_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "sample.zip"
-    path.write_bytes(drawn.read_bytes())
-    monkeypatch.setattr(sample, "_files", lambda: pytest.fail("drawn again"))
+    path.write_bytes(archive_path.read_bytes())
+    monkeypatch.setattr(sample, "_files", lambda: pytest.fail("made again"))
     sample.provide(path, path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "older"])
-def test_other_archives_are_drawn_again(
-    tmp_path: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+def test_other_archives_are_made_again(
+    tmp_path: Path, archive_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    whole = drawn.read_bytes()
+    whole = archive_path.read_bytes()
     flipped = bytearray(whole)
     flipped[100_000] ^= 0xFF
     older = whole.removesuffix(sample.EDITION) + b"x" * len(sample.EDITION)
@@ -95,7 +95,7 @@ def test_other_archives_are_drawn_again(
         assert archive.namelist() == ["sample/new"]
 
 
-def test_failure_while_drawing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full() -> dict[str, bytes]:
         raise OSError(28, "No space left on device")
 
@@ -105,13 +105,13 @@ def test_failure_while_drawing_leaves_nothing(tmp_path: Path, monkeypatch: pytes
     assert list(tmp_path.iterdir()) == []
 
 
-def test_members_are_stored_sorted_and_unique(drawn: Path) -> None:
-    with zipfile.ZipFile(drawn) as archive:
+def test_members_are_stored_sorted_and_unique(archive_path: Path) -> None:
+    with zipfile.ZipFile(archive_path) as archive:
         listed = archive.infolist()
     assert [member.filename for member in listed] == sorted({member.filename for member in listed})
     assert len(listed) == sample.CARDS + COPIES + len(sample.JUNK)
     assert {member.compress_type for member in listed} == {zipfile.ZIP_STORED}
-    assert drawn.stat().st_size < 10_000_000
+    assert archive_path.stat().st_size < 10_000_000
 
 
 def test_names_are_malformed_as_planned(members: dict[str, bytes], names: dict[str, Record]) -> None:

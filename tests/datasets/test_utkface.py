@@ -102,7 +102,7 @@ def test_rejected_name(folder: str, name: str, code: str) -> None:
     assert result.reason.isprintable()
 
 
-def test_junk_is_told_by_whole_parts_of_a_path() -> None:
+def test_junk_is_recognised_by_whole_names_in_a_path() -> None:
     for path in ("my__MACOSX/", "a.DS_Store/", "desktop.ini/", "._a/", "a._b/"):
         assert isinstance(parse_name(f"{path}25_1_0_{STAMP}.jpg"), Record)
 
@@ -113,7 +113,7 @@ def test_path_of_255_bytes_is_accepted_and_of_256_is_not() -> None:
     assert isinstance(parse_name("x" * (256 - len(name)) + name), Rejection)
 
 
-def test_reason_tells_which_label_is_empty() -> None:
+def test_reason_says_which_label_is_empty() -> None:
     result = parse_name(f"53__0_{STAMP}.jpg")
     assert isinstance(result, Rejection)
     assert "gender is empty" in result.reason
@@ -186,8 +186,8 @@ class TestProvide:
                 provide(target, tmp_path / "data/raw/UTKFace.tar.gz")
             message = str(caught.value)
             assert message.startswith("data/raw/UTKFace.tar.gz is missing")
-            for words in ("aligned & cropped", "107 MB", "https://", "non-commercial", "data=sample"):
-                assert words in message
+            for expected in ("aligned & cropped", "107 MB", "https://", "non-commercial", "data=sample"):
+                assert expected in message
             assert "\n" not in message
             assert not target.is_symlink()
 
@@ -208,7 +208,7 @@ class TestProvide:
             provide(target, tmp_path / "original")
         assert target.is_symlink()
 
-    def test_place_that_cannot_be_written_to(self, tmp_path: Path) -> None:
+    def test_folder_that_cannot_be_written_to(self, tmp_path: Path) -> None:
         original = tmp_path / "UTKFace.tar.gz"
         original.write_bytes(b"x")
         (tmp_path / "file").touch()

@@ -6,8 +6,8 @@ from manyheads.evaluation.bootstrap import Bootstrap
 from manyheads.heads import Categorical
 
 
-def drawn(n=6000, seed=0):
-    """Return labels that are drawn from probabilities, and these."""
+def sampled(n=6000, seed=0):
+    """Return labels that are sampled from probabilities, and the probabilities."""
     generator = np.random.default_rng(seed)
     shares = generator.dirichlet([0.6, 0.6, 0.6], n)
     labels = (shares.cumsum(axis=1) < generator.random((n, 1))).sum(axis=1)
@@ -19,7 +19,7 @@ def reliability(labels, predicted):
 
 
 def test_probabilities_that_are_frequencies_are_calibrated():
-    labels, shares = drawn()
+    labels, shares = sampled()
     found = reliability(labels, shares)
     assert found.metrics["ece"].value < 0.02
     assert sum(found.n) == 6000
@@ -29,9 +29,9 @@ def test_probabilities_that_are_frequencies_are_calibrated():
 
 
 def test_a_planted_miscalibration_is_seen_and_one_temperature_mends_it():
-    labels, shares = drawn()
+    labels, shares = sampled()
     too_sure = calibration.at_temperature(shares, 0.4)
-    temperature = calibration.fit_temperature(*(part[:3000] for part in (labels, too_sure)))
+    temperature = calibration.fit_temperature(*(values[:3000] for values in (labels, too_sure)))
     assert temperature == pytest.approx(2.5, rel=0.1)
     before = reliability(labels[3000:], too_sure[3000:]).metrics
     after = reliability(labels[3000:], calibration.at_temperature(too_sure[3000:], temperature)).metrics

@@ -77,7 +77,7 @@ def test_noise_is_the_pooled_deviation_and_the_margin_is_tukeys():
 
 def test_unequal_numbers_of_seeds_agree_with_tukey_kramer():
     trials = [*THREE[:3], *THREE[3:5], *THREE[6:]]
-    groups = [[p.metrics["best/val/score"] for p in part] for part in (trials[:3], trials[3:5], trials[5:])]
+    groups = [[p.metrics["best/val/score"] for p in repeats] for repeats in (trials[:3], trials[3:5], trials[5:])]
     tukey = stats.tukey_hsd(*groups).confidence_interval(0.95)
     order = {"age=1": 0, "age=2": 1, "age=4": 2}
     result = compare(trials)
@@ -86,7 +86,7 @@ def test_unequal_numbers_of_seeds_agree_with_tukey_kramer():
         assert candidate.margin == pytest.approx((tukey.high - tukey.low)[best, order[candidate.name]] / 2, rel=1e-4)
 
 
-def test_a_candidate_of_one_seed_is_held_against_the_others_noise():
+def test_a_candidate_of_one_seed_is_compared_with_the_noise_of_the_others():
     result = compare([*THREE[:6], trial(0.9, 0.9, seed=1, loss__weights__age=9)])
     assert result.noise.degrees == 4
     assert result.candidates[0].seeds == 1
@@ -109,7 +109,7 @@ def test_the_same_seed_twice_is_no_repeat():
     assert candidate.scores["age"] == pytest.approx(0.6)
 
 
-def test_the_front_has_whom_nobody_beats_for_every_head():
+def test_the_front_has_what_no_other_trial_beats_for_every_head():
     skills = {1: (0.8, 0.2), 2: (0.5, 0.5), 3: (0.2, 0.8), 4: (0.5, 0.4), 5: (0.1, 0.1), 6: (0.8, 0.2)}
     result = compare([trial(*pair, loss__weights__age=w) for w, pair in skills.items()])
     assert {candidate.name for candidate in result.candidates if candidate.on_front} == {

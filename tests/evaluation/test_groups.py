@@ -64,7 +64,7 @@ def test_a_planted_bias_in_one_group_is_the_worst_group_with_a_gap_that_is_no_no
     assert abs(cells[("race", "gender"), ("a", "male"), "age"].metrics["bias"].value) < 1
 
 
-def test_small_groups_are_told_and_are_neither_best_nor_worst():
+def test_small_groups_are_marked_and_are_neither_best_nor_worst():
     _, labels, outputs = sample()
     labels["race"] = np.where(np.arange(N) == 5, 2, labels["race"] % 2)
     outputs["race"] = np.eye(3, dtype=np.float32)[labels["race"]]
@@ -76,7 +76,7 @@ def test_small_groups_are_told_and_are_neither_best_nor_worst():
 
 
 def test_a_gap_that_is_only_one_of_ages_vanishes_when_ages_are_alike():
-    """Errors grow with age; b is older than a, and the model is no worse for it at the same age."""
+    """Errors grow with age, and b is older than a. At the same age the model is equally good for both."""
     generator = np.random.default_rng(0)
     race = generator.integers(0, 2, N)
     old = generator.random(N) < np.where(race == 1, 0.8, 0.2)

@@ -82,7 +82,7 @@ def everything(seed=0, n=40):
         "age": Regression(name="age", unit="years", minimum=0, maximum=99),
         "race": Categorical(name="race", classes=("None", "1", "True")),
         "gender": Binary(name="gender", classes=("f", "m")),
-        "place": Vector(name="place", unit="m", width=2, minimum=-9, maximum=9),
+        "position": Vector(name="position", unit="m", width=2, minimum=-9, maximum=9),
         "height": Vector(name="height", unit="m", minimum=-9, maximum=9),
         "box": Box(name="box", of="race"),
     }
@@ -90,7 +90,7 @@ def everything(seed=0, n=40):
         "age": generator.integers(0, 99, n),
         "race": generator.integers(0, 3, n),
         "gender": generator.integers(0, 2, n),
-        "place": generator.uniform(-9, 9, (n, 2)),
+        "position": generator.uniform(-9, 9, (n, 2)),
         "height": generator.uniform(-9, 9, (n, 1)),
         "box": generator.uniform(0.1, 0.4, (n, 4)),
     }
@@ -98,7 +98,7 @@ def everything(seed=0, n=40):
         "age": generator.uniform(0, 99, (n, 1)),
         "race": generator.dirichlet((1, 1, 1), n),
         "gender": generator.uniform(0, 1, (n, 1)),
-        "place": generator.uniform(-9, 9, (n, 2)),
+        "position": generator.uniform(-9, 9, (n, 2)),
         "height": generator.uniform(-9, 9, (n, 1)),
         "box": generator.uniform(0.1, 0.4, (n, 4)),
     }
@@ -140,7 +140,7 @@ def test_every_kind_of_head_compares_with_itself(missing, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "head"), [("age", "age"), ("place_1", "place"), ("height", "height"), ("box_left", "box")]
+    ("column", "head"), [("age", "age"), ("position_1", "position"), ("height", "height"), ("box_left", "box")]
 )
 def test_a_label_of_any_kind_that_differs_or_is_missing_in_one_table_is_refused(column, head, tmp_path):
     heads, table = everything()

@@ -73,15 +73,15 @@ def test_intervals_hold_what_they_promise(summary):
 def test_constant_predictions_have_metrics_like_others():
     n = 100
     test = predicted(n, 1)
-    constant = {"age": np.full((n, 1), 40, np.float32), "race": np.tile([[1, 0, 0, 0]], (n, 1)).astype(np.float32)}
+    outputs = {"age": np.full((n, 1), 40, np.float32), "race": np.tile([[1, 0, 0, 0]], (n, 1)).astype(np.float32)}
     baselines = baseline_metrics(HEADS, test.labels, test.labels)
-    found = summarise(HEADS, test._replace(outputs=constant), test._replace(outputs=constant), [], baselines)
+    found = summarise(HEADS, test._replace(outputs=outputs), test._replace(outputs=outputs), [], baselines)
     assert "coverage" not in found["heads"]["age"]
     assert found["heads"]["race"]["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(test.labels["race"] == 0))
     assert json.dumps(found, allow_nan=False)
 
 
-def test_leaked_samples_are_counted_and_judged_apart():
+def test_leaked_samples_are_counted_and_evaluated_apart():
     test, validation = predicted(600, 1), predicted(300, 2)._replace(groups=[f"v{i}" for i in range(300)])
     leaked = [f"{i}" for i in range(150)]
     outputs = {name: values.copy() for name, values in test.outputs.items()}

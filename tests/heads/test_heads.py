@@ -30,14 +30,14 @@ def test_the_article_scales_by_the_maximum_and_others_by_the_training_labels():
     assert AGE.statistics("standard", np.array([7, 7])).spread == 1.0
 
 
-def test_regression_figures_are_in_the_unit_of_the_label():
+def test_regression_metrics_are_in_the_unit_of_the_label():
     labels, outputs = np.array([10, 20, 40]), np.array([[12.0], [14.0], [40.0]], dtype=np.float32)
-    figures = AGE.evaluate(labels, outputs)
-    assert figures["mae"] == pytest.approx(8 / 3)
-    assert figures["rmse"] == pytest.approx(np.sqrt(40 / 3))
-    assert figures["bias"] == pytest.approx(-4 / 3)
-    assert figures["within_5"] == pytest.approx(2 / 3)
-    assert figures["r2"] == pytest.approx(1 - 40 / np.sum((labels - labels.mean()) ** 2))
+    metrics = AGE.evaluate(labels, outputs)
+    assert metrics["mae"] == pytest.approx(8 / 3)
+    assert metrics["rmse"] == pytest.approx(np.sqrt(40 / 3))
+    assert metrics["bias"] == pytest.approx(-4 / 3)
+    assert metrics["within_5"] == pytest.approx(2 / 3)
+    assert metrics["r2"] == pytest.approx(1 - 40 / np.sum((labels - labels.mean()) ** 2))
 
 
 def test_intervals_of_calibrated_outputs_hold_nine_labels_in_ten():
@@ -45,10 +45,10 @@ def test_intervals_of_calibrated_outputs_hold_nine_labels_in_ten():
     mean, deviation = generator.uniform(20, 80, 4000), generator.uniform(1, 10, 4000)
     labels = np.round(generator.normal(mean, deviation)).astype(np.int64)
     outputs = np.stack([mean, 2 * np.log(deviation)], axis=1).astype(np.float32)
-    figures = AGE.evaluate(labels, outputs)
-    assert figures["coverage_90"] == pytest.approx(0.9, abs=0.02)
-    assert figures["interval_width"] == pytest.approx(2 * 1.645 * deviation.mean(), rel=1e-3)
-    assert figures["mae"] == AGE.evaluate(labels, outputs[:, :1])["mae"]
+    metrics = AGE.evaluate(labels, outputs)
+    assert metrics["coverage_90"] == pytest.approx(0.9, abs=0.02)
+    assert metrics["interval_width"] == pytest.approx(2 * 1.645 * deviation.mean(), rel=1e-3)
+    assert metrics["mae"] == AGE.evaluate(labels, outputs[:, :1])["mae"]
 
 
 def test_predictions_with_a_variance_have_the_ends_of_an_interval():
@@ -76,12 +76,12 @@ def distribution(rows):
 def test_a_distribution_gives_its_mean_for_squared_errors_and_its_median_for_absolute_ones():
     outputs = distribution([{20: 0.75, 80: 0.25}, {40: 1.0}])
     labels = np.array([20, 40])
-    figures = AGE.evaluate(labels, outputs)
+    metrics = AGE.evaluate(labels, outputs)
     assert AGE.values(outputs).tolist() == [35.0, 40.0]
     assert AGE.median(outputs) == pytest.approx([20 - 0.5 + 0.5 / 0.75, 40.0])
-    assert figures["mae"] == pytest.approx((0.5 / 0.75 - 0.5) / 2)
-    assert figures["rmse"] == pytest.approx(15 / np.sqrt(2))
-    assert figures["bias"] == pytest.approx(7.5)
+    assert metrics["mae"] == pytest.approx((0.5 / 0.75 - 0.5) / 2)
+    assert metrics["rmse"] == pytest.approx(15 / np.sqrt(2))
+    assert metrics["bias"] == pytest.approx(7.5)
 
 
 def test_intervals_of_a_distribution_hold_nine_labels_in_ten():
@@ -92,13 +92,13 @@ def test_intervals_of_a_distribution_hold_nine_labels_in_ten():
     shares /= shares.sum(axis=1, keepdims=True)
     labels = np.array([generator.choice(line, p=row) for row in shares])
     outputs = np.concatenate([shares @ line[:, None], shares], axis=1).astype(np.float32)
-    figures = AGE.evaluate(labels, outputs)
-    assert figures["coverage_90"] == pytest.approx(0.9, abs=0.03)
-    assert figures["interval_width"] == pytest.approx(2 * 1.645 * 6, rel=0.02)
+    metrics = AGE.evaluate(labels, outputs)
+    assert metrics["coverage_90"] == pytest.approx(0.9, abs=0.03)
+    assert metrics["interval_width"] == pytest.approx(2 * 1.645 * 6, rel=0.02)
     assert list(AGE.prediction_columns(outputs)) == ["age", "age_median", "age_low", "age_high"]
 
 
-def test_gains_are_zero_for_the_baseline_and_one_for_perfection():
+def test_skill_scores_are_zero_for_the_baseline_and_one_for_perfection():
     assert AGE.skill(15.0, 15.0) == 0
     assert AGE.skill(0.0, 15.0) == 1
     assert RACE.skill(0.4, 0.4) == 0
@@ -106,7 +106,7 @@ def test_gains_are_zero_for_the_baseline_and_one_for_perfection():
     assert RACE.skill(1.0, 1.0) == 0
 
 
-def test_constant_answers_are_the_median_and_the_majority():
+def test_baselines_are_the_median_and_the_majority():
     assert AGE.baseline_output(np.array([1, 2, 90])).tolist() == [[2.0]]
     assert RACE.baseline_output(np.array([1, 1, 2])).tolist() == [[0.0, 1.0, 0.0]]
 
@@ -132,27 +132,27 @@ def test_heads_that_make_no_sense_are_refused():
         Categorical(classes=("a",))
 
 
-def test_the_score_counts_gains_over_the_constant_answer():
+def test_the_score_is_the_sum_of_the_skill_scores():
     metrics, baselines = {"age": 5.0, "race": 0.8}, {"age": 10.0, "race": 0.6}
     assert total_score({"age": AGE, "race": RACE}, metrics, baselines) == pytest.approx(0.5 + 0.5)
     assert total_score({"age": AGE, "race": RACE}, baselines, baselines) == 0
 
 
-def test_baselines_are_fitted_on_one_part_and_judged_on_another():
-    figures = baseline_metrics(
+def test_baselines_are_fitted_on_one_subset_and_evaluated_on_another():
+    metrics = baseline_metrics(
         {"age": AGE, "race": RACE},
         {"age": np.array([10, 20, 90]), "race": np.array([0, 0, 1])},
         {"age": np.array([30]), "race": np.array([1])},
     )
-    assert figures["age"]["mae"] == 10
-    assert figures["race"]["accuracy"] == 0
+    assert metrics["age"]["mae"] == 10
+    assert metrics["race"]["accuracy"] == 0
 
 
-def test_figures_that_the_labels_say_nothing_of_are_left_out():
+def test_metrics_that_the_labels_do_not_determine_are_left_out():
     head = Categorical(name="head", classes=("a", "b"))
     assert set(head.evaluate(np.zeros(9, np.int64), np.tile(np.float32([[1, 0]]), (9, 1)))) == {
         "accuracy", "macro_f1", "balanced_accuracy", "f1_a",
     }  # fmt: skip
     age = Regression(name="age", unit="years", minimum=0, maximum=99)
-    constant = np.full((9, 1), 40, np.float32)
-    assert "r2" not in age.evaluate(np.full(9, 30), constant)
+    outputs = np.full((9, 1), 40, np.float32)
+    assert "r2" not in age.evaluate(np.full(9, 30), outputs)

@@ -1,4 +1,4 @@
-"""Heads that a person brings, beside built-in ones: through training, evaluation, report and comparisons."""
+"""Heads of a user's own, beside built-in ones, in training, evaluation, report and comparisons."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ from manyheads.heads.regression import Regression
 
 
 class Missed(Regression):
-    """A number that is judged by the share of answers outside the tolerance, and by nothing else."""
+    """A number whose only metric is the share of answers outside the tolerance."""
 
     kind: Literal["brought.kind:Missed"]
 
@@ -52,7 +52,7 @@ class Missed(Regression):
 
 @pytest.fixture
 def brought(tmp_path_factory, monkeypatch):
-    """Let a configuration take the kind of head that a person wrote."""
+    """Register a kind of head of a user's own for configurations."""
     folder = tmp_path_factory.mktemp("code")
     (folder / "brought").mkdir()
     (folder / "brought/kind.py").write_text(KIND)
@@ -63,7 +63,7 @@ def brought(tmp_path_factory, monkeypatch):
 
 
 def shifted(table, name, by):
-    """Return a table of predictions whose answers are further off."""
+    """Return a table of predictions with a larger error."""
     return table.assign(**{name: table[name] + by})
 
 

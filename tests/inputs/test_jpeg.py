@@ -1,4 +1,4 @@
-"""The decoder: the same pixels however a picture is stored, and a code for all that is no whole JPEG."""
+"""The decoder: the same pixels for every way of storing an image, and a code for what is no whole JPEG."""
 
 import io
 import struct
@@ -24,10 +24,10 @@ STORED = {
 
 
 def picture(width: int = 160, height: int = 120, seed: int = 0) -> Image.Image:
-    """Draw a smooth picture that no rotation or reflection leaves as it is."""
+    """Return a smooth image that every rotation and reflection changes."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    drawn = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-    return drawn.filter(ImageFilter.GaussianBlur(2))
+    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    return image.filter(ImageFilter.GaussianBlur(2))
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:

@@ -1,4 +1,4 @@
-"""An input of four dimensions that is no image: nothing may take it for one."""
+"""An input of four dimensions that is no image, and must not be treated as one."""
 
 from typing import ClassVar, Literal
 

@@ -175,7 +175,7 @@ def test_outputs_of_no_head_are_refused(tmp_path):
 
 
 def saved(folder, network=None, **changes):
-    """Save a network with a card, as one model that may not fit."""
+    """Save a network with a card that may not fit it."""
     card = {"data": "utkface", "inputs": images_of(16), "heads": HEADS} | changes
     saving.save(folder, network or network_of(folded=True), saving.ModelCard(**card))
 
@@ -261,7 +261,7 @@ def test_the_same_model_is_saved_as_the_same_bytes(tmp_path, monkeypatch):
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
 
 
-def test_mirrored_predictions_do_not_tell_an_image_from_its_mirror_image(tmp_path):
+def test_flip_tta_predicts_the_same_for_an_image_and_its_mirror_image(tmp_path):
     network, (images, _, _) = network_of(folded=True), batch()
     saved(tmp_path, averaged_over_flip(network, images_of(16)))
     predictor = saving.load(tmp_path).predictor()
@@ -292,7 +292,7 @@ def test_what_was_trained_in_bfloat16_is_predicted_so_where_that_is_fast(flipped
         assert np.any(close[name] != exact[name])
 
 
-def test_a_predictor_takes_parts_of_every_length():
+def test_a_predictor_takes_batches_of_every_length():
     predictor = inference.Predictor(network_of(folded=True), HEADS)
     images = np.random.default_rng(0).integers(0, 255, (inference.PREDICTION_BATCH + 3, 16, 16, 3), dtype=np.uint8)
     whole = predictor({"image": images})
@@ -365,7 +365,7 @@ def _poison(path, change):
             archive.writestr(name, data)
     card = path.with_name("model.json")
     values = json.loads(card.read_text())
-    values["digest"] = saving._digest(values, path)  # as who made it on purpose would
+    values["digest"] = saving._digest(values, path)  # as an attacker would
     card.write_text(json.dumps(values))
 
 

@@ -24,7 +24,7 @@ def _keras():
 
 
 def network(losses=LOSSES):
-    """Return a network without normalisation or dropout: it is the same function in training and judging."""
+    """Return a network without normalization or dropout, which is the same function in training and prediction."""
     import keras
 
     keras.utils.set_random_seed(0)
@@ -95,7 +95,7 @@ def test_learned_weights_are_variables_of_the_model_that_training_keeps():
     assert len(trained.variables) == len(network().variables) + 2
 
 
-def test_a_term_of_two_outputs_is_the_gaussian_log_likelihood():
+def test_the_loss_of_mean_and_variance_is_the_gaussian_log_likelihood():
     losses = LOSSES | {"age": "gaussian"}
     trained, (features, labels, targets) = objective(losses=losses), samples()
     trained.get_layer("age_bounded").set_weights([np.random.default_rng(1).normal(0, 0.1, (6, 1)), np.array([0.02])])
@@ -144,22 +144,22 @@ def test_the_mean_of_a_distribution_is_not_trained(loss):
     assert trained.losses_of(targets, trained.predict(features, verbose=0))["age"] < 0.9 * before
 
 
-def test_adjusted_logits_hold_scarce_classes_against_frequent_ones():
+def test_adjusted_logits_raise_scarce_classes():
     losses, shares = LOSSES | {"race": "logit_adjusted"}, (0.9, 0.1, 0.0)
-    term = HEADS["race"].loss("logit_adjusted", LabelStatistics(shares=shares))
+    loss = HEADS["race"].loss("logit_adjusted", LabelStatistics(shares=shares))
     probabilities = np.array([[0.5, 0.3, 0.2]], dtype=np.float32)
     for label in range(3):
         targets = {"race": np.eye(3, dtype=np.float32)[[label]]}
         weighted = probabilities[0] * np.sqrt(np.maximum(shares, 1e-6))
         expected = -np.log(weighted[label] / weighted.sum())
-        assert float(term(targets, {"race": probabilities})) == pytest.approx(expected, rel=1e-3)
+        assert float(loss(targets, {"race": probabilities})) == pytest.approx(expected, rel=1e-3)
     trained, (features, _, targets) = objective(losses=losses), samples()
     assert np.isfinite(trained.losses_of(targets, trained.predict(features, verbose=0))["race"])
     assert HEADS["race"].statistics("standard", np.array([0, 0, 1, 0])).shares == (0.75, 0.25, 0.0)
 
 
 @pytest.mark.parametrize("weighting", ["fixed", "learned"])
-def test_losses_of_whole_parts_are_those_that_keras_follows(weighting):
+def test_losses_of_whole_subsets_are_those_that_keras_logs(weighting):
     trained, (features, _, targets) = objective(weighting), samples()
     logs = trained.evaluate(features, targets, batch_size=4, verbose=0, return_dict=True)
     losses = trained.losses_of(targets, trained.predict(features, verbose=0))
@@ -282,7 +282,7 @@ def test_localisation_counts_where_there_is_an_object_as_much_as_the_other_outpu
 def test_missing_labels_are_left_out_and_the_other_head_learns_from_all():
     features, classes, _, targets = pictures()
     loss, found = gradients(detector("training_step"), features, targets)
-    # The same as a sum of two parts: the class from all samples, the box from those that have one.
+    # The same as a sum of two losses: the class from all samples, the box from those that have one.
     outputs = {name: values.numpy() for name, values in detector("training_step")(features).items()}
     crossentropy = -np.log(outputs["class"][np.arange(12), classes]).mean()
     assert loss == pytest.approx(

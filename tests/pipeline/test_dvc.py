@@ -1,4 +1,4 @@
-"""The whole way through DVC, in a fresh clone, with a model of a few thousand parameters.
+"""The whole pipeline in DVC, in a fresh clone, with a model of a few thousand parameters.
 
 The stages' processes are forked from one that has imported TensorFlow; DVC itself runs as a user's does.
 """
@@ -111,7 +111,7 @@ def test_repro_again_is_up_to_date(clone):
 
 @pytest.fixture(scope="module")
 def fresh(clone, tmp_path_factory, warm_python):
-    """Return what a person gets who clones the project with its lock, in which everything was made again."""
+    """Return a fresh clone of the project with its lock, in which every stage ran again."""
     clone.commit("lock")
     folder = tmp_path_factory.mktemp("fresh") / "clone"
     clone.run("git", "clone", "-q", str(clone.root), str(folder))
@@ -127,7 +127,7 @@ def test_a_fresh_clone_makes_the_committed_outputs_again(fresh):
 
 @pytest.mark.timeout(900)
 def test_no_command_makes_a_stage_stale(fresh, tmp_path):
-    """Nor does the bytecode that Python writes beside the code."""
+    """The bytecode that Python writes beside the code does not, either."""
     shutil.copy(fresh.root / "data/raw/sample.zip", tmp_path / "photographs.zip")
     commands = [
         *([name, *TINY] for name in STAGES),
@@ -150,8 +150,8 @@ def test_no_command_makes_a_stage_stale(fresh, tmp_path):
     assert fresh.up_to_date()
 
 
-def test_other_figures_than_the_committed_ones_can_be_compared_with_them(fresh):
-    """As on another machine than the one that made the lock, where nobody has its cache."""
+def test_other_metrics_than_the_committed_ones_can_be_compared_with_them(fresh):
+    """As on another machine than the one that made the lock, without its cache."""
     params = fresh.root / "params.yaml"
     params.write_text(params.read_text().replace("seed: 1\n", "seed: 2\n", 1))
     fresh.run("dvc", "repro")
@@ -160,7 +160,7 @@ def test_other_figures_than_the_committed_ones_can_be_compared_with_them(fresh):
     assert "failed" not in said
     plots = json.loads(said[said.index("{") :])["data"]
     assert set(plots) == {"reports/plots/curves.csv", "reports/plots/predictions.csv"}
-    assert all(drawn["revisions"] == ["workspace", "HEAD"] for several in plots.values() for drawn in several)
+    assert all(plot["revisions"] == ["workspace", "HEAD"] for several in plots.values() for plot in several)
 
 
 def test_metrics_and_plots_are_shown(clone):
@@ -172,33 +172,33 @@ def test_metrics_and_plots_are_shown(clone):
     assert all(f'"{shown}"' in page for shown in ("loss", "age mae", "race accuracy", "race", "gender", "age"))
 
 
-def test_results_print_the_figures(clone):
+def test_results_print_the_metrics(clone):
     printed = clone.run("python", "-m", "manyheads", "results", PYTHONPATH="src")
     metrics = json.loads((clone.root / "reports/metrics.json").read_text())
     assert f"{metrics['score']:.3f}" in printed
 
 
 @pytest.mark.timeout(600)
-def test_the_command_that_a_sweep_recommends_gives_its_figures_again(clone):
+def test_the_command_that_a_sweep_recommends_gives_its_metrics_again(clone):
     clone.commit("lock")
     said = clone.run("python", "-m", "manyheads", "train", "-m", *TINY, "loss=age_heavy,race_heavy", PYTHONPATH="src")
     (command,) = [line for line in said.splitlines() if line.startswith("dvc exp run -S ")]
     clone.run(*shlex.split(command))
     runs = clone.runs()
-    points = [run for run in runs if "trial" in run.data.tags]
-    best = max(points, key=lambda run: run.data.metrics["best/val/score"])
+    trials = [run for run in runs if "trial" in run.data.tags]
+    best = max(trials, key=lambda run: run.data.metrics["best/val/score"])
     (promoted,) = [run for run in runs if "dvc.experiment" in run.data.tags]
     assert promoted.data.params == best.data.params
     for name in ("best/val/score", "best/val/age/mae", "last/val/race/accuracy"):
         assert promoted.data.metrics[name] == best.data.metrics[name]
     assert "test/score" in promoted.data.metrics
-    assert not any(name.startswith("test/") for run in points for name in run.data.metrics)
+    assert not any(name.startswith("test/") for run in trials for name in run.data.metrics)
     assert f"name: {best.data.tags['loss']}" in (clone.root / "params.yaml").read_text()
 
 
-def test_an_experiment_from_the_queue_leaves_a_run_with_the_figures_that_dvc_has(clone):
+def test_an_experiment_from_the_queue_leaves_a_run_with_the_metrics_that_dvc_has(clone):
     clone.run("git", "checkout", "-q", ".")
-    overrides = [part for setting in TINY for part in ("-S", setting)]
+    overrides = [word for setting in TINY for word in ("-S", setting)]
     clone.run("dvc", "exp", "run", "--queue", *overrides, "-S", "loss=gender_heavy")
     clone.run("dvc", "queue", "start")
     deadline = time.monotonic() + 200

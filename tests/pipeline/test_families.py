@@ -39,7 +39,7 @@ from manyheads.encoders.base import Encoder
 from manyheads.heads import Head, Metric
 from manyheads.inputs.base import Encoded, Input
 
-LABELS = ("age", "race", "gender", "height", "place", "box", "count")
+LABELS = ("age", "race", "gender", "height", "position", "box", "count")
 
 
 def parse_name(path):
@@ -51,7 +51,7 @@ DATASET = NamedImages(Documentation(*["Made by a test."] * 8), parse_name)
 
 
 class Counted(Head):
-    """A count, whose predictions are judged by how often they are off by more than one."""
+    """A count whose main metric is the share of predictions that are off by more than one."""
 
     kind: Literal["outside.everything:Counted"]
     most: int
@@ -156,7 +156,7 @@ EXPERIMENT = {
             "race": {"kind": "categorical", "classes": ["none", "a", "b"]},
             "gender": {"kind": "binary", "classes": ["f", "m"]},
             "height": {"kind": "vector", "unit": "m", "minimum": 0, "maximum": 9},
-            "place": {"kind": "vector", "unit": "m", "width": 2, "minimum": -9, "maximum": 9},
+            "position": {"kind": "vector", "unit": "m", "width": 2, "minimum": -9, "maximum": 9},
             "box": {"kind": "box", "of": "race"},
             "count": {"kind": "outside.everything:Counted", "most": 20},
         },
@@ -172,10 +172,10 @@ EXPERIMENT = {
         "scale": "standard",
         "functions": {
             "age": "soft_label", "race": "logit_adjusted", "gender": "binary_crossentropy", "height": "mae",
-            "place": "huber", "box": "localisation", "count": "poisson",
+            "position": "huber", "box": "localisation", "count": "poisson",
         },
         "weighting": "fixed",
-        "weights": dict.fromkeys(["age", "race", "gender", "height", "place", "box", "count"], 1.0),
+        "weights": dict.fromkeys(["age", "race", "gender", "height", "position", "box", "count"], 1.0),
     },
     "train": {"epochs": 2, "batch_size": 32, "learning_rate": 0.01, "precision": "float32", "deterministic": True},
 }  # fmt: skip
@@ -188,14 +188,14 @@ IMAGE = {
 
 
 def rows():
-    """Return the labels of each sample as the raw data says them; a few are missing."""
+    """Return the labels of each sample as the raw data has them; a few are missing."""
     generator = np.random.default_rng(0)
     for _ in range(SAMPLES):
         race, age = int(generator.integers(0, 3)), int(generator.integers(1, 99))
         box = [f"{value:.2f}" for value in generator.uniform(0.1, 0.4, 4)]
         yield {
             "age": "" if age < 6 else str(age), "race": str(race), "gender": str(int(age > 50)),
-            "height": f"{age / 20:.2f}", "place": f"{race} {-race}", "box": " ".join(box) if race else "",
+            "height": f"{age / 20:.2f}", "position": f"{race} {-race}", "box": " ".join(box) if race else "",
             "count": str(age // 10),
         }  # fmt: skip
 
@@ -229,7 +229,7 @@ class Project:
 
     def __init__(self, root, store, name, warm_python):
         self.paths, self.warm_python = Paths(root), warm_python
-        for variable in SETTINGS_OF_THE_USER:  # MLflow keeps its store's address there
+        for variable in SETTINGS_OF_THE_USER:  # MLflow writes its store's address there
             os.environ.pop(variable, None)
         shutil.copytree(ROOT / "conf", root / "conf")
         shutil.copy(ROOT / "dvc.yaml", root)

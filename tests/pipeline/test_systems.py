@@ -15,6 +15,7 @@ from manyheads.config import composition
 from manyheads.data.tables import read_predictions
 from manyheads.evaluation.paired import pair
 from manyheads.modeling.build import build_network
+from manyheads.modeling.objective import objective_of
 from manyheads.paths import Paths
 from manyheads.runtime import tensorflow
 from manyheads.stages import audit, evaluate, pack, parse, report, source, split, train
@@ -23,7 +24,7 @@ from manyheads.training.tracked import main_metrics
 ROOT = Path(__file__).parents[2]
 STAGES = (source, parse, pack, split, audit, train, evaluate, report)
 
-# Smaller networks and fewer epochs than the experiments have; how far the main figure must be from a constant's.
+# Smaller networks and fewer epochs than the experiments have, and by how much each main metric must beat the baseline.
 SYSTEMS = {
     "posts": (
         ["inputs.posts.vocabulary=2000", "inputs.posts.length=120", "model.embedding=64", "model.stacks=[[64],[64,64]]",
@@ -54,10 +55,10 @@ def test_a_system_learns_and_is_reported_and_predicted(name, tmp_path, migrated_
     shutil.copy(migrated_store, tmp_path / "mlflow.db")
     metrics = run(layout, settings)
     for head, margin in margins.items():
-        figure = settings.data.heads[head].main_metric
-        gained = metrics[head][figure] - metrics["baseline"][head][figure]
-        assert gained / margin > 1, (
-            f"{head}: {figure} {metrics[head][figure]}, constant {metrics['baseline'][head][figure]}"
+        metric = settings.data.heads[head].main_metric
+        difference = metrics[head][metric] - metrics["baseline"][head][metric]
+        assert difference / margin > 1, (
+            f"{head}: {metric} {metrics[head][metric]}, baseline {metrics['baseline'][head][metric]}"
         )
     assert "At a glance" in layout.report.read_text(encoding="utf-8")
     assert not re.search(r"\bnan\b", layout.model_card.read_text(encoding="utf-8"))
@@ -65,9 +66,9 @@ def test_a_system_learns_and_is_reported_and_predicted(name, tmp_path, migrated_
     assert len(predictions) == metrics["n"]
     recorded = read_predictions(layout.predictions, settings.data.heads)
     compared = pair(settings.data.heads, recorded, recorded).differences
-    for head, figures in ((head, metrics[head]) for head in settings.data.heads):
+    for head, expected in ((head, metrics[head]) for head in settings.data.heads):
         shown = {row.metric.name: row.first.value for row in compared if row.head == head}
-        assert {figure: shown[figure] for figure in figures} == pytest.approx(figures, abs=0.02)
+        assert {metric: shown[metric] for metric in expected} == pytest.approx(expected, abs=0.02)
     assert not [row for row in compared if row.better is not None]
 
     target = tmp_path / "predicted.csv"
@@ -88,8 +89,11 @@ def test_a_system_learns_and_is_reported_and_predicted(name, tmp_path, migrated_
 def test_a_model_takes_its_inputs_by_name_and_in_their_order(make_config):
     tensorflow.require_tensorflow()
     settings = make_config("experiment=questions")
-    statistics = {"answer": settings.data.heads["answer"].statistics("standard", np.arange(18))}
-    network = build_network(settings.model, settings.data.heads, settings.loss.functions, statistics, settings.inputs)
+    labels = {"answer": np.arange(18)}
+    objective = objective_of(
+        settings.data.heads, settings.loss.functions, settings.loss.weights, settings.loss.scale, labels
+    )
+    network = build_network(settings.model, objective, settings.inputs)
     text, question = np.ones((3, 24), np.int32), np.ones((3, 6), np.int32)
     by_name = network({"question": question, "text": text})["answer"]
     np.testing.assert_array_equal(by_name, network([text, question])["answer"])

@@ -1,4 +1,4 @@
-"""Decoding in processes: what a sample does to its process costs that sample alone."""
+"""Decoding in processes: a sample that ends or hangs its process is the only one that is lost."""
 
 import functools
 import importlib
@@ -29,7 +29,7 @@ IMAGE = ImageInput(image_size=SIZE, duplicate_correlation=0.985)
 KILLER = b"this one ends its process"
 SLEEPER = b"this one never ends"
 
-# A module of its own, because workers import the decoder and this file would take them a second.
+# A module of its own, because workers import the decoder, and importing this file takes a second.
 MORTAL = f"""
 import os, time
 from manyheads.inputs import ImageInput
@@ -46,7 +46,7 @@ class Mortal(ImageInput):
 
 @pytest.fixture
 def mortal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageInput]:
-    """Return an input that two images are too much for, in a module that workers can import."""
+    """Return an input whose decoder dies on one image and hangs on another, in a module that workers can import."""
     folder = tmp_path / "modules"
     folder.mkdir()
     (folder / "mortal.py").write_text(MORTAL)
@@ -61,7 +61,7 @@ def no_worker_is_left() -> Iterator[None]:
     assert multiprocessing.active_children() == []
 
 
-def test_a_sample_that_ends_or_hangs_its_process_costs_itself_alone(tmp_path: Path, mortal: ImageInput) -> None:
+def test_a_sample_that_ends_or_hangs_its_process_is_the_only_one_lost(tmp_path: Path, mortal: ImageInput) -> None:
     n = decoding.CHUNK + 20
     raw = [Raw(row, jpeg(row)) for row in range(n)]
     raw[5], raw[n - 3] = Raw(5, KILLER), Raw(n - 3, SLEEPER)

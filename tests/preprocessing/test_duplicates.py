@@ -1,4 +1,4 @@
-"""Duplicate groups: what is the same photograph, what is not, and that nothing but the content decides."""
+"""Duplicate groups: which images are near duplicates, and that only their content decides."""
 
 import hashlib
 import io
@@ -39,7 +39,7 @@ def grouped(files: list[bytes]) -> duplicates.Duplicates:
 
 
 def random_fingerprints(n: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
-    """Return contents of which a third are a noisy, a brighter or a mirrored copy of another one."""
+    """Return digests and fingerprints; a third are a noisy, a brighter or a mirrored copy of another one."""
     generator = np.random.default_rng(seed)
     prints = generator.integers(20, 200, (n, 16, 16))
     copied = generator.permutation(n)
@@ -69,7 +69,7 @@ def test_identical_bytes_are_one_group_named_by_its_hash() -> None:
     ],
     ids=["re-encoded", "resized", "mirrored", "re-cropped", "other exposure"],
 )
-def test_the_same_photograph_again(again: object) -> None:
+def test_near_duplicates_of_a_photograph(again: object) -> None:
     files = [encoded(photograph(0)), encoded(photograph(1)), again(photograph(0)), encoded(photograph(2))]
     found = grouped(files)
     smallest = min(hashlib.sha256(files[at]).hexdigest() for at in (0, 2))
@@ -79,7 +79,7 @@ def test_the_same_photograph_again(again: object) -> None:
     assert found.near_duplicate_pairs == 1
 
 
-def test_upside_down_is_another_photograph() -> None:
+def test_an_image_upside_down_is_no_near_duplicate() -> None:
     files = [encoded(photograph(0)), encoded(photograph(0).transpose(Image.Transpose.FLIP_TOP_BOTTOM))]
     assert len(set(grouped(files).groups)) == 2
 

@@ -18,7 +18,7 @@ RACE = Categorical(name="race", classes=("None", "1"))
 SYSTEMS = {
     "numbers alone": {
         "height": Vector(name="height", unit="m", minimum=0, maximum=9),
-        "place": Vector(name="place", unit="m", width=2, minimum=0, maximum=9),
+        "position": Vector(name="position", unit="m", width=2, minimum=0, maximum=9),
     },
     "classes alone": {"race": RACE},
     "both": {
@@ -90,9 +90,9 @@ def test_dvc_shows_any_system_without_a_warning_and_without_a_network(name, tmp_
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     page = (tmp_path / "dvc_plots/index.html").read_text(encoding="utf-8")
-    drawn = [json.loads(spec) for spec in re.findall(r"var spec = (\{.*?\});\s+vegaEmbed", page, re.DOTALL)]
-    assert len(drawn) == 2
-    assert {row["head"] for row in drawn[1]["data"]["values"]} == set(
+    specs = [json.loads(spec) for spec in re.findall(r"var spec = (\{.*?\});\s+vegaEmbed", page, re.DOTALL)]
+    assert len(specs) == 2
+    assert {row["head"] for row in specs[1]["data"]["values"]} == set(
         prediction_pairs(heads, predictions(heads))["head"]
     )
     assert "window.vegaEmbed" in page

@@ -1,4 +1,4 @@
-"""No password reaches a log, a tag, an artifact or a page, whatever a library's error says."""
+"""No password reaches a log, a tag, an artifact or a page, whatever the message of a library's error is."""
 
 import os
 import subprocess
@@ -46,8 +46,8 @@ def test_secrets_of_the_environment_are_masked_wherever_they_stand(monkeypatch):
     monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://me:other/pass@host")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok-123")
     monkeypatch.setenv("EMPTY_PASSWORD", "")
-    told = "a%2Fb%40cd, a/b@cd, tok-123, other/pass, me"
-    assert masked(told) == f"{MASK}, {MASK}, {MASK}, {MASK}, me"
+    text = "a%2Fb%40cd, a/b@cd, tok-123, other/pass, me"
+    assert masked(text) == f"{MASK}, {MASK}, {MASK}, {MASK}, me"
 
 
 def command(python, project, uri, *arguments):
@@ -76,7 +76,7 @@ def left_behind(root: Path) -> list[str]:
         f"nonsense://somebody:{SECRET}@127.0.0.1:9/runs",
     ],
 )
-def test_a_training_whose_store_cannot_be_reached_tells_no_password(uri, project, warm_python):
+def test_a_training_whose_store_cannot_be_reached_shows_no_password(uri, project, warm_python):
     code, said = command(warm_python, project, uri, "train", *TINY, "train.epochs=1")
     assert code == 0
     assert said.count("warning: MLflow did not take") == 1
@@ -85,7 +85,7 @@ def test_a_training_whose_store_cannot_be_reached_tells_no_password(uri, project
     assert not left_behind(project.root)
 
 
-def test_a_sweep_and_a_comparison_tell_no_password(project, warm_python):
+def test_a_sweep_and_a_comparison_show_no_password(project, warm_python):
     uri = f"http://somebody:{SECRET}@127.0.0.1:9"
     code, said = command(warm_python, project, uri, "train", "-m", *TINY, "train.epochs=1", "seed=1,2")
     assert code == 0
@@ -97,8 +97,8 @@ def test_a_sweep_and_a_comparison_tell_no_password(project, warm_python):
     assert not left_behind(project.root)
 
 
-def test_the_address_of_the_artifacts_tells_no_password(project, tiny_config, caplog, monkeypatch):
-    """The store answers and takes the figures; what it has artifacts kept at does not."""
+def test_the_address_of_the_artifacts_shows_no_password(project, tiny_config, caplog, monkeypatch):
+    """The store answers and takes the metrics. The address of its artifacts does not answer."""
     from manyheads.stages import train
 
     config = tiny_config("train.epochs=1")
@@ -115,7 +115,7 @@ def test_the_address_of_the_artifacts_tells_no_password(project, tiny_config, ca
 def test_what_goes_wrong_is_recorded_without_the_password(project, tiny_config):
     config = tiny_config()
     with pytest.raises(RuntimeError), runs.run(config.tracking.experiment, project.root, runs.RunSpec("x")) as run:
-        run.tags({"told": f"see http://u:{SECRET}@h"})
+        run.tags({"note": f"see http://u:{SECRET}@h"})
         raise RuntimeError(f"GET http://somebody:{SECRET}@host/ failed")
     mlflow.set_tracking_uri(f"sqlite:///{project.root}/mlflow.db")
     tags = mlflow.get_run(run.run_id).data.tags
@@ -123,7 +123,7 @@ def test_what_goes_wrong_is_recorded_without_the_password(project, tiny_config):
     assert not [path for path in left_behind(project.root) if not path.endswith(".pyc")]
 
 
-def test_an_error_that_nobody_caught_tells_no_password():
+def test_an_error_that_nobody_caught_shows_no_password():
     code = (
         "from manyheads import __main__ as m\n"
         "def fail(*_): raise RuntimeError('http://somebody:hunter2@host')\n"

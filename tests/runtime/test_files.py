@@ -10,12 +10,12 @@ from manyheads.runtime.files import atomic_write, json_digest, sha256_of, write_
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     target = tmp_path / "folder/table.csv"
-    with pytest.raises(ValueError, match="half way"), atomic_write(target) as aside:
-        aside.write_text("half")
+    with pytest.raises(ValueError, match="half way"), atomic_write(target) as temporary:
+        temporary.write_text("half")
         raise ValueError("half way")
     assert list(target.parent.iterdir()) == []
-    with atomic_write(target) as aside:
-        aside.write_text("whole")
+    with atomic_write(target) as temporary:
+        temporary.write_text("whole")
         assert not target.exists()
     assert target.read_text() == "whole"
 
@@ -23,8 +23,8 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 def test_the_old_file_stays_when_the_new_one_fails(tmp_path):
     target = tmp_path / "table.csv"
     target.write_text("old")
-    with pytest.raises(KeyboardInterrupt), atomic_write(target) as aside:
-        aside.write_text("new")
+    with pytest.raises(KeyboardInterrupt), atomic_write(target) as temporary:
+        temporary.write_text("new")
         raise KeyboardInterrupt
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
@@ -33,9 +33,9 @@ def test_the_old_file_stays_when_the_new_one_fails(tmp_path):
 def test_a_folder_replaces_the_one_before(tmp_path):
     target = tmp_path / "models"
     for content in ("first", "second"):
-        with atomic_write(target) as aside:
-            aside.mkdir()
-            (aside / content).write_text(content)
+        with atomic_write(target) as temporary:
+            temporary.mkdir()
+            (temporary / content).write_text(content)
     assert [path.name for path in target.iterdir()] == ["second"]
 
 

@@ -12,7 +12,7 @@ from manyheads.runtime.locks import exclusive_lock
 from serving import wait_for
 
 
-def test_the_second_is_told_who_holds_the_lock(tmp_path):
+def test_the_error_names_the_process_that_holds_the_lock(tmp_path):
     path = tmp_path / "folder/a.lock"
     with exclusive_lock(path, "draws"), pytest.raises(MachineError) as caught, exclusive_lock(path, "draws"):
         pass

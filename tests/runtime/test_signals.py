@@ -18,7 +18,7 @@ def _handlers():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_that_a_library_swallows_is_heeded_later(number):
+def test_an_interrupt_that_a_library_swallows_is_raised_later(number):
     signals.raise_if_interrupted()
     with contextlib.suppress(BaseException):
         os.kill(os.getpid(), number)

@@ -26,13 +26,13 @@ def test_planted_wrong_labels_come_first(planted):
     layout, _, wrong = planted
     issues = pd.read_csv(layout.label_issues)
     race = issues[issues["head"] == "race"]
-    assert len(wrong & set(race["path"].head(12))) >= 6  # by chance, one in two such dozens has any
+    assert len(wrong & set(race["path"].head(12))) >= 6  # by chance, one such dozen in two has any
     assert race["rank"].tolist() == list(range(1, len(race) + 1))
     assert race["disagreement"].is_monotonic_decreasing
     assert set(issues["head"]) == {"age", "race", "gender"}
 
 
-def test_the_test_part_is_not_looked_at(planted):
+def test_the_test_subset_is_not_read(planted):
     layout, _, _ = planted
     issues, splits = pd.read_csv(layout.label_issues), pd.read_csv(layout.splits)
     assert set(issues["subset"]) == {"train", "validation"}
@@ -47,7 +47,9 @@ def test_duplicates_share_a_fold():
     assert max(np.bincount(folds)) - min(np.bincount(folds)) <= 3
 
 
-def test_an_interrupted_audit_goes_on_and_leaves_nothing(planted, tmp_path, migrated_store, tiny_config, monkeypatch):
+def test_an_interrupted_audit_continues_and_leaves_no_checkpoint(
+    planted, tmp_path, migrated_store, tiny_config, monkeypatch
+):
     layout, config = make_tiny_project(tmp_path, migrated_store), tiny_config("audit.folds=2", "audit.epochs=2")
     real, calls = audit.predict_out_of_fold, []
 

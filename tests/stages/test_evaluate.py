@@ -23,7 +23,7 @@ def evaluated(tmp_path_factory, migrated_store, tiny_config):
     return layout, config
 
 
-def test_every_test_sample_is_judged(evaluated):
+def test_every_test_sample_is_evaluated(evaluated):
     layout, _ = evaluated
     splits = pd.read_csv(layout.splits)
     predictions = pd.read_csv(layout.predictions)
@@ -31,7 +31,7 @@ def test_every_test_sample_is_judged(evaluated):
     assert json.loads(layout.metrics.read_text())["n"] == len(predictions) == 60
 
 
-def test_the_figures_follow_from_the_predictions(evaluated):
+def test_the_metrics_follow_from_the_predictions(evaluated):
     layout, _ = evaluated
     table, metrics = pd.read_csv(layout.predictions), json.loads(layout.metrics.read_text())
     age = metrics["age"]
@@ -136,7 +136,7 @@ def test_a_trained_variance_goes_all_the_way(tiny_project, tiny_config, monkeypa
     assert "coverage_90" in capsys.readouterr().out
 
 
-def test_learned_weights_are_in_the_record_of_the_run(tiny_project, tiny_config):
+def test_learned_weights_are_in_the_run(tiny_project, tiny_config):
     layout, config = tiny_project, tiny_config("loss=learned")
     train.run(config, layout, layout)
     evaluate.run(config, layout, layout)
@@ -145,7 +145,7 @@ def test_learned_weights_are_in_the_record_of_the_run(tiny_project, tiny_config)
     (run,) = client.search_runs(["1"])
     history = pd.read_csv(layout.history)
     for name in ("train/age/weight", "train/race/log_variance"):
-        logged = [point.value for point in client.get_metric_history(run.info.run_id, name)]
+        logged = [metric.value for metric in client.get_metric_history(run.info.run_id, name)]
         assert logged == pytest.approx(history[name].tolist())
     assert json.loads(layout.metrics.read_text())["score"] == pytest.approx(run.data.metrics["test/score"])
 

@@ -1,4 +1,4 @@
-"""Pack: every image of the manifest is in the array or among the rejected ones, whatever its bytes do."""
+"""Pack: every image of the manifest is in the array or among the rejected ones, whatever its bytes are."""
 
 import hashlib
 import logging
@@ -51,7 +51,7 @@ def project(root: Path, files: dict[str, bytes], notes: dict[str, str] | None = 
 
 
 def write_manifest(layout: Paths, paths: list[str], notes: dict[str, str]) -> None:
-    labels = [[int(part) for part in Path(path).name.split("_")[:3]] for path in paths]
+    labels = [[int(label) for label in Path(path).name.split("_")[:3]] for path in paths]
     frame = pd.DataFrame(labels, columns=["age", "gender", "race"])[list(HEADS)]
     frame.insert(0, "path", paths)
     frame["note"] = [notes.get(path, "") for path in paths]

@@ -39,15 +39,15 @@ def test_the_page_has_every_section_and_needs_no_network(reported):
     assert layout.report.stat().st_size < 8_000_000
 
 
-def test_every_figure_has_a_caption_and_words_for_who_cannot_see_it(reported):
+def test_every_figure_has_a_caption_and_a_text_for_screen_readers(reported):
     layout, _ = reported
     page = layout.report.read_text(encoding="utf-8")
-    drawn = re.findall(r'<div role="img" aria-label="([^"]+)" data-figure=', page)
-    assert len(drawn) == len(figures(page)) == page.count("<figcaption>") > 20
+    labels = re.findall(r'<div role="img" aria-label="([^"]+)" data-figure=', page)
+    assert len(labels) == len(figures(page)) == page.count("<figcaption>") > 20
     assert "<figcaption></figcaption>" not in page
 
 
-def test_figures_of_the_page_are_those_of_the_evaluation(reported):
+def test_metrics_of_the_page_are_those_of_the_evaluation(reported):
     layout, _ = reported
     page, metrics = layout.report.read_text(encoding="utf-8"), json.loads(layout.metrics.read_text())
     evaluation = json.loads(layout.evaluation.read_text())

@@ -11,7 +11,7 @@ from manyheads.paths import Paths
 from manyheads.stages import source
 
 
-def test_sample_is_drawn_and_logged(
+def test_sample_is_made_and_logged(
     tmp_path: Path, make_config: Callable[..., Config], caplog: pytest.LogCaptureFixture
 ) -> None:
     config = make_config()
@@ -51,8 +51,8 @@ def test_size_of_a_folder_is_that_of_its_files(
     tmp_path: Path, make_config: Callable[..., Config], caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "data/raw/UTKFace"
-    (folder / "part").mkdir(parents=True)
-    for path in (folder / "a.jpg", folder / "part/b.jpg"):
+    (folder / "inner").mkdir(parents=True)
+    for path in (folder / "a.jpg", folder / "inner/b.jpg"):
         path.write_bytes(b"x" * 600_000)
     with caplog.at_level(logging.INFO):
         source.run(make_config("data=utkface", "data.path=data/raw/UTKFace"), Paths(tmp_path), Paths(tmp_path))

@@ -95,14 +95,14 @@ def crossing(splits: pd.DataFrame, column: str) -> int:
 
 @settings(max_examples=12, deadline=None)
 @given(n=st.integers(100, 250), seed=st.integers(0, 2**31 - 1))
-def test_clean_keeps_groups_whole_and_deals_every_sample(n, seed):
+def test_clean_keeps_groups_whole_and_assigns_every_sample(n, seed):
     samples = make_samples(n, seed)
-    dealt = splitting.clean(samples, HEADS, CLEAN, seed)
-    splits = samples.assign(subset=dealt.subset, rule=dealt.rule)
+    assigned = splitting.clean(samples, HEADS, CLEAN, seed)
+    splits = samples.assign(subset=assigned.subset, rule=assigned.rule)
     assert crossing(splits, "sha256") == 0
     assert crossing(splits, "group") == 0
-    assert set(dealt.subset) <= {*splitting.SUBSETS, "excluded"}
-    np.testing.assert_array_equal(dealt.subset == "excluded", dealt.rule == "conflicting_labels")
+    assert set(assigned.subset) <= {*splitting.SUBSETS, "excluded"}
+    np.testing.assert_array_equal(assigned.subset == "excluded", assigned.rule == "conflicting_labels")
     # Excluded are the groups with two label tuples, all of each and no others.
     tuples = samples[["group", "age", "race", "gender"]].drop_duplicates()["group"]
     conflicting = set(tuples[tuples.duplicated()])
@@ -114,17 +114,17 @@ def test_clean_keeps_groups_whole_and_deals_every_sample(n, seed):
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31 - 1), shuffle=st.randoms(use_true_random=False))
-def test_parts_do_not_depend_on_the_order_of_rows(seed, shuffle):
+def test_subsets_do_not_depend_on_the_order_of_rows(seed, shuffle):
     samples = make_samples(200, seed)
     order = list(range(200))
     shuffle.shuffle(order)
     lists = {"train": set(samples["path"].str[6:][:150]), "test": set(samples["path"].str[6:][150:180])}
-    for deal in (
+    for assign in (
         lambda frame: splitting.clean(frame, HEADS, CLEAN, seed),
         lambda frame: splitting.random(frame, ARTICLE, seed),
         lambda frame: splitting.from_lists(frame, HEADS, lists, 0.1, seed),
     ):
-        np.testing.assert_array_equal(deal(samples).subset[order], deal(samples.iloc[order]).subset)
+        np.testing.assert_array_equal(assign(samples).subset[order], assign(samples.iloc[order]).subset)
 
 
 def test_clean_keeps_sizes_and_label_proportions():
@@ -143,12 +143,12 @@ def test_clean_keeps_sizes_and_label_proportions():
 
 def test_seed_decides_the_subsets():
     samples = make_samples(300)
-    for deal in (
+    for assign in (
         lambda seed: splitting.clean(samples, HEADS, CLEAN, seed),
         lambda seed: splitting.random(samples, ARTICLE, seed),
     ):
-        assert (deal(1).subset == deal(1).subset).all()
-        assert (deal(1).subset != deal(2).subset).any()
+        assert (assign(1).subset == assign(1).subset).all()
+        assert (assign(1).subset != assign(2).subset).any()
 
 
 def test_rare_strata_are_pooled_over_bins_then_classes():
@@ -159,7 +159,7 @@ def test_rare_strata_are_pooled_over_bins_then_classes():
     stratum = splitting.strata(groups, HEADS, needed=5).to_numpy()
     sizes = pd.Series(stratum).groupby(races).agg(["nunique", "first"])
     assert sizes["nunique"].tolist() == [1, 1, 1, 1]
-    assert sizes.loc[4, "first"] == sizes.loc[0, "first"]  # too few for a rest: with the largest
+    assert sizes.loc[4, "first"] == sizes.loc[0, "first"]  # too few for a stratum of their own: with the largest
     assert sizes["first"].nunique() == 3
     # With five violet groups or more, counted over both genders, the class is a stratum of its own.
     races, ages = [*races, 4, 4, 4], [*ages, 5, 5, 5]
@@ -174,7 +174,7 @@ def test_rare_strata_are_pooled_over_bins_then_classes():
     cuts=st.tuples(st.integers(1, 98), st.integers(1, 98)).filter(lambda cuts: sum(cuts) < 100),
     seed=st.integers(0, 1000),
 )
-def test_any_mixture_of_labels_is_dealt_when_every_part_gets_a_group(labels, cuts, seed):
+def test_any_mixture_of_labels_is_split_when_every_subset_gets_a_group(labels, cuts, seed):
     ages, races = map(list, zip(*labels, strict=True))
     shares = {"train": cuts[0] / 100, "validation": cuts[1] / 100, "test": 1 - sum(cuts) / 100}
     sizes = [round(len(labels) * share) for share in sorted(shares.values())[:2]]
@@ -190,7 +190,7 @@ def test_any_mixture_of_labels_is_dealt_when_every_part_gets_a_group(labels, cut
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_class_with_just_enough_groups_is_in_every_part(seed):
+def test_a_class_with_just_enough_groups_is_in_every_subset(seed):
     samples = single_samples([0] * 55 + [1] * 15 + [2] * 10 + [3] * 10 + [4] * 10, [i % 117 for i in range(100)])
     subset = splitting.clean(samples, HEADS, CLEAN, seed).subset
     assert splitting.check_subsets(samples, HEADS, subset) == []
@@ -217,7 +217,7 @@ def test_identical_images_in_two_groups_are_refused(run_split):
         run_split(samples)
 
 
-def test_a_sample_without_a_part_is_refused():
+def test_a_sample_without_a_subset_is_refused():
     samples = make_samples(20)
     splits = samples.assign(subset="train", rule="")
     splitting.check_rows(samples, splits)
@@ -262,7 +262,7 @@ def test_table_and_counts_of_a_clean_split(run_split):
     ids=["clean", "random"],
 )
 def test_subsets_of_a_seed_are_the_same_everywhere(run_split, tmp_path, overrides, digest):
-    # Published splits rest on this: a new NumPy, scikit-learn or platform must not assign anew.
+    # Published splits depend on this: a new NumPy, scikit-learn or platform must give the same subsets.
     numbers = range(500)
     samples = single_samples([i // 2 % 5 for i in numbers], [i // 2 * 37 % 117 for i in numbers]).assign(
         gender=[1 if i % 22 == 0 else i // 10 % 2 for i in numbers], group=[f"g{i // 2:03d}" for i in numbers]
@@ -277,12 +277,12 @@ def test_subsets_of_a_seed_are_the_same_everywhere(run_split, tmp_path, override
 @pytest.mark.parametrize("n", [100, 23704])
 def test_article_cuts_as_the_article(n):
     samples = single_samples([i % 5 for i in range(n)])
-    dealt = splitting.random(samples, ARTICLE, 5)
+    assigned = splitting.random(samples, ARTICLE, 5)
     pool = int(n * 0.7)
     train = int(pool * 0.7)
-    sizes = {name: int((dealt.subset == name).sum()) for name in splitting.SUBSETS}
+    sizes = {name: int((assigned.subset == name).sum()) for name in splitting.SUBSETS}
     assert sizes == {"train": train, "validation": pool - train, "test": n - pool}
-    assert not dealt.rule.any()
+    assert not assigned.rule.any()
 
 
 def test_article_keeps_conflicts_and_counts_leaks(run_split, caplog):
@@ -411,7 +411,7 @@ def test_a_folder_or_an_empty_text_file_is_no_list(tmp_path):
         splitting.read_list(tmp_path / "empty.txt", "test")
 
 
-def test_a_name_in_two_parts_is_an_error(tmp_path):
+def test_a_name_in_two_subsets_is_an_error(tmp_path):
     write_names(tmp_path / "train.txt", ["a.png", "b.png"])
     write_names(tmp_path / "test.txt", ["c.png", "elsewhere/b.png"])
     with pytest.raises(DataError, match=r"1 names .*'b\.png' in train\.txt \(train\) and test\.txt \(test\)"):
@@ -425,7 +425,7 @@ def test_lists_of_another_dataset_are_an_error(run_split, tmp_path):
 
 
 @pytest.mark.parametrize("empty", ["train", "validation", "test"])
-def test_an_empty_listed_part_is_an_error(run_split, tmp_path, empty):
+def test_an_empty_listed_subset_is_an_error(run_split, tmp_path, empty):
     samples = make_samples(60)
     names = np.array_split([path.removeprefix("cards/") for path in samples["path"]], 3)
     paths = {
@@ -436,7 +436,7 @@ def test_an_empty_listed_part_is_an_error(run_split, tmp_path, empty):
         run_split(samples, *listed_overrides(**paths))
 
 
-def test_a_class_that_listed_parts_lack_is_a_warning(run_split, tmp_path, caplog):
+def test_a_class_that_listed_subsets_lack_is_a_warning(run_split, tmp_path, caplog):
     samples = single_samples([i % 4 for i in range(100)])
     names = [Path(path).name for path in samples["path"]]
     train, test = write_names(tmp_path / "a.txt", names[:60]), write_names(tmp_path / "b.txt", names[60:])
@@ -463,8 +463,8 @@ def test_coral_lists_fit_the_real_names(make_config):
     rows = [{"path": path, "group": path, **name.labels} for path, name in parsed.items() if hasattr(name, "labels")]
     samples = pd.DataFrame(rows)
     lists = splitting.read_lists(ROOT, config.split.files)
-    dealt = splitting.from_lists(samples, config.data.heads, lists, config.split.validation, config.seed)
-    sizes = {name: int((dealt.subset == name).sum()) for name in splitting.SUBSETS}
+    assigned = splitting.from_lists(samples, config.data.heads, lists, config.split.validation, config.seed)
+    sizes = {name: int((assigned.subset == name).sum()) for name in splitting.SUBSETS}
     missing = {subset: len(names) for subset, names in splitting.missing_names(samples, lists).items()}
 
     # Old copies of the archive lack up to a sixth of the names; the full one has them all.
@@ -473,5 +473,5 @@ def test_coral_lists_fit_the_real_names(make_config):
     assert missing["test"] / 3_287 < 0.17
     assert missing["train"] / 13_147 < 0.17
     assert sizes["validation"] == round(0.1 * (sizes["train"] + sizes["validation"]))
-    assert samples.loc[dealt.subset != "excluded", "age"].between(21, 60).all()
-    assert splitting.check_subsets(samples, config.data.heads, dealt.subset) == []
+    assert samples.loc[assigned.subset != "excluded", "age"].between(21, 60).all()
+    assert splitting.check_subsets(samples, config.data.heads, assigned.subset) == []

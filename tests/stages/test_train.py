@@ -60,8 +60,8 @@ def test_the_run_has_every_epoch_and_the_best(trained):
     client = mlflow.MlflowClient()
     history = pd.read_csv(layout.history)
     logged = client.get_metric_history(run.info.run_id, "val/age/mae")
-    assert [point.step for point in logged] == history["epoch"].tolist()
-    assert [point.value for point in logged] == pytest.approx(history["val/age/mae"].tolist())
+    assert [metric.step for metric in logged] == history["epoch"].tolist()
+    assert [metric.value for metric in logged] == pytest.approx(history["val/age/mae"].tolist())
     best = history.loc[history["val/score"].idxmax()]
     assert run.data.metrics["best/epoch"] == best["epoch"]
     assert run.data.metrics["best/val/score"] == pytest.approx(best["val/score"])
@@ -88,7 +88,7 @@ def test_a_fresh_process_elsewhere_predicts_all_heads_from_the_logged_model(trai
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory, migrated_store, tiny_config):
-    """Return a project whose model averages over mirror images, as that of every UTKFace recipe does, its run too."""
+    """Return a project and a run whose model averages over mirror images, as every UTKFace recipe does."""
     layout = make_tiny_project(tmp_path_factory.mktemp("mirrored"), migrated_store)
     config = tiny_config("train.flip_tta=true", "train.epochs=2")
     for stage in (train, evaluate):
@@ -138,7 +138,7 @@ def test_the_model_in_mlflow_and_in_the_folder_is_the_one_that_was_evaluated(eva
 
 
 @pytest.mark.skipif(ARCHIVE is None, reason=SKIP_REASON)
-def test_they_agree_on_real_photographs_and_bfloat16_is_all_that_tells_predict_apart(evaluated, monkeypatch):
+def test_they_agree_on_real_photographs_and_bfloat16_is_the_only_difference_of_predict(evaluated, monkeypatch):
     layout, config, _ = evaluated
     files = itertools.islice(archives.contents(ARCHIVE), 400)
     images = np.stack([config.inputs["image"].encode(data)[0] for _, data in files])
@@ -155,12 +155,12 @@ def test_they_agree_on_real_photographs_and_bfloat16_is_all_that_tells_predict_a
         assert np.any(in_bfloat16[name] != predicted[name])
 
 
-def test_nothing_is_left_to_resume(trained):
+def test_a_finished_training_leaves_no_checkpoint(trained):
     layout, _, _ = trained
     assert not list(layout.resume.glob("*.npz"))
 
 
-def test_an_interrupted_stage_goes_on_in_the_same_run(tiny_project, tiny_config, monkeypatch):
+def test_an_interrupted_stage_continues_in_the_same_run(tiny_project, tiny_config, monkeypatch):
     layout, config = tiny_project, tiny_config()
     save = checkpoint.save_checkpoint
 
@@ -178,22 +178,22 @@ def test_an_interrupted_stage_goes_on_in_the_same_run(tiny_project, tiny_config,
     mlflow.set_tracking_uri(f"sqlite:///{layout.root}/mlflow.db")
     (run,) = mlflow.MlflowClient().search_runs(["1"])
     assert run.info.status == "FINISHED"
-    steps = [point.step for point in mlflow.MlflowClient().get_metric_history(run.info.run_id, "val/score")]
+    steps = [metric.step for metric in mlflow.MlflowClient().get_metric_history(run.info.run_id, "val/score")]
     assert sorted(set(steps)) == [1, 2, 3]
     assert len(pd.read_csv(layout.history)) == 3
 
 
-def test_what_shapes_a_training_is_in_its_identity(tiny_project, tiny_config):
+def test_what_shapes_a_training_is_in_its_fingerprint(tiny_project, tiny_config):
     layout = tiny_project
-    identity = fingerprint.digest(tiny_config(), layout)
-    assert fingerprint.digest(tiny_config("tracking.experiment=other"), layout) == identity
+    digest = fingerprint.digest(tiny_config(), layout)
+    assert fingerprint.digest(tiny_config("tracking.experiment=other"), layout) == digest
     for override in ("seed=2", "loss=age_heavy", "train.epochs=4", "model.widths=[8,8]", "inputs.image.image_size=32"):
-        assert fingerprint.digest(tiny_config(override), layout) != identity
+        assert fingerprint.digest(tiny_config(override), layout) != digest
     layout.splits.write_text(layout.splits.read_text() + "\n")
-    assert fingerprint.digest(tiny_config(), layout) != identity
+    assert fingerprint.digest(tiny_config(), layout) != digest
 
 
-def test_a_store_that_cannot_be_reached_costs_the_record_alone(tiny_project, tiny_config, monkeypatch, caplog):
+def test_a_store_that_cannot_be_reached_costs_the_run_alone(tiny_project, tiny_config, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     layout = tiny_project
@@ -219,7 +219,7 @@ def test_without_tensorflow_one_line_says_what_to_install(tiny_project, tiny_con
         train.run(tiny_config(), tiny_project, tiny_project)
 
 
-def test_only_evaluate_reads_the_test_part():
+def test_only_evaluate_reads_the_test_subset():
     readers = set()
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -109,7 +109,7 @@ def test_the_same_command_again_trains_nothing_and_answers(swept, monkeypatch, c
     assert "dvc exp run -S" in capsys.readouterr().out
 
 
-def test_a_trial_that_fails_costs_no_other(project, capsys):
+def test_a_trial_that_fails_stops_no_other(project, capsys):
     command = ["-m", *QUICK, "train.learning_rate=0.01,1e38"]
     assert train(*command) == 1
     message = capsys.readouterr().err
@@ -148,7 +148,7 @@ def test_trials_that_are_the_same_are_trained_once(project):
         (["data.heads.age.tolerance=3", "seed=1,2"], 4, "dvc repro split"),
     ],
 )
-def test_what_cannot_work_is_refused_before_the_first_trial(project, capsys, arguments, code, message):
+def test_bad_settings_are_refused_before_the_first_trial(project, capsys, arguments, code, message):
     assert train("-m", *QUICK, *arguments) == code
     assert message in capsys.readouterr().err
     assert runs(project) == ([], [])
@@ -161,7 +161,7 @@ def test_a_split_that_is_not_the_locked_one_is_refused(project, capsys):
     assert "data/splits.csv differs from dvc.lock: run `dvc repro split`" in capsys.readouterr().err
 
 
-def test_two_sweeps_at_once_in_one_checkout_are_one_too_many(project, capsys):
+def test_a_second_sweep_in_one_checkout_is_refused(project, capsys):
     with grid.sweep_lock(project.root):
         assert train("-m", *QUICK, "seed=1,2") == 5
     assert "another process sweeps in this checkout (process" in capsys.readouterr().err
@@ -179,7 +179,7 @@ def when_finished(layout: Paths, count: int, action) -> None:
     raise AssertionError("no trial finished")
 
 
-def test_a_store_that_disappears_costs_the_record_and_gets_it_later(project, migrated_store, capsys):
+def test_runs_are_recorded_later_if_the_store_disappears(project, migrated_store, capsys):
     store = project.root / "mlflow.db"
     breaker = threading.Thread(target=when_finished, args=(project, 1, lambda: store.write_bytes(b"no database")))
     breaker.start()

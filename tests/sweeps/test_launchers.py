@@ -30,7 +30,7 @@ def server(tmp_path_factory):
 
 
 def start(python: str, layout: Paths, server: str, log: Path, *arguments: str) -> subprocess.Popen:
-    """Start a sweep. Its words go to a file: what a launcher leaves running would keep a pipe open."""
+    """Start a sweep that logs to a file; a process that a launcher leaves running would keep a pipe open."""
     command = [python, "-m", "manyheads", "train", "-m", *TINY, f"train.epochs={EPOCHS}", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "MLFLOW_TRACKING_URI": server}
     with log.open("w") as output:
@@ -43,8 +43,8 @@ def states(layout: Paths) -> dict[str, dict]:
 
 
 def trainer(layout: Paths) -> psutil.Process | None:
-    """Return a process that has the state of a training open for itself and has written an epoch of it."""
-    locks = {str(state.with_suffix(".lock")) for state in layout.resume.glob("*.npz")}
+    """Return a process that holds the lock of a training and has written a checkpoint of it."""
+    locks = {str(path.with_suffix(".lock")) for path in layout.resume.glob("*.npz")}
     for process in psutil.process_iter():
         try:
             if locks & {file.path for file in process.open_files()}:
@@ -54,7 +54,7 @@ def trainer(layout: Paths) -> psutil.Process | None:
     return None
 
 
-def test_trials_that_died_are_launched_one_by_one_where_a_death_takes_the_neighbours_along(tmp_path):
+def test_trials_that_died_are_launched_one_by_one_if_the_launcher_kills_other_workers(tmp_path):
     store = TrialStore(tmp_path, tmp_path, "sweep")
     for trial_id, attempts in (("a", 1), ("b", 1), ("c", 0), ("d", 0)):
         store.write(trial_id, TrialState(name=trial_id, overrides=(), settings={}, split="", attempts=attempts))
@@ -65,7 +65,7 @@ def test_trials_that_died_are_launched_one_by_one_where_a_death_takes_the_neighb
     assert launching.next_batch(store, ["a", "b", "c", "d"], submitit) == ["a", "b", "c", "d"]
 
 
-def test_a_process_elsewhere_is_told_where_the_record_is_and_how_many_threads(monkeypatch):
+def test_a_worker_gets_the_address_of_the_store_and_the_number_of_threads(monkeypatch):
     for name in launching.THREADS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
@@ -90,7 +90,7 @@ def test_a_process_elsewhere_is_told_where_the_record_is_and_how_many_threads(mo
     ids=["joblib", "submitit", "ray"],
 )
 def test_trials_in_processes_of_their_own(tmp_path, migrated_store, server, plug_in, launcher, warm_python):
-    """A process is killed: its trials go on where they were, in one run each, and train nothing a second time."""
+    """A process is killed: its trials continue after their last epoch, in one run each, and train no epoch twice."""
     if importlib.util.find_spec(f"hydra_plugins.{plug_in}") is None:
         pytest.skip(f"{plug_in} is not installed: see docs/parallel.md")
     layout = make_tiny_project(tmp_path, migrated_store)
@@ -119,7 +119,7 @@ def test_trials_in_processes_of_their_own(tmp_path, migrated_store, server, plug
     for run in children:
         assert run.info.status == "FINISHED"
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        steps = [point.step for point in client.get_metric_history(run.info.run_id, "val/score")]
+        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "val/score")]
         assert sorted(steps) == list(range(1, EPOCHS + 1)), run.info.run_name
     assert {Path(each.path).name for each in client.list_artifacts(parent.info.run_id, "comparison")} == {
         "comparison.html", comparison.TABLE,

@@ -62,7 +62,7 @@ def states(layout: Paths) -> list[str]:
 
 
 def pretend(store: TrialStore, trial_id: str, skill: float) -> None:
-    """Write what a finished training of a trial leaves, with one skill score for all heads in each of three epochs."""
+    """Write the files of a finished trial, with one skill score for all heads in each of three epochs."""
     metrics = {f"best/val/{head}/skill": skill for head in HEADS} | {"best/val/score": 3 * skill}
     state = store.read(trial_id)
     store.write(trial_id, state.model_copy(update={"status": "FINISHED", "metrics": metrics, "recorded": True}))
@@ -72,7 +72,7 @@ def pretend(store: TrialStore, trial_id: str, skill: float) -> None:
 
 @pytest.fixture
 def quick_trainings(monkeypatch):
-    """Make a training a function of the age's weight that takes no time, and return the names of the trained."""
+    """Replace the training by a function of the age's weight, and return the names of the trained trials."""
     trained = []
 
     def train_trial(store, trial_id, config, callbacks):
@@ -98,7 +98,7 @@ def quick_trainings(monkeypatch):
         (["++seed=1,2"], {"++seed": CategoricalDistribution(["1", "2"])}),
     ],
 )
-def test_words_of_hydra_become_a_space(project, overrides, searched):
+def test_hydras_syntax_becomes_a_space(project, overrides, searched):
     assert space.parse(project.root, [*TINY, *overrides]).searched == searched
 
 
@@ -135,7 +135,7 @@ def test_numbers_are_tried_as_they_are_written():
         ),
     ],
 )
-def test_what_cannot_work_is_refused_before_the_first_trial(project, capsys, arguments, code, message):
+def test_bad_settings_are_refused_before_the_first_trial(project, capsys, arguments, code, message):
     assert command(*arguments) == code
     assert message in capsys.readouterr().err
     assert runs(project) == ([], [])
@@ -205,7 +205,7 @@ def test_two_that_share_a_search_train_each_trial_once_and_the_last_ends_it(proj
     assert parent.info.status == "FINISHED"
 
 
-def test_optuna_is_to_raise_the_skill_of_every_head(project, quick_trainings):
+def test_optuna_maximizes_the_skill_of_every_head(project, quick_trainings):
     assert command("--trials", "2", "loss.weights.age=interval(2,10)") == 0
     assert [direction.name for direction in study(project).directions] == ["MAXIMIZE"] * 3
     weights = [trial.params["loss.weights.age"] for trial in trials(project)]
@@ -221,7 +221,7 @@ def row(age, race):
     ("others", "stopped"),
     [
         ([row(0.6, 0.6)] * 4, True),
-        ([row(0.6, 0.6)] * 3, False),  # too few to judge by
+        ([row(0.6, 0.6)] * 3, False),  # too few to compare with
         ([row(0.6, 0.6)] * 2 + [row(0.4, 0.4)] * 2, True),
         ([row(0.6, 0.6)] * 2 + [row(0.4, 0.4)] * 3, False),
         ([row(0.9, 0.4)] * 4, False),  # better for one head is not better
@@ -254,7 +254,7 @@ def test_a_hopeless_trial_is_stopped_and_says_why(project, monkeypatch):
     assert len(trials(project)) == 5
 
 
-def test_a_failed_trial_costs_no_other_and_is_tried_again(project, capsys):
+def test_a_failed_trial_stops_no_other_and_is_tried_again(project, capsys):
     arguments = ["--trials", "2", "train.epochs=1", "train.learning_rate=0.01,1e38"]
     assert command(*arguments) == 1
     captured = capsys.readouterr()
@@ -272,7 +272,7 @@ def test_a_failed_trial_costs_no_other_and_is_tried_again(project, capsys):
     assert len(runs(project)[1]) == 2
 
 
-def test_settings_that_are_possible_each_but_not_together_are_a_failed_trial(project, quick_trainings, capsys):
+def test_settings_that_do_not_fit_together_are_a_failed_trial(project, quick_trainings, capsys):
     impossible = ["loss.weighting=fixed,learned", "loss.functions.age=gaussian,mae"]
     assert command("--trials", "6", *impossible) == 1
     assert "its weight cannot be learned" in capsys.readouterr().err
@@ -281,12 +281,14 @@ def test_settings_that_are_possible_each_but_not_together_are_a_failed_trial(pro
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_killed_and_interrupted_it_goes_on_at_the_last_epoch(project, warm_python):
-    words = [warm_python, "-m", "manyheads", "search", "--trials", "2", *TINY, "train.epochs=6"]
+def test_killed_and_interrupted_it_continues_after_the_last_epoch(project, warm_python):
+    command_line = [warm_python, "-m", "manyheads", "search", "--trials", "2", *TINY, "train.epochs=6"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
     def stop_at(line: str, number: int) -> tuple[int, str]:
-        process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command_line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         seen = []
         for each in process.stderr:
             seen.append(each)
@@ -313,5 +315,5 @@ def test_killed_and_interrupted_it_goes_on_at_the_last_epoch(project, warm_pytho
     assert [child.info.status for child in children] == ["FINISHED"] * 2
     client = mlflow.MlflowClient(f"sqlite:///{project.root}/mlflow.db")
     for each in children:
-        steps = [point.step for point in client.get_metric_history(each.info.run_id, "val/score")]
+        steps = [metric.step for metric in client.get_metric_history(each.info.run_id, "val/score")]
         assert sorted(steps) == list(range(1, 7))

@@ -23,7 +23,7 @@ def store(tiny_project):
 
 @pytest.fixture
 def simulated(monkeypatch):
-    """Put a function in the place of the training, which these tests are not about."""
+    """Replace the training by a function."""
 
     def put(behaviour):
         def train_and_record(config, project, outputs, spec, callbacks):
@@ -92,7 +92,7 @@ def test_what_fails_is_in_the_state_and_raises_nothing(store, tiny_config, simul
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), TrainingStopped("worse than the others")])
-def test_what_stops_a_trial_on_purpose_goes_on_upwards(store, tiny_config, simulated, error):
+def test_what_stops_a_trial_on_purpose_is_raised(store, tiny_config, simulated, error):
     def stop():
         raise error
 
@@ -121,7 +121,7 @@ def test_a_trial_whose_process_died_is_killed_here_and_in_mlflow(store, tiny_con
     assert client.get_run(run_id).info.status == "KILLED"
 
 
-def test_a_run_that_lost_its_store_at_the_end_is_completed_and_not_made_twice(store, tiny_config):
+def test_a_run_whose_store_was_lost_at_the_end_is_completed(store, tiny_config):
     config = tiny_config("train.epochs=1")
     trial_id = store.plan(config, "one", [])
     run_id = train_trial(store, trial_id, config).run_id

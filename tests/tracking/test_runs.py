@@ -35,23 +35,23 @@ def test_the_store_lies_beside_the_main_projects_pipeline(root, monkeypatch):
 
 
 def test_settings_become_flat_parameters(root):
-    with runs.run(EXPERIMENT, root, RunSpec("a run", {"loss": "balanced"})) as record:
-        record.params({"loss": {"weights": {"age": 4.0}}, "model": {"widths": (8, 16)}})
-        record.metrics({"val/age/mae": 5.5}, step=1)
-    run = only_run(root)
-    assert run.info.status == "FINISHED"
-    assert run.data.params == {"loss.weights.age": "4.0", "model.widths": "8,16"}
-    assert run.data.metrics == {"val/age/mae": 5.5}
-    assert run.data.tags["loss"] == "balanced"
+    with runs.run(EXPERIMENT, root, RunSpec("a run", {"loss": "balanced"})) as run:
+        run.params({"loss": {"weights": {"age": 4.0}}, "model": {"widths": (8, 16)}})
+        run.metrics({"val/age/mae": 5.5}, step=1)
+    stored = only_run(root)
+    assert stored.info.status == "FINISHED"
+    assert stored.data.params == {"loss.weights.age": "4.0", "model.widths": "8,16"}
+    assert stored.data.metrics == {"val/age/mae": 5.5}
+    assert stored.data.tags["loss"] == "balanced"
 
 
-def test_a_known_parameter_is_left_as_it_is_when_a_run_goes_on(root):
-    with runs.run(EXPERIMENT, root, RunSpec("a run")) as record:
-        record.params({"epochs": 3})
-        run_id = record.run_id
-    with runs.run(EXPERIMENT, root, RunSpec("again", run_id=run_id)) as record:
-        record.params({"epochs": 4, "more": 1})
-        assert record.run_id == run_id
+def test_a_known_parameter_stays_when_a_run_continues(root):
+    with runs.run(EXPERIMENT, root, RunSpec("a run")) as run:
+        run.params({"epochs": 3})
+        run_id = run.run_id
+    with runs.run(EXPERIMENT, root, RunSpec("again", run_id=run_id)) as run:
+        run.params({"epochs": 4, "more": 1})
+        assert run.run_id == run_id
     assert only_run(root).data.params == {"epochs": "3", "more": "1"}
 
 
@@ -64,11 +64,11 @@ def test_a_run_ends_as_its_body_does(root, raised, status):
 
 def test_artifacts_lie_in_the_main_project_whatever_the_working_directory(root, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-    (root / "figures").mkdir()
-    (root / "figures/a.txt").write_text("a")
-    with runs.run(EXPERIMENT, root, RunSpec("a run")) as record:
-        record.files(root / "figures", "figures")
-    assert list((root / "mlruns").rglob("figures/a.txt"))
+    (root / "plots").mkdir()
+    (root / "plots/a.txt").write_text("a")
+    with runs.run(EXPERIMENT, root, RunSpec("a run")) as run:
+        run.files(root / "plots", "plots")
+    assert list((root / "mlruns").rglob("plots/a.txt"))
 
 
 def test_the_dataset_has_dvcs_digest(root):
@@ -78,21 +78,21 @@ def test_the_dataset_has_dvcs_digest(root):
     assert locked_digest(root, "data/raw/a.zip") == "0123abcd"
     assert locked_digest(root, "data/raw/b.zip") == ""
     assert locked_digest(root / "nowhere", "data/raw/a.zip") == ""
-    with runs.run(EXPERIMENT, root, RunSpec("a run")) as record:
-        record.dataset(pd.DataFrame({"age": [1, 2]}), "sample", "data/raw/a.zip", "training")
+    with runs.run(EXPERIMENT, root, RunSpec("a run")) as run:
+        run.dataset(pd.DataFrame({"age": [1, 2]}), "sample", "data/raw/a.zip", "training")
     (entry,) = only_run(root).inputs.dataset_inputs
     assert (entry.dataset.name, entry.dataset.digest) == ("sample", "0123abcd")
 
 
 def test_a_store_that_breaks_in_the_middle_is_one_warning(root, caplog):
-    with runs.run(EXPERIMENT, root, RunSpec("a run")) as record:
-        record.metrics({"a": 1.0})
+    with runs.run(EXPERIMENT, root, RunSpec("a run")) as run:
+        run.metrics({"a": 1.0})
         (root / "mlflow.db").write_bytes(b"this is no database")
         for step in range(3):
-            record.metrics({"a": 2.0}, step=step)
-        record.files(root / "mlflow.db")
+            run.metrics({"a": 2.0}, step=step)
+        run.files(root / "mlflow.db")
     assert len([entry for entry in caplog.records if "MLflow did not take" in entry.message]) == 1
-    assert record.run_id == ""
+    assert run.run_id == ""
 
 
 def test_an_interruption_that_a_driver_makes_an_error_of_ends_the_run(root, monkeypatch):
@@ -101,9 +101,9 @@ def test_an_interruption_that_a_driver_makes_an_error_of_ends_the_run(root, monk
     def interrupted(*_, **__):
         raise RuntimeError("interrupted")
 
-    with pytest.raises(KeyboardInterrupt), runs.run(EXPERIMENT, root, RunSpec("a run")) as record:
+    with pytest.raises(KeyboardInterrupt), runs.run(EXPERIMENT, root, RunSpec("a run")) as run:
         monkeypatch.setattr(mlflow, "log_metrics", interrupted)
-        record.metrics({"val/loss": 1.0}, step=1)
+        run.metrics({"val/loss": 1.0}, step=1)
     assert only_run(root).info.status == "KILLED"
 
 
@@ -128,9 +128,9 @@ def test_processes_that_open_a_fresh_store_at_once_do_not_break_it(tmp_path, war
     code = (
         "import sys; from pathlib import Path\n"
         "from manyheads.tracking import runs\n"
-        "with runs.run('faces', Path.cwd(), runs.RunSpec(sys.argv[1])) as record:\n"
-        "    record.metrics({'a': 1.0})\n"
-        "sys.exit(not record.run_id)"
+        "with runs.run('faces', Path.cwd(), runs.RunSpec(sys.argv[1])) as run:\n"
+        "    run.metrics({'a': 1.0})\n"
+        "sys.exit(not run.run_id)"
     )
     started = [subprocess.Popen([warm_python, "-c", code, str(i)], cwd=tmp_path) for i in range(4)]
     assert [process.wait() for process in started] == [0, 0, 0, 0]

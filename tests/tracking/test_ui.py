@@ -15,7 +15,7 @@ from serving import mlflow_server
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FIGURES = ["best/val/age/mae", "best/val/race/accuracy", "best/val/gender/accuracy"]
+METRICS = ["best/val/age/mae", "best/val/race/accuracy", "best/val/gender/accuracy"]
 
 pytestmark = [
     pytest.mark.slow,
@@ -72,20 +72,20 @@ def test_the_experiment_lists_the_sweep_and_its_trials_below_it(swept, page, tmp
 
 
 def test_the_trials_compare_in_parallel_coordinates(swept, page, tmp_path):
-    """The weight is an axis by itself, for it is what differs; a person adds the heads' best figures."""
+    """The weight is an axis without being chosen, because it differs. A person adds the heads' best metrics."""
     address, experiment, _, children = swept
     runs = quote(json.dumps([child.info.run_id for child in children]))
     page.goto(f"{address}/#/compare-runs?runs={runs}&experiments={quote(json.dumps([experiment]))}")
     page.get_by_text("Comparing 3 Runs").wait_for()
     page.get_by_text("Metrics:", exact=True).wait_for()
     page.locator("div:text-is('Metrics:') + div").click()
-    for figure in FIGURES:
-        page.keyboard.type(figure)
-        page.get_by_title(figure, exact=True).last.click()
+    for metric in METRICS:
+        page.keyboard.type(metric)
+        page.get_by_title(metric, exact=True).last.click()
     page.keyboard.press("Escape")
     plot = page.locator(".js-plotly-plot").first
-    for figure in FIGURES:
-        plot.locator(".axis-title", has_text=figure).wait_for()
+    for metric in METRICS:
+        plot.locator(".axis-title", has_text=metric).wait_for()
     page.screenshot(path=tmp_path / "compare.png")
     assert "loss.weights.age" in plot.locator(".axis-title").all_text_contents()
     ends = {
@@ -94,6 +94,6 @@ def test_the_trials_compare_in_parallel_coordinates(swept, page, tmp_path):
         for title in axis.locator(".axis-title").all_text_contents()
     }
     assert ends["loss.weights.age"] == [0.1, 10]
-    for figure in FIGURES:
-        values = [child.data.metrics[figure] for child in children]
-        assert ends[figure] == pytest.approx([min(values), max(values)], abs=1e-4)
+    for metric in METRICS:
+        values = [child.data.metrics[metric] for child in children]
+        assert ends[metric] == pytest.approx([min(values), max(values)], abs=1e-4)

@@ -60,13 +60,13 @@ def _keras():
     tensorflow.require_tensorflow()
 
 
-def fit(built, config, state, on_epoch=lambda epoch, row: None, train=TRAIN):
-    progress = checkpoint.resume(state, built, {"train.epochs": str(config.epochs)})
-    return loop.fit(built, train, VALIDATION, config, 5, state, progress, on_epoch)
+def fit(built, config, path, on_epoch=lambda epoch, row: None, train=TRAIN):
+    progress = checkpoint.resume(path, built, {"train.epochs": str(config.epochs)})
+    return loop.fit(built, train, VALIDATION, config, 5, path, progress, on_epoch)
 
 
-def test_what_can_be_told_apart_is_learned(train_config, tmp_path):
-    progress = fit(network(train_config), train_config, tmp_path / "state.npz")
+def test_what_can_be_classified_is_learned(train_config, tmp_path):
+    progress = fit(network(train_config), train_config, tmp_path / "checkpoint.npz")
     best = progress.history[progress.best_epoch - 1]
     assert best["val/race/accuracy"] > 0.95
     assert best["val/score"] == max(row["val/score"] for row in progress.history)
@@ -81,7 +81,7 @@ def test_what_can_be_told_apart_is_learned(train_config, tmp_path):
 
 
 @pytest.mark.parametrize("weighting", ["fixed", "learned"])
-def test_an_interrupted_training_goes_on_to_the_same_weights(weighting, train_config, tmp_path):
+def test_an_interrupted_training_ends_with_the_same_weights(weighting, train_config, tmp_path):
     whole = network(train_config, weighting)
     expected = fit(whole, train_config, tmp_path / "whole.npz")
 
@@ -91,9 +91,9 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(weighting, train_co
 
     first = network(train_config, weighting)
     with pytest.raises(KeyboardInterrupt):
-        fit(first, train_config, tmp_path / "state.npz", interrupt)
+        fit(first, train_config, tmp_path / "checkpoint.npz", interrupt)
     second = network(train_config, weighting)
-    progress = fit(second, train_config, tmp_path / "state.npz")
+    progress = fit(second, train_config, tmp_path / "checkpoint.npz")
     for row, other in zip(progress.history, expected.history, strict=True):
         assert row | {"train/seconds": 0} == other | {"train/seconds": 0}
     for ours, theirs in zip(second.variables, whole.variables, strict=True):
@@ -102,17 +102,17 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(weighting, train_co
 
 def test_the_model_keeps_the_weights_of_its_best_epoch(train_config, tmp_path):
     built = network(train_config)
-    progress = fit(built, train_config, tmp_path / "state.npz")
+    progress = fit(built, train_config, tmp_path / "checkpoint.npz")
     outputs = inference.Predictor(built, HEADS)(VALIDATION.inputs)
     best = progress.history[progress.best_epoch - 1]
     for name, head in HEADS.items():
-        for figure, value in head.evaluate(VALIDATION.labels[name], outputs[name]).items():
-            assert value == pytest.approx(best[f"val/{name}/{figure}"], rel=1e-4)
+        for metric, value in head.evaluate(VALIDATION.labels[name], outputs[name]).items():
+            assert value == pytest.approx(best[f"val/{name}/{metric}"], rel=1e-4)
 
 
 def test_learned_weights_are_in_the_history_and_kept_with_the_best_epoch(train_config, tmp_path):
     built = network(train_config, "learned")
-    progress = fit(built, train_config, tmp_path / "state.npz")
+    progress = fit(built, train_config, tmp_path / "checkpoint.npz")
     last, best = progress.history[-1], progress.history[progress.best_epoch - 1]
     assert last["train/race/weight"] == pytest.approx(np.exp(-last["train/race/log_variance"]))
     assert last["train/race/log_variance"] != pytest.approx(-np.log(2), abs=1e-3)
@@ -154,7 +154,7 @@ def test_images_stay_with_their_labels():
         np.testing.assert_array_equal(images.numpy()[:, 0, 0].argmax(axis=1), targets["race"].numpy().argmax(axis=1))
 
 
-def test_what_a_sample_looks_like_depends_on_seed_and_epoch_alone():
+def test_the_augmentation_of_a_sample_depends_on_seed_and_epoch_alone():
     def looks(batch_size, epoch):
         fed = Feed(TRAIN, HEADS, batch_size, 5, training=True, augment=1.0)
         shown = np.concatenate([inputs["image"].numpy() for inputs, _ in fed.epoch(epoch)])
@@ -167,7 +167,7 @@ def test_what_a_sample_looks_like_depends_on_seed_and_epoch_alone():
 
 
 def test_the_feed_is_not_autotuned():
-    """tf.data's tuner sleeps twice as long each time, and the end of an epoch waited until it woke."""
+    """tf.data's tuner sleeps longer each time, and the end of an epoch waits until it wakes."""
     assert feed(TRAIN).epoch(1).options().autotune.enabled is False
 
 
@@ -176,28 +176,30 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_head(train_c
     layer = built.get_layer("age_standardised")
     layer.set_weights([weight * np.nan for weight in layer.get_weights()])
     with pytest.raises(ManyheadsError, match=r"diverged in epoch 1: train/age/loss.*lower train\.learning_rate"):
-        fit(built, train_config, tmp_path / "state.npz")
+        fit(built, train_config, tmp_path / "checkpoint.npz")
 
 
-def test_a_damaged_state_is_named(train_config, tmp_path):
-    state = tmp_path / "state.npz"
-    state.write_bytes(b"PK\x03\x04 broken")
-    with pytest.raises(IntegrityError, match=r"state\.npz is damaged.*delete it"):
-        checkpoint.resume(state, network(train_config), {})
+def test_a_damaged_checkpoint_is_named(train_config, tmp_path):
+    path = tmp_path / "checkpoint.npz"
+    path.write_bytes(b"PK\x03\x04 broken")
+    with pytest.raises(IntegrityError, match=r"checkpoint\.npz is damaged.*delete it"):
+        checkpoint.resume(path, network(train_config), {})
 
 
-def test_the_state_of_another_training_is_refused_by_name(train_config, tmp_path):
-    state = tmp_path / "state.npz"
-    fit(network(train_config), train_config, state)
-    with pytest.raises(IntegrityError, match=r"state\.npz is of another training: train\.epochs is 3 there, 4 here"):
-        checkpoint.resume(state, network(train_config), {"train.epochs": "4"})
+def test_the_checkpoint_of_another_training_is_refused_by_name(train_config, tmp_path):
+    path = tmp_path / "checkpoint.npz"
+    fit(network(train_config), train_config, path)
+    with pytest.raises(
+        IntegrityError, match=r"checkpoint\.npz is of another training: train\.epochs is 3 there, 4 here"
+    ):
+        checkpoint.resume(path, network(train_config), {"train.epochs": "4"})
     with pytest.raises(IntegrityError, match="the split differs"):
-        checkpoint.resume(state, network(train_config), {"train.epochs": "3", "the split": "1" * 64})
+        checkpoint.resume(path, network(train_config), {"train.epochs": "3", "the split": "1" * 64})
 
 
-def test_two_processes_do_not_train_the_same(tmp_path):
-    with checkpoint.training_lock(tmp_path / "state.npz"), pytest.raises(MachineError, match="another process"):  # noqa: SIM117
-        with checkpoint.training_lock(tmp_path / "state.npz"):
+def test_two_processes_do_not_write_one_checkpoint(tmp_path):
+    with checkpoint.training_lock(tmp_path / "checkpoint.npz"), pytest.raises(MachineError, match="another process"):  # noqa: SIM117
+        with checkpoint.training_lock(tmp_path / "checkpoint.npz"):
             pass
 
 
