@@ -1,5 +1,7 @@
 """Fixtures of several test files: real configurations and a tiny project on disk."""
 
+import functools
+import gc
 import io
 import json
 import os
@@ -21,6 +23,7 @@ from manyheads.config.schema import Config
 from manyheads.data.tables import write_table
 from manyheads.paths import Paths
 from manyheads.preprocessing.split_counts import count_split
+from manyheads.runtime import tensorflow
 from manyheads.runtime.files import write_text
 from manyheads.tracking import dvc
 from manyheads.training import label_issues
@@ -106,6 +109,13 @@ def tiny_project(tmp_path: Path, migrated_store: Path) -> Paths:
     return make_tiny_project(tmp_path, migrated_store)
 
 
+@functools.cache
+def keep_libraries() -> None:
+    """Take what TensorFlow and other libraries consist of out of garbage collections: each training starts with one."""
+    tensorflow.require_tensorflow()
+    gc.freeze()
+
+
 def make_tiny_project(folder: Path, store: Path) -> Paths:
     """Write 300 packed samples that a small network can classify, split 3 to 1 to 1.
 
@@ -113,6 +123,7 @@ def make_tiny_project(folder: Path, store: Path) -> Paths:
     """
     for name in SETTINGS_OF_THE_USER:  # MLflow keeps its store's address there, and module fixtures come first
         os.environ.pop(name, None)
+    keep_libraries()
     shutil.copy(store, folder / "mlflow.db")
     shutil.copy(ROOT / "dvc.yaml", folder)
     layout = Paths(folder)

@@ -80,6 +80,7 @@ def test_what_does_not_exist_is_named_before_anything_is_loaded(tmp_path):
         predict.main([str(tmp_path / "nowhere"), "--model", str(tmp_path)])
 
 
+@pytest.mark.slow
 def test_predict_needs_no_mlflow_and_no_dvc(saved, tmp_path):
     (tmp_path / "one.jpg").write_bytes(jpeg(1))
     code = (
@@ -115,6 +116,7 @@ def test_batches_do_not_change_the_answer(saved, monkeypatch):
     pd.testing.assert_frame_equal(whole, predict.predict_all(loaded, members), atol=0.011)
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_utf8_costs_nothing(saved, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -132,7 +134,7 @@ def test_a_name_that_is_not_utf8_costs_nothing(saved, tmp_path):
     assert table["error"].map(bool).tolist() == [False, False, True, False]
     assert table.loc[0, "age":"race_c"].tolist() == table.loc[3, "age":"race_c"].tolist()
     command = [sys.executable, "-m", "manyheads", "predict", folder / os.fsdecode(b"b\xff.jpg"), "--model", saved]
-    for locale in ("C.UTF-8", "C", "POSIX"):
+    for locale in ("C.UTF-8", "C"):
         done = subprocess.run(command, capture_output=True, env={**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0"})
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[1].startswith(str(folder).encode() + b"/b\\xff.jpg,")

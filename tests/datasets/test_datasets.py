@@ -63,6 +63,7 @@ def test_a_table_of_ones_own_is_never_overwritten(tmp_path):
     assert source.read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_synthetic_data_is_the_same_each_time(tmp_path):
     for name, ending in (("posts", "csv"), ("questions", "parquet"), ("objects", "zip"), ("table", "csv")):
         one, two = tmp_path / f"one.{ending}", tmp_path / f"two.{ending}"

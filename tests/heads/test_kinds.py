@@ -67,6 +67,7 @@ def shifted(table, name, by):
     return table.assign(**{name: table[name] + by})
 
 
+@pytest.mark.slow
 def test_a_kind_with_metrics_of_its_own_goes_all_the_way(tiny_project, tiny_config, brought, monkeypatch):
     layout, configs = tiny_project, [tiny_config(*brought, f"seed={seed}", "loss=age_heavy") for seed in (1, 2)]
     for config in configs:
@@ -97,6 +98,7 @@ def test_a_kind_with_metrics_of_its_own_goes_all_the_way(tiny_project, tiny_conf
     assert main_metrics(config)["race"].name == "accuracy"
 
 
+@pytest.mark.slow
 def test_heads_whose_names_begin_alike_stay_apart(tiny_project, tiny_config):
     layout = tiny_project
     samples = pd.read_csv(layout.samples)

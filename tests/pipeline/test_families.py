@@ -24,6 +24,8 @@ from manyheads.inputs import INPUTS
 from manyheads.paths import Paths
 from manyheads.stages import audit, evaluate, pack, parse, report, source, split, train
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = 160
 
 # The outside head writes what Head asks for and nothing else. The outside input has four dimensions in a batch, as an

@@ -21,6 +21,8 @@ from manyheads.runtime import tensorflow
 from manyheads.stages import audit, evaluate, pack, parse, report, source, split, train
 from manyheads.training.tracked import main_metrics
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 STAGES = (source, parse, pack, split, audit, train, evaluate, report)
 

@@ -68,6 +68,7 @@ def left_behind(root: Path) -> list[str]:
     return [str(path) for path in files if SECRET.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "uri",
     [
@@ -85,6 +86,7 @@ def test_a_training_whose_store_cannot_be_reached_shows_no_password(uri, project
     assert not left_behind(project.root)
 
 
+@pytest.mark.slow
 def test_a_sweep_and_a_comparison_show_no_password(project, warm_python):
     uri = f"http://somebody:{SECRET}@127.0.0.1:9"
     code, said = command(warm_python, project, uri, "train", "-m", *TINY, "train.epochs=1", "seed=1,2")
@@ -97,6 +99,7 @@ def test_a_sweep_and_a_comparison_show_no_password(project, warm_python):
     assert not left_behind(project.root)
 
 
+@pytest.mark.slow
 def test_the_address_of_the_artifacts_shows_no_password(project, tiny_config, caplog, monkeypatch):
     """The store answers and takes the metrics. The address of its artifacts does not answer."""
     from manyheads.stages import train

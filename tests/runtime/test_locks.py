@@ -28,12 +28,11 @@ def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
         "with exclusive_lock(pathlib.Path(sys.argv[1]), 'waits'): print('held', flush=True); time.sleep(600)"
     )
     path = tmp_path / "a.lock"
-    process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "held\n"
-    with pytest.raises(MachineError, match=f"process {process.pid} "), exclusive_lock(path, "waits"):
-        pass
-    process.kill()
-    process.wait()
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(MachineError, match=f"process {process.pid} "), exclusive_lock(path, "waits"):
+            pass
+        process.kill()
     with exclusive_lock(path, "waits"):
         pass
 
@@ -47,6 +46,7 @@ def test_a_lock_that_cannot_be_written_is_named(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_two_different_trainings_in_one_project_are_not_trained_at_once(tmp_path, migrated_store, warm_python):
     project = make_sweep_project(tmp_path, migrated_store)
     command = [warm_python, "-m", "manyheads", "train", *TINY]

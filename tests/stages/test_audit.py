@@ -7,6 +7,8 @@ from manyheads.errors import ConfigError
 from manyheads.stages import audit, split
 from manyheads.training import label_issues, out_of_fold
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory, migrated_store, tiny_config):

@@ -13,6 +13,8 @@ from manyheads.paths import Paths
 from manyheads.stages import evaluate, train
 from manyheads.tracking import runs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory, migrated_store, tiny_config):

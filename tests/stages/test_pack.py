@@ -198,6 +198,11 @@ def test_full_disk_changes_nothing(tmp_path: Path, make_config: Callable[..., Co
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["manifest.csv", "raw"]
 
 
+def save_archive(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, np.zeros(3))
+
+
 def save_truncated(path: Path) -> None:
     np.save(path, np.zeros((4, 8, 8, 3), np.uint8))
     path.write_bytes(path.read_bytes()[:-10])
@@ -211,7 +216,7 @@ def save_truncated(path: Path) -> None:
         (lambda path: path.write_bytes(b"no array"), "damaged"),
         (save_truncated, "damaged"),
         (lambda path: np.save(path, np.array([{}]), allow_pickle=True), "damaged"),
-        (lambda path: np.savez(path.open("wb"), np.zeros(3)), "archive"),
+        (save_archive, "archive"),
         (lambda path: np.save(path, np.zeros((4, 8, 8, 3))), "float64"),
         (lambda path: np.save(path, np.zeros((4, 8, 9, 3), np.uint8)), r"\(4, 8, 9, 3\)"),
         (lambda path: np.save(path, np.zeros((8, 8, 3), np.uint8)), r"\(8, 8, 3\)"),

@@ -15,6 +15,8 @@ from manyheads.reporting import numbers
 from manyheads.reporting import report as report_page
 from manyheads.stages import evaluate, report, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory, migrated_store, tiny_config):

@@ -20,6 +20,8 @@ from manyheads.stages import evaluate, train
 from manyheads.training import checkpoint, fingerprint, loop
 from real import ARCHIVE, SKIP_REASON
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(train.__file__).parents[1]
 
 

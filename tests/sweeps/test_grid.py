@@ -20,7 +20,7 @@ from manyheads.sweeps import grid
 from manyheads.sweeps.launching import cores_per_trial
 
 ROOT = Path(__file__).parents[2]
-QUICK = [*TINY, "train.epochs=1"]
+QUICK = [*TINY, "model.widths=[8]", "model.blocks=[1]", "train.epochs=1"]
 
 
 @pytest.fixture
@@ -70,6 +70,7 @@ def swept(tmp_path_factory, migrated_store):
     return layout, code
 
 
+@pytest.mark.slow
 def test_a_sweep_is_a_parent_with_a_child_for_each_trial(swept):
     layout, code = swept
     assert code == 0
@@ -87,6 +88,7 @@ def test_a_sweep_is_a_parent_with_a_child_for_each_trial(swept):
     assert {"best/val/age/mae", "last/val/age/mae", "best/val/score"} <= set(children[0].data.metrics)
 
 
+@pytest.mark.slow
 def test_the_answer_is_beside_the_trials_and_on_the_parent(swept):
     layout, _ = swept
     (parent,), children = runs(layout)
@@ -98,6 +100,7 @@ def test_the_answer_is_beside_the_trials_and_on_the_parent(swept):
     assert {Path(each.path).name for each in logged} == {"comparison.html", comparison.TABLE}
 
 
+@pytest.mark.slow
 def test_the_same_command_again_trains_nothing_and_answers(swept, monkeypatch, capsys):
     layout, _ = swept
     monkeypatch.chdir(layout.root)
@@ -109,6 +112,7 @@ def test_the_same_command_again_trains_nothing_and_answers(swept, monkeypatch, c
     assert "dvc exp run -S" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_stops_no_other(project, capsys):
     command = ["-m", *QUICK, "train.learning_rate=0.01,1e38"]
     assert train(*command) == 1
@@ -127,6 +131,7 @@ def test_a_trial_that_fails_stops_no_other(project, capsys):
     assert states(project)["learning_rate=0.01"]["attempts"] == 1
 
 
+@pytest.mark.slow
 def test_trials_that_are_the_same_are_trained_once(project):
     assert train("-m", *QUICK, "loss.weights.age=1,1.0") == 0
     _, children = runs(project)
@@ -179,6 +184,7 @@ def when_finished(layout: Paths, count: int, action) -> None:
     raise AssertionError("no trial finished")
 
 
+@pytest.mark.slow
 def test_runs_are_recorded_later_if_the_store_disappears(project, migrated_store, capsys):
     store = project.root / "mlflow.db"
     breaker = threading.Thread(target=when_finished, args=(project, 1, lambda: store.write_bytes(b"no database")))

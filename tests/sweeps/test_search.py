@@ -148,6 +148,7 @@ def test_a_split_that_is_not_the_locked_one_is_refused(project, capsys):
     assert "data/splits.csv differs from dvc.lock: run `dvc repro split`" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_choices_do_not_depend_on_interruptions(project, quick_trainings, monkeypatch):
     assert command("--trials", "12") == 0
     whole = list(quick_trainings)
@@ -232,6 +233,7 @@ def test_a_trial_is_hopeless_if_half_of_the_others_are_better_for_every_head(oth
     assert is_hopeless(row(0.5, 0.5), others, ["age", "race"]) is stopped
 
 
+@pytest.mark.slow
 def test_a_hopeless_trial_is_stopped_and_says_why(project, monkeypatch):
     def perfect(store, trial_id, config, callbacks):
         pretend(store, trial_id, 1.0)
@@ -254,6 +256,7 @@ def test_a_hopeless_trial_is_stopped_and_says_why(project, monkeypatch):
     assert len(trials(project)) == 5
 
 
+@pytest.mark.slow
 def test_a_failed_trial_stops_no_other_and_is_tried_again(project, capsys):
     arguments = ["--trials", "2", "train.epochs=1", "train.learning_rate=0.01,1e38"]
     assert command(*arguments) == 1
@@ -286,16 +289,16 @@ def test_killed_and_interrupted_it_continues_after_the_last_epoch(project, warm_
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
     def stop_at(line: str, number: int) -> tuple[int, str]:
-        process = subprocess.Popen(
-            command_line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
         seen = []
-        for each in process.stderr:
-            seen.append(each)
-            if line and line in each:
-                process.send_signal(number)
-                line = ""
-        return process.wait(), "".join(seen)
+        with subprocess.Popen(
+            command_line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            for each in process.stderr:
+                seen.append(each)
+                if line and line in each:
+                    process.send_signal(number)
+                    line = ""
+        return process.returncode, "".join(seen)
 
     code, _ = stop_at("epoch 2/6", signal.SIGKILL)
     assert code == -signal.SIGKILL

@@ -9,6 +9,8 @@ from manyheads.tracking.runs import RunSpec
 from manyheads.training.callbacks import TrainingCallback
 from manyheads.training.tracked import train_and_record
 
+pytestmark = pytest.mark.slow
+
 
 def runs(layout):
     mlflow.set_tracking_uri(f"sqlite:///{layout.root}/mlflow.db")
