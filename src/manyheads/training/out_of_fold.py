@@ -45,9 +45,9 @@ def train_without(
         validation: The validation subset, whose score selects the best epoch.
         fold: Number of the fold, for the checkpoint.
     """
+    tensorflow.start_training_session(deterministic=True)
     heads, settings = config.data.heads, _settings(config)
     rest = train.take(np.flatnonzero(~held_out))
-    tensorflow.start_training_session(deterministic=True)
     functions = {name: head.audit_loss for name, head in heads.items()}
     objective = objective_of(heads, functions, dict.fromkeys(heads, 1.0), "standard", rest.labels)
     model = compiled_model(config.model, config.inputs, objective, settings, config.seed, len(rest))
