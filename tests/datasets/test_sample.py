@@ -179,13 +179,13 @@ def test_converted_cards_show_what_they_showed(members: dict[str, bytes], how: s
 
 def test_copies_alone_look_alike(members: dict[str, bytes], accepted: dict[str, jpeg.Decoded]) -> None:
     fingerprints = np.stack([jpeg.fingerprint(outcome.pixels) for outcome in accepted.values()])
-    flat, mirrored = (_normalised(pictures) for pictures in (fingerprints, fingerprints[:, :, ::-1]))
+    flat, mirrored = (_normalized(pictures) for pictures in (fingerprints, fingerprints[:, :, ::-1]))
     alike = np.maximum(flat @ flat.T, flat @ mirrored.T)[np.triu_indices(len(flat), 1)]
     assert (alike > 0.986).sum() == COPIES
     assert np.sort(alike)[-COPIES - 1] < 0.97
 
 
-def _normalised(pictures: np.ndarray) -> np.ndarray:
+def _normalized(pictures: np.ndarray) -> np.ndarray:
     flat = pictures.reshape(len(pictures), -1).astype(float)
     flat -= flat.mean(axis=1, keepdims=True)
     return flat / np.linalg.norm(flat, axis=1, keepdims=True)

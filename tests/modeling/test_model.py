@@ -68,8 +68,8 @@ def test_the_article_has_as_many_parameters_as_its_code():
 
     def branch(units):
         convolutions = (9 * 3 * 16 + 16) + (9 * 16 * 32 + 32) + (9 * 32 * 32 + 32)
-        normalisations = 4 * (16 + 32 + 32 + 128)
-        return convolutions + normalisations + (16 * 16 * 32 * 128 + 128) + (128 * units + units)
+        normalizations = 4 * (16 + 32 + 32 + 128)
+        return convolutions + normalizations + (16 * 16 * 32 * 128 + 128) + (128 * units + units)
 
     assert network_of(ArticleEncoder(), 198).count_params() == branch(1) + branch(5) + branch(2) == 3_192_648
 
