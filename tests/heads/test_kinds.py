@@ -120,4 +120,4 @@ def test_heads_whose_names_begin_alike_stay_apart(tiny_project, tiny_config):
         assert np.isfinite(history[f"train/{name}/loss"]).all()
     table = read_predictions(layout.predictions, config.data.heads)
     assert not [row for row in pair(config.data.heads, table, table).differences if row.better is not None]
-    assert "race_fine: surest mistakes" in layout.report.read_text(encoding="utf-8")
+    assert "race_fine: most confident mistakes" in layout.report.read_text(encoding="utf-8")

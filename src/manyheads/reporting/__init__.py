@@ -1,1 +1,1 @@
-"""What people read: pages, plots, cards and tables on the terminal. It draws what others computed."""
+"""Reporting: pages, plots, cards and tables on the terminal. It shows metrics and computes none."""

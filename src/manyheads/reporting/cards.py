@@ -1,4 +1,4 @@
-"""A model card (Mitchell et al., FAT* 2019) and a data card (Gebru et al., 2021), filled in from the run alone."""
+"""A model card (Mitchell et al., FAT* 2019) and a data card (Gebru et al., 2021), generated from a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from manyheads.reporting.html import render
 
 
 def model_card(contents: Contents, config: Config) -> str:
-    """Return the model card, Markdown."""
+    """Return the model card as Markdown."""
     return render(
         "model_card.md",
         name=f"{config.data.name}, {config.model.encoder}, {config.loss.name}",
@@ -20,7 +20,7 @@ def model_card(contents: Contents, config: Config) -> str:
         main=main_metrics(contents.heads),
         config=config,
         inputs=inputs_text(config.inputs),
-        words=datasets.get(config.data.name, config.extensions).documentation,
+        documentation=datasets.get(config.data.name, config.extensions).documentation,
         evaluation=contents.evaluation,
         headline=headline(contents),
         counts=contents.counts,
@@ -29,7 +29,7 @@ def model_card(contents: Contents, config: Config) -> str:
 
 
 def data_card(contents: Contents, config: Config) -> str:
-    """Return the data card, Markdown."""
+    """Return the data card as Markdown."""
     labels = {}
     for name, head in contents.heads.items():
         counts = head.stratum_counts(head.labels_of(contents.manifest))
@@ -40,7 +40,7 @@ def data_card(contents: Contents, config: Config) -> str:
         "data_card.md",
         config=config,
         inputs=inputs_text(config.inputs),
-        words=datasets.get(config.data.name, config.extensions).documentation,
+        documentation=datasets.get(config.data.name, config.extensions).documentation,
         counts=contents.counts,
         rejected=contents.rejected.to_dict("records"),
         labels=labels,
@@ -48,7 +48,7 @@ def data_card(contents: Contents, config: Config) -> str:
 
 
 def inputs_text(inputs: Mapping[str, Input]) -> str:
-    """Return each input's kind, packed shape and type, and settings."""
+    """Return each input's kind, packed shape and dtype, and settings, as text."""
     texts = []
     for name, kind in inputs.items():
         settings = ", ".join(f"{key} {value}" for key, value in kind.model_dump(mode="json", exclude={"kind"}).items())

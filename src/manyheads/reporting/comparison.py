@@ -1,4 +1,4 @@
-"""A comparison as people read it: a page that needs no network, a CSV, and a table on the terminal."""
+"""The comparison of trials for people: a page that needs no network, a CSV, and a table on the terminal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAGE = "comparison.html"
 TABLE = "trials.csv"
 ROWS_ON_TERMINAL = 20
 
-# More settings than these do not fit a terminal as columns of their own.
+# Maximum number of settings with columns of their own; more of them do not fit a terminal.
 SETTING_COLUMNS = 3
 
 
@@ -38,9 +38,9 @@ def write(folder: Path, comparison: Comparison, about: Mapping[str, str]) -> Non
     """Write ``comparison.html`` and ``trials.csv``.
 
     Args:
-        folder: Where to; it is made if it is missing.
-        comparison: What to show.
-        about: Where the trials come from, such as the command, the data and the git commit; shown as it is.
+        folder: Folder of the files; it is made if it is missing.
+        comparison: The comparison.
+        about: Origin of the trials by name, such as the command, the data and the git commit.
     """
     effects = effects_of(comparison)
     page = render(
@@ -73,11 +73,11 @@ def write(folder: Path, comparison: Comparison, about: Mapping[str, str]) -> Non
 
 
 def show(comparison: Comparison, console: Console) -> None:
-    """Print the table of candidates, what failed, the effects, the noise and the recommendation.
+    """Print the candidates, the trials that are left out, the effects, the noise and the recommendation.
 
     Args:
-        comparison: What to show.
-        console: Where to. 100 columns hold three heads and three settings.
+        comparison: The comparison.
+        console: Console to print on. Three heads and three settings fit 100 columns.
     """
     from rich.markup import escape
 
@@ -107,8 +107,8 @@ def _terminal_table(comparison: Comparison) -> Any:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("")
     names = short_names(comparison.varied)
-    apart = 0 < len(comparison.varied) <= SETTING_COLUMNS
-    for name in names.values() if apart else ["candidate"]:
+    setting_columns = 0 < len(comparison.varied) <= SETTING_COLUMNS
+    for name in names.values() if setting_columns else ["candidate"]:
         table.add_column(escape(name), overflow="fold")
     table.add_column("seeds", justify="right")
     for head, label in axis_labels(comparison).items():
@@ -118,7 +118,8 @@ def _terminal_table(comparison: Comparison) -> Any:
     for candidate in comparison.candidates[:ROWS_ON_TERMINAL]:
         first = candidate is comparison.candidates[0]
         mark = ("*" if first else "~" if candidate.within_noise else " ") + ("F" if candidate.on_front else " ")
-        values = [short_value(candidate.settings[name]) for name in comparison.varied] if apart else [candidate.name]
+        settings = [short_value(candidate.settings[name]) for name in comparison.varied]
+        values = settings if setting_columns else [candidate.name]
         table.add_row(
             mark,
             *map(escape, values),

@@ -23,10 +23,10 @@ BEST, FRONT, OTHER = ORANGE, BLUE, GREY
 
 MAX_TICKS = 6
 
-# How many letters fit side by side below a small plot.
+# Number of letters that fit side by side below a small plot.
 LETTERS = 28
 
-# The colour of dashes that stand for means, on white and on black.
+# Colour of the dashes for means, readable on white and on black.
 MEAN = "#767676"
 
 
@@ -35,7 +35,7 @@ def _colour(candidate: Candidate, comparison: Comparison) -> str:
 
 
 def _hover(candidate: Candidate, comparison: Comparison) -> str:
-    # Plotly reads a few tags in its texts; names are no tags.
+    # Escaped, because Plotly interprets some HTML tags in its texts.
     lines = [f"<b>{html.escape(candidate.name)}</b>", f"score {candidate.score:.3f}"]
     for head, label in axis_labels(comparison).items():
         metric = shown_value(comparison.main_metrics[head], candidate.metrics[head])
@@ -49,7 +49,7 @@ def _brief(text: str, length: int = 16) -> str:
 
 
 def _ticks(values: Sequence[float], logarithmic: bool) -> list[float]:
-    """Return the values themselves if they are few, and else round numbers (1, 2, 5) among them."""
+    """Return the values themselves if there are few, otherwise round numbers (1, 2, 5) in their range."""
     few = sorted(set(values))
     if len(few) <= MAX_VALUES:
         return few
@@ -65,37 +65,47 @@ def _ticks(values: Sequence[float], logarithmic: bool) -> list[float]:
 
 
 def _scale(values: Sequence[str]) -> tuple[list[float], list[float], list[str]]:
-    """Return where a setting's values stand on a plot's axis, its ticks and their texts.
+    """Return the positions of a setting's values on an axis, the positions of its ticks, and the ticks' texts.
 
-    Positive numbers stand by their logarithm to base 2, other numbers as they are, texts in their order.
+    The position of a positive number is its logarithm to base 2, that of another number the number itself, and that of
+    a text its rank.
     """
     numbers = [number for number in map(number_of, values) if number is not None]
     if len(numbers) < len(values):
         order = sorted(set(values), key=value_order)
-        places = [float(order.index(value)) for value in values]
-        return places, [float(i) for i in range(len(order))], [_brief(short_value(value), 14) for value in order]
+        positions = [float(order.index(value)) for value in values]
+        return positions, [float(i) for i in range(len(order))], [_brief(short_value(value), 14) for value in order]
     logarithmic = min(numbers) > 0
     ticks = _ticks(numbers, logarithmic)
-    place = math.log2 if logarithmic else float
-    span = place(max(numbers)) - place(min(numbers))
+    position = math.log2 if logarithmic else float
+    span = position(max(numbers)) - position(min(numbers))
     kept: list[float] = []
     for tick in ticks:
-        # Texts that stand too close would run into one another.
-        if not kept or place(tick) - place(kept[-1]) >= span * (len(short_value(str(tick))) + 1.5) / LETTERS:
+        # Texts that are too close would overlap.
+        if not kept or position(tick) - position(kept[-1]) >= span * (len(short_value(str(tick))) + 1.5) / LETTERS:
             kept.append(tick)
-    return [place(number) for number in numbers], [place(tick) for tick in kept], [short_value(str(n)) for n in kept]
+    return (
+        [position(number) for number in numbers],
+        [position(tick) for tick in kept],
+        [short_value(str(n)) for n in kept],
+    )
 
 
 def parallel_plot(comparison: Comparison) -> Figure:
-    """Return the parallel coordinates: settings, main metrics with the better end up, score; colour is the score."""
+    """Return parallel coordinates of settings, main metrics (the better end is up) and score, coloured by score."""
     import plotly.graph_objects as go
 
     names, dimensions = short_names(comparison.varied), []
     for setting in comparison.varied:
-        places, ticks, texts = _scale([candidate.settings[setting] for candidate in comparison.candidates])
-        if len(set(places)) > 1:
+        positions, ticks, texts = _scale([candidate.settings[setting] for candidate in comparison.candidates])
+        if len(set(positions)) > 1:
             dimensions.append(
-                {"label": html.escape(_brief(names[setting])), "values": places, "tickvals": ticks, "ticktext": texts}
+                {
+                    "label": html.escape(_brief(names[setting])),
+                    "values": positions,
+                    "tickvals": ticks,
+                    "ticktext": texts,
+                }
             )
     for head, label in axis_labels(comparison).items():
         metric = comparison.main_metrics[head]
@@ -110,7 +120,7 @@ def parallel_plot(comparison: Comparison) -> Figure:
             dimensions=dimensions,
             line={"color": scores, "colorscale": [[0, "#e0b64a"], [0.5, "#7d8a94"], [1, "#00224e"]]},
             labelfont={"size": 13},
-            # The ends of the axes, with all their digits, stand between ticks and labels.
+            # Transparent: the ends of the axes, with all their digits, would overlap the ticks.
             rangefont={"color": "rgba(0, 0, 0, 0)"},
             tickfont={"size": 11},
             unselected={"line": {"opacity": 0.08}},
@@ -119,21 +129,21 @@ def parallel_plot(comparison: Comparison) -> Figure:
     return styled(figure, 380, {"l": 100, "r": 50, "t": 60, "b": 24})
 
 
-def _range(values: Sequence[float], more_is_better: bool) -> list[float]:
+def _range(values: Sequence[float], greater_is_better: bool) -> list[float]:
     low, high = min(values), max(values)
     room = (high - low) * 0.05 or abs(high) * 0.01 or 1.0
-    return [low - room, high + room] if more_is_better else [high + room, low - room]
+    return [low - room, high + room] if greater_is_better else [high + room, low - room]
 
 
 def pair_plots(comparison: Comparison) -> list[Figure]:
-    """Return the candidates by the main metrics of each two heads; up and right are better."""
+    """Return scatter plots of the candidates by the main metrics of each two heads; up and right are better."""
     return [_pair_plot(comparison, across, up) for across, up in itertools.combinations(comparison.main_metrics, 2)]
 
 
 def _pair_plot(comparison: Comparison, across: str, up: str) -> Figure:
     import plotly.graph_objects as go
 
-    # The best is drawn last, on top.
+    # The best candidate comes last, so that it is on top.
     order = sorted(comparison.candidates, key=lambda candidate: (candidate.on_front, candidate.score))
     bars = {
         f"error_{axis}": {
@@ -174,7 +184,7 @@ def _pair_plot(comparison: Comparison, across: str, up: str) -> Figure:
 
 
 def effect_plots(comparison: Comparison, setting: str) -> list[Figure]:
-    """Return the score and each head's skill score against a setting: candidates, means by value, the fitted line."""
+    """Return plots of the score and each head's skill score against a setting, with means by value and fitted lines."""
     return [_effect_plot(comparison, setting, outcome) for outcome in (SCORE, *comparison.heads)]
 
 
@@ -182,10 +192,10 @@ def _effect_plot(comparison: Comparison, setting: str, outcome: str) -> Figure:
     import plotly.graph_objects as go
 
     settings = [candidate.settings[setting] for candidate in comparison.candidates]
-    places, ticks, texts = _scale(settings)
+    positions, ticks, texts = _scale(settings)
     figure = go.Figure(
         go.Scatter(
-            x=places,
+            x=positions,
             y=[candidate.scores[outcome] for candidate in comparison.candidates],
             mode="markers",
             marker={
@@ -197,27 +207,27 @@ def _effect_plot(comparison: Comparison, setting: str, outcome: str) -> Figure:
             hoverinfo="text",
         )
     )
-    _add_fitted_line(figure, comparison, setting, outcome, places)
-    _add_means(figure, comparison, setting, outcome, dict(zip(settings, places, strict=True)))
-    room = (max(places) - min(places)) * 0.08
+    _add_fitted_line(figure, comparison, setting, outcome, positions)
+    _add_means(figure, comparison, setting, outcome, dict(zip(settings, positions, strict=True)))
+    room = (max(positions) - min(positions)) * 0.08
     figure.update_xaxes(
         tickvals=ticks,
         ticktext=list(map(html.escape, texts)),
         tickangle=0,
-        range=[min(places) - room, max(places) + room],
+        range=[min(positions) - room, max(positions) + room],
     )
     figure.update_layout(title={"text": html.escape(outcome_label(outcome)), "x": 0, "xref": "paper", "font_size": 13})
     return styled(figure, 220, {"l": 46, "r": 8, "t": 30, "b": 36})
 
 
 def _add_fitted_line(
-    figure: Figure, comparison: Comparison, setting: str, outcome: str, places: Sequence[float]
+    figure: Figure, comparison: Comparison, setting: str, outcome: str, positions: Sequence[float]
 ) -> None:
     slopes = [each for each in comparison.slopes if (each.setting, each.outcome) == (setting, outcome)]
     for slope in slopes:
         values = [candidate.scores[outcome] for candidate in comparison.candidates]
-        middle, height = sum(places) / len(places), sum(values) / len(values)
-        ends = [min(places), max(places)]
+        middle, height = sum(positions) / len(positions), sum(values) / len(values)
+        ends = [min(positions), max(positions)]
         figure.add_scatter(
             x=ends,
             y=[height + slope.slope * (end - middle) for end in ends],
@@ -228,14 +238,14 @@ def _add_fitted_line(
 
 
 def _add_means(
-    figure: Figure, comparison: Comparison, setting: str, outcome: str, place_of: Mapping[str, float]
+    figure: Figure, comparison: Comparison, setting: str, outcome: str, position_of: Mapping[str, float]
 ) -> None:
     marginals = [marginal for marginal in comparison.marginals if marginal.setting == setting]
     if not marginals:
         return
     bars = {"type": "data", "array": _bars(comparison, marginals, outcome), "color": MEAN, "thickness": 1.2}
     figure.add_scatter(
-        x=[place_of[marginal.value] for marginal in marginals],
+        x=[position_of[marginal.value] for marginal in marginals],
         y=[marginal.scores[outcome] for marginal in marginals],
         mode="markers",
         marker={"size": 16, "symbol": "line-ew", "line": {"width": 2.5, "color": MEAN}},

@@ -1,4 +1,4 @@
-"""What a comparison of trials says, in sentences."""
+"""Sentences and labels about a comparison of trials."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES_IN_A_SENTENCE = 4
 
 
 def answer(comparison: Comparison) -> str:
-    """Return the recommendation in words."""
+    """Return the recommendation as sentences."""
     if comparison.recommendation is None:
         return "No training finished, so there is nothing to recommend."
     best, others = comparison.recommendation.candidate, comparison.recommendation.within_noise
@@ -30,7 +30,7 @@ def answer(comparison: Comparison) -> str:
     if len(comparison.candidates) == 1:
         said = f"{best.name} is the only candidate: {what}."
     elif comparison.noise is None:
-        said = f"{best.name} is highest: {what}. That is no proof that it is better."
+        said = f"{best.name} is highest: {what}. This does not show that it is better."
     elif others:
         named = ", ".join(other.name for other in others[:NAMES_IN_A_SENTENCE])
         more = len(others) - NAMES_IN_A_SENTENCE
@@ -38,17 +38,17 @@ def answer(comparison: Comparison) -> str:
     else:
         said = f"{best.name} is better than every other candidate: {what}."
     if not comparison.recommendation.command:
-        said += " Its runs do not say which overrides made it, so there is no command for it."
+        said += " Its runs have no overrides, so there is no command for it."
     return said
 
 
 def noise_sentence(comparison: Comparison) -> str:
-    """Return what is known of the noise, in words, and without repeated seeds how to come to know it."""
+    """Return a sentence about the noise; if it is unknown, the sentence says how to measure it."""
     if not comparison.candidates:
         return "Noise is unknown: no training finished."
     if comparison.noise is None:
         return (
-            "Noise is unknown: no candidate was trained with two seeds, so nothing is called better, only higher. "
+            "Noise is unknown: no candidate was trained with two seeds, so a higher score may be chance. "
             "Add `seed=1,2,3` to the sweep."
         )
     noise = comparison.noise
@@ -68,7 +68,7 @@ def noise_sentence(comparison: Comparison) -> str:
 
 
 def title_of(comparison: Comparison) -> str:
-    """Return how many trainings and candidates are compared."""
+    """Return the number of trainings and candidates as a title."""
     trials, candidates = len(comparison.trials), len(comparison.candidates)
     left_out = len(comparison.left_out)
     title = f"{trials} training{'' if trials == 1 else 's'}, {candidates} candidate{'' if candidates == 1 else 's'}"
@@ -81,12 +81,12 @@ def axis_labels(comparison: Comparison) -> dict[str, str]:
 
 
 def shown_value(metric: Metric, value: float) -> str:
-    """Return a metric's value with its digits."""
+    """Return a metric's value as text, with the metric's number of digits."""
     return f"{value:.{wording(metric).digits}f}"
 
 
 def half_width(comparison: Comparison, candidate: Candidate, head: str | None = None) -> float | None:
-    """Return half the confidence interval of a candidate's score or of a head's main metric, if noise is known."""
+    """Return half the confidence interval of a candidate's score or, with a head, main metric; None without noise."""
     if comparison.noise is None:
         return None
     deviation = comparison.noise.scores[SCORE] if head is None else comparison.noise.metrics[head]
@@ -94,7 +94,7 @@ def half_width(comparison: Comparison, candidate: Candidate, head: str | None = 
 
 
 def effects_of(comparison: Comparison) -> list[dict[str, str]]:
-    """Return for each setting that differs among the candidates its name and, in words, what doubling it does."""
+    """Return ``setting``, ``name`` and ``slopes`` (a text) of each setting that differs among the candidates."""
     effects = []
     names = short_names(comparison.varied)
     for setting in comparison.varied:
@@ -115,5 +115,5 @@ def _slope_text(slope: Slope) -> str:
 
 
 def outcome_label(outcome: str) -> str:
-    """Return what a slope or a plot is of: the score, or the skill score of a head."""
+    """Return the label of an outcome: ``score``, or the skill score of a head."""
     return outcome if outcome == SCORE else f"{outcome} skill score"

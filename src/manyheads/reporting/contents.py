@@ -1,4 +1,4 @@
-"""What the pages and cards of one run are made from."""
+"""Contents of the page and the cards of one run."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ class Contents(NamedTuple):
     Attributes:
         heads: The heads by name.
         manifest: Accepted samples and their labels.
-        counts: What parse, pack and split accepted, rejected and left out; ``reports/split.json`` under ``split``.
+        counts: Counts of accepted, rejected and left out samples, from ``data_counts``.
         rejected: Rejected rows by stage and code.
         history: Losses and metrics of each epoch.
-        weights: Loss weight of each head; None where it was learned, for then the history has it.
+        weights: Loss weight of each head; None if it is learned, because the history then has it.
         predictions: ``reports/predictions.csv``.
         evaluation: ``reports/evaluation.json``.
-        confusions: Each classification's confusion matrix, rows as labelled.
+        confusions: Confusion matrix of each head with classes: counts, one row a labelled class.
         head_reports: Each head's report as text.
         label_issues: ``reports/label_issues.csv``.
-        published: Metrics that others reported for this dataset, such as ``{"race/accuracy": 0.8}``.
-        published_by: Who, or an empty text.
-        published_bins: Into which bins they count a label, by head.
-        thumbnails: Returns a JPEG of each sample by its path, or None where no thumbnails are to be shown.
-        provenance: What was run on what, by name.
+        published: Published metrics for this dataset, such as ``{"race/accuracy": 0.8}``.
+        published_by: Author of the published metrics, or an empty text.
+        published_bins: Inner edges of the published bins of a label, by head.
+        thumbnails: Function from samples' paths to their JPEGs, or None if no thumbnails are shown.
+        provenance: Model, data, split and environment of the run, by name.
     """
 
     heads: Mapping[str, Head]
@@ -57,10 +57,10 @@ def main_metrics(heads: Mapping[str, Head]) -> dict[str, Metric]:
 
 
 def headline(contents: Contents) -> list[dict[str, Any]]:
-    """Return the rows of a report's first table: the metrics of each head that belong there.
+    """Return the rows of a report's first table: each head's metrics with ``Metric.headline``.
 
-    Each row has ``head``, ``metric`` (a ``Metric``), ``estimate`` (value and interval), ``baseline`` and ``published``,
-    both None where there is none.
+    Each row has ``head``, ``metric`` (a ``Metric``), ``estimate`` (value and interval), ``baseline`` and ``published``;
+    the last two are None where there is none.
     """
     rows = []
     for name, head in contents.heads.items():
@@ -80,7 +80,7 @@ def headline(contents: Contents) -> list[dict[str, Any]]:
 
 
 def data_counts(samples: pd.DataFrame, rejected: pd.DataFrame, split: Mapping[str, Any]) -> dict[str, str]:
-    """Return how many samples were accepted, rejected and left out, as texts by what they count.
+    """Return counts of accepted, rejected and left out samples, as texts by description.
 
     Args:
         samples: ``data/packed/samples.csv``.

@@ -1,4 +1,4 @@
-"""Plots of the data: how labels are distributed."""
+"""Plots of the data: distributions of the labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEIGHT = 260
 
 
 def data_plots(contents: Contents) -> list[Plot]:
-    """Return the distribution of each head's labels, and the same in the bins that others published."""
+    """Return the distribution of each head's labels, and the distributions in published bins."""
     return [
         *(_label_shares(contents, name) for name in contents.heads),
         *(_published_bin_shares(contents, name, bins) for name, bins in contents.published_bins.items()),
@@ -33,17 +33,17 @@ def _label_shares(contents: Contents, name: str) -> Plot:
     labels = labels[head.present(labels)]
     counts = head.stratum_counts(labels)
     shares = dict(zip(head.stratum_names, counts / counts.sum(), strict=True))
-    words = ", ".join(f"{each} {100 * share:.1f} %" for each, share in shares.items())
+    shares_text = ", ".join(f"{each} {100 * share:.1f} %" for each, share in shares.items())
     if head.class_names:
         figure = _class_bars(shares, counts.tolist())
-        caption = f"{name}: share of each class among the accepted samples; in the bars, how many."
+        caption = f"{name}: share of each class among the accepted samples; the bars show the number of samples."
     elif np.issubdtype(labels.dtype, np.integer):
         figure = _number_bars(name, labels)
-        caption = f"{name}: samples with each label; in bins, {words}."
+        caption = f"{name}: number of samples with each label; in bins, {shares_text}."
     else:
         figure = _histograms(head, labels)
-        caption = f"{name}: samples with each value."
-    return finished(figure, caption, f"Bar chart of {name}: {words}", HEIGHT)
+        caption = f"{name}: number of samples by value."
+    return finished(figure, caption, f"Bar chart of {name}: {shares_text}", HEIGHT)
 
 
 def _class_bars(shares: Mapping[str, float], counts: Sequence[int]) -> Figure:
@@ -93,11 +93,11 @@ def _published_bin_shares(contents: Contents, name: str, bins: Sequence[int]) ->
         *(f"{low}-{high - 1}" for low, high in itertools.pairwise(bins)),
         f"{bins[-1]} and more",
     ]
-    words = ", ".join(f"{each} {n / counts.sum():.1%}" for each, n in zip(names, counts, strict=True))
+    shares_text = ", ".join(f"{each} {n / counts.sum():.1%}" for each, n in zip(names, counts, strict=True))
     figure = go.Figure(
         go.Bar(x=names, y=counts / counts.sum(), text=[f"{n:,}" for n in counts], marker_color=BLUE, hoverinfo="skip")
     )
     figure.update_yaxes(title="share", tickformat=".0%")
     figure.update_xaxes(title=name)
-    caption = f"{name} in the bins of {contents.published_by.partition(',')[0]}; in the bars, how many."
-    return finished(figure, caption, f"Bar chart of {name}: {words}", HEIGHT)
+    caption = f"{name} in the bins of {contents.published_by.partition(',')[0]}; the bars show the number of samples."
+    return finished(figure, caption, f"Bar chart of {name}: {shares_text}", HEIGHT)

@@ -1,6 +1,6 @@
-"""What ``dvc plots`` shows: tables whose columns are the same for every head, and a page that needs no network.
+"""Tables for ``dvc plots``, with the same columns for every head, and a page that needs no network.
 
-The templates in ``.dvc/plots`` draw one plot for each head that the tables name.
+The templates in ``.dvc/plots`` make one plot for each head in the tables.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pandas as pd
 
 from manyheads.heads import Head
 
-# Vega-Lite's schema that DVC's templates are written in.
+# Version of Vega-Lite's schema in DVC's templates.
 VEGA_LITE = "5.21"
 
 PAGE = """<!DOCTYPE html>
@@ -31,15 +31,15 @@ PAGE = """<!DOCTYPE html>
 
 
 def curve_table(history: pd.DataFrame, heads: Mapping[str, Head]) -> pd.DataFrame:
-    """Return the course of a training, one row a value.
+    """Return the curves of a training, one row a value.
 
     Args:
         history: ``reports/history.csv``.
         heads: The heads by name.
 
     Returns:
-        Columns ``epoch``, ``curve`` (such as ``age mae``), ``subset`` (``train`` or ``validation``) and ``value``, of
-        the loss, the score, and each head's loss and main metric.
+        Columns ``epoch``, ``curve`` (such as ``age mae``), ``subset`` (``train`` or ``validation``) and ``value``. The
+        curves are the loss, the score, and each head's loss and main metric.
     """
     curves = {"loss": "loss", "score": "score"}
     for name, head in heads.items():
@@ -54,15 +54,15 @@ def curve_table(history: pd.DataFrame, heads: Mapping[str, Head]) -> pd.DataFram
 
 
 def prediction_pairs(heads: Mapping[str, Head], predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return which predictions go with which labels, one row a pair, without samples whose label is missing.
+    """Return pairs of label and prediction, one row a pair, without samples whose label is missing.
 
     Args:
         heads: The heads by name.
         predictions: ``reports/predictions.csv``.
 
     Returns:
-        Columns ``head`` (of a head with several numbers, its column), ``scale`` (``classes`` or ``numbers``),
-        ``actual``, ``predicted`` and ``samples``, which counts the samples of the pair.
+        Columns ``head`` (for a head with several numbers, the column's name), ``scale`` (``classes`` or ``numbers``),
+        ``actual``, ``predicted`` and ``samples``, the number of samples with the pair.
     """
     tables = []
     for head in heads.values():
@@ -77,7 +77,7 @@ def prediction_pairs(heads: Mapping[str, Head], predictions: pd.DataFrame) -> pd
 
 
 def page_template() -> str:
-    """Return a page that ``dvc plots`` fills, with Vega's JavaScript inside; about 1 MB."""
+    """Return the page template for ``dvc plots``, with Vega's JavaScript inside; it has about 1 MB."""
     import vl_convert
 
     return PAGE.replace("BUNDLE", vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE))

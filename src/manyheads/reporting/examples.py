@@ -1,4 +1,4 @@
-"""Samples that the report shows: random ones, the worst mistakes, and labels that look wrong."""
+"""Examples in the report: random samples, the worst mistakes, and labels that look wrong."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from manyheads.heads import Head
 from manyheads.reporting.contents import Contents
 
 EXAMPLES = 12
-"""Samples that are shown of each random choice."""
+"""Number of samples in each random selection."""
 
 MISTAKES = 8
-"""Samples that are shown of each head's worst."""
+"""Number of the worst samples of each head."""
 
 
 class Example(NamedTuple):
     """A sample that is shown.
 
     Attributes:
-        image: A ``data:`` address of a JPEG.
-        lines: For each head, whether it is right, and label and prediction in words.
+        image: A ``data:`` URL of a JPEG, or an empty text.
+        lines: For each head, whether the prediction is correct, and a text with prediction and label.
     """
 
     image: str
@@ -33,14 +33,14 @@ class Example(NamedTuple):
 
 
 def random_examples(contents: Contents) -> dict[str, list[Example]]:
-    """Return samples drawn at random from those that are all right, and from those with something wrong."""
+    """Return random samples: some with every prediction correct, some with a wrong prediction."""
     if contents.thumbnails is None:
         return {}
     table = contents.predictions
-    right = np.logical_and.reduce([_right(head, table) for name, head in contents.heads.items()])
+    correct = np.logical_and.reduce([_correct(head, table) for head in contents.heads.values()])
     chosen = {
-        "every head right": table[right],
-        "something wrong": table[~right],
+        "every head correct": table[correct],
+        "some head wrong": table[~correct],
     }
     return {
         title: _shown(contents, rows.sample(min(EXAMPLES, len(rows)), random_state=0))
@@ -50,17 +50,17 @@ def random_examples(contents: Contents) -> dict[str, list[Example]]:
 
 
 def worst_mistakes(contents: Contents) -> dict[str, list[Example]]:
-    """Return each head's worst mistakes: the surest wrong classes, the largest errors."""
+    """Return each head's worst mistakes: the most confident wrong classes, or the largest errors."""
     if contents.thumbnails is None:
         return {}
     found = {}
     for name, head in contents.heads.items():
         table = contents.predictions
         if head.class_names:
-            wrong = table[~_right(head, table)]
-            sure = wrong[list(head.extra_columns)].max(axis=1)
-            worst = wrong.assign(_sure=sure).sort_values("_sure", ascending=False)
-            title = f"{name}: surest mistakes"
+            wrong = table[~_correct(head, table)]
+            confidence = wrong[list(head.extra_columns)].max(axis=1)
+            worst = wrong.assign(_confidence=confidence).sort_values("_confidence", ascending=False)
+            title = f"{name}: most confident mistakes"
         else:
             labels, contributions = head.recorded(table)
             errors = table.assign(_error=head.errors(contributions))[head.present(labels)]
@@ -71,11 +71,11 @@ def worst_mistakes(contents: Contents) -> dict[str, list[Example]]:
 
 
 def label_issue_examples(contents: Contents) -> dict[str, list[Example]]:
-    """Return the labels that the audit contradicts most, each with its thumbnail where it has one."""
+    """Return the labels that the audit contradicts most, with thumbnails if there are any."""
     found: dict[str, list[Example]] = {}
     for name, rows in contents.label_issues.groupby("head", sort=False):
         first = rows.head(MISTAKES)
-        images = [""] * len(first) if contents.thumbnails is None else _addresses(contents, first["path"].tolist())
+        images = [""] * len(first) if contents.thumbnails is None else _data_urls(contents, first["path"].tolist())
         found[str(name)] = [
             Example(image, [(False, f"labelled {row.label}, looks like {row.predicted}")])
             for image, row in zip(images, first.itertuples(), strict=True)
@@ -83,14 +83,14 @@ def label_issue_examples(contents: Contents) -> dict[str, list[Example]]:
     return found
 
 
-def _right(head: Head, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Return which answers are good enough; where the label is missing, none is wrong."""
+def _correct(head: Head, table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Return whether each prediction counts as correct, shape (n,); without a label it does."""
     labels, contributions = head.recorded(table)
     return head.is_correct(contributions) | ~head.present(labels)
 
 
-def _addresses(contents: Contents, paths: Sequence[str]) -> list[str]:
-    """Return samples' thumbnails as ``data:`` addresses."""
+def _data_urls(contents: Contents, paths: Sequence[str]) -> list[str]:
+    """Return samples' thumbnails as ``data:`` URLs."""
     thumbnails = contents.thumbnails(paths) if contents.thumbnails else []
     return [f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" for jpeg in thumbnails]
 
@@ -98,9 +98,9 @@ def _addresses(contents: Contents, paths: Sequence[str]) -> list[str]:
 def _shown(contents: Contents, rows: pd.DataFrame) -> list[Example]:
     if contents.thumbnails is None or rows.empty:
         return []
-    right = {name: _right(head, rows) for name, head in contents.heads.items()}
+    correct = {name: _correct(head, rows) for name, head in contents.heads.items()}
     examples = []
-    for i, image in enumerate(_addresses(contents, rows["path"].tolist())):
+    for i, image in enumerate(_data_urls(contents, rows["path"].tolist())):
         lines = []
         for name, head in contents.heads.items():
             columns = head.label_columns
@@ -109,7 +109,7 @@ def _shown(contents: Contents, rows: pd.DataFrame) -> list[Example]:
                 for chosen in (columns, [f"{column}_label" for column in columns])
             )
             known = f"{predicted} (labelled {label or 'nothing'})"
-            lines.append((bool(right[name][i]), predicted if predicted == label else known))
+            lines.append((bool(correct[name][i]), predicted if predicted == label else known))
         examples.append(Example(image, lines))
     return examples
 

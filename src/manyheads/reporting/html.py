@@ -1,4 +1,4 @@
-"""What all pages share: each is one file that needs no network, light and dark, with Plotly's plots."""
+"""Rendering of pages: each is one file that needs no network, with light and dark colours and Plotly's plots."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent / "templates"
 
-# Okabe and Ito's colours, which people with other colour vision tell apart; they stand on white and on black.
+# Okabe and Ito's palette, which is safe for colour-blind readers; its colours are readable on white and on black.
 ORANGE, BLUE, GREEN, PURPLE, GREY = "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#9a9a9a"
 SKY, YELLOW = "#56b4e9", "#e69f00"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, GREY)
@@ -28,16 +28,16 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "signed": signed_text,
     "estimate": estimate_text,
 }
-"""Filters of every template: how it writes a ``Metric``, one that it knows by name alone, and numbers."""
+"""Filters of every template, for metrics and numbers; ``metric`` makes a ``Metric`` of a name."""
 
 
 def render(template: str, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any) -> str:
-    """Return a page made from a template of ``templates/``; values are escaped where it is HTML.
+    """Return a page rendered from a template in ``templates/``; values are escaped in HTML.
 
     Args:
-        template: Name of the file.
+        template: File name of the template.
         filters: Further filters of this template.
-        values: What the template shows.
+        values: Variables of the template.
     """
     import jinja2
     from plotly.offline import get_plotlyjs
@@ -54,12 +54,12 @@ def render(template: str, filters: Mapping[str, Callable[..., Any]] | None = Non
 
 
 def styled(figure: Figure, height: int, margin: Mapping[str, int]) -> Figure:
-    """Return the figure in the manner of the pages; its colours of ink and paper are the page's.
+    """Return a figure in the style of the pages; the page sets its text and background colours.
 
     Args:
-        figure: Changed in place.
-        height: In pixels; the width is the page's.
-        margin: ``l``, ``r``, ``t`` and ``b`` in pixels.
+        figure: The figure, which is changed in place.
+        height: Height in pixels; the width follows the page.
+        margin: Margins ``l``, ``r``, ``t`` and ``b`` in pixels.
     """
     figure.update_layout(
         template="none",

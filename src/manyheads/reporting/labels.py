@@ -1,4 +1,4 @@
-"""How metrics are written for people: their labels, and how many digits they deserve."""
+"""Wording of metrics for people: their labels and their number of digits."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import NamedTuple
 from manyheads.heads.metrics import Metric
 
 DIGITS = 3
-"""Digits after the point of a metric that says nothing else."""
+"""Digits after the point of a metric without digits of its own."""
 
 
 class Wording(NamedTuple):
-    """How a metric is written.
+    """Wording of a metric.
 
     Attributes:
-        label: In sentences and tables.
-        short: On axes and in narrow tables.
+        label: Label in sentences and tables.
+        short: Label on axes and in narrow tables.
         digits: Digits after the point.
     """
 
@@ -24,7 +24,7 @@ class Wording(NamedTuple):
     digits: int = DIGITS
 
 
-# Of the metrics that built-in heads and the evaluation use. A head of your own says its wording in its ``Metric``.
+# Wording of the metrics of built-in heads and of the evaluation. A user's own head sets it in its ``Metric``.
 WORDINGS = {
     "mae": Wording("mean absolute error", "MAE", 2),
     "rmse": Wording("root mean squared error", "RMSE", 2),
@@ -45,7 +45,12 @@ WORDINGS = {
 
 
 def wording(metric: Metric) -> Wording:
-    """Return how a metric is written: what it says of itself, else what stands in ``WORDINGS``, else its name."""
+    """Return the wording of a metric: its own, otherwise that in ``WORDINGS``, otherwise its name.
+
+    Example:
+        >>> wording(Metric(name="mae")).label
+        'mean absolute error'
+    """
     known = WORDINGS.get(metric.name, Wording(metric.name, metric.name))
     label, short = (metric.label, metric.label) if metric.label else (known.label, known.short)
     return Wording(label, short, known.digits if metric.digits is None else metric.digits)

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers as text for people."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from manyheads.reporting.labels import DIGITS
 
 
 def number_text(value: float, digits: int = DIGITS) -> str:
-    """Return a number with so many digits after the point, and a true minus sign, which is as wide as a plus."""
+    """Return a number with a number of digits after the point and a typographic minus sign."""
     return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def signed_text(value: float, digits: int = DIGITS) -> str:
-    """Return the same with a sign in any case: a difference."""
+    """Return a number with its sign, also if it is positive."""
     return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def estimate_text(estimate: Mapping[str, float | None], digits: int = DIGITS) -> str:
-    """Return a value and its interval, such as ``0.861 (0.849 to 0.872)``, or why there is none.
+    """Return a value and its interval, or why there is none.
 
     Args:
-        estimate: ``value``, ``low`` and ``high``, as ``reports/evaluation.json`` has them.
+        estimate: ``value``, ``low`` and ``high``, as in ``reports/evaluation.json``.
         digits: Digits after the point.
+
+    Example:
+        >>> estimate_text({"value": 0.861, "low": 0.849, "high": 0.872})
+        '0.861 (0.849 to 0.872)'
     """
     value, low, high = estimate["value"], estimate["low"], estimate["high"]
     if value is None:

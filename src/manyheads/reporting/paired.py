@@ -1,4 +1,4 @@
-"""Two models on the same test samples as people read it: a page that needs no network, and a table on the terminal."""
+"""The paired comparison of two models for people: a page that needs no network, and a table on the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PAGE = "paired.html"
-VERDICTS: Mapping[bool | None, str] = {True: "better", False: "worse", None: "not told apart"}
+VERDICTS: Mapping[bool | None, str] = {True: "better", False: "worse", None: "no difference seen"}
 COLOURS: Mapping[bool | None, str] = {True: GREEN, False: ORANGE, None: GREY}
 
 
@@ -25,9 +25,9 @@ def write(folder: Path, compared: Paired, names: Sequence[str]) -> None:
     """Write ``paired.html``.
 
     Args:
-        folder: Where to; it is made if it is missing.
-        compared: What to show.
-        names: What the two models are called.
+        folder: Folder of the page; it is made if it is missing.
+        compared: The comparison.
+        names: Names of the two models.
     """
     page = render(
         "paired.html",
@@ -44,7 +44,13 @@ def write(folder: Path, compared: Paired, names: Sequence[str]) -> None:
 
 
 def show(compared: Paired, names: Sequence[str], console: Console) -> None:
-    """Print the differences and what they mean."""
+    """Print the differences and a conclusion.
+
+    Args:
+        compared: The comparison.
+        names: Names of the two models.
+        console: Console to print on.
+    """
     from rich.markup import escape
     from rich.table import Table
 
@@ -65,15 +71,15 @@ def show(compared: Paired, names: Sequence[str], console: Console) -> None:
     for test in compared.disagreements:
         console.print(
             escape(
-                f"{test.head}: {names[0]} alone is right for {test.only_first}, {names[1]} alone for "
-                f"{test.only_second} samples; p = {test.p_value:.2g} (McNemar, exact)"
+                f"{test.head}: only {names[0]} is correct for {test.only_first} samples, only {names[1]} for "
+                f"{test.only_second}; p = {test.p_value:.2g} (McNemar, exact)"
             )
         )
     console.print(escape(answer(compared, names)))
 
 
 def answer(compared: Paired, names: Sequence[str]) -> str:
-    """Return what the differences say, in words."""
+    """Return the conclusion as a sentence."""
     by = {better: [row for row in compared.differences if row.better is better] for better in (True, False)}
     said = [
         f"{word} in {', '.join(f'{row.head} {wording(row.metric).label}' for row in rows)}"
@@ -81,12 +87,12 @@ def answer(compared: Paired, names: Sequence[str]) -> str:
         if rows
     ]
     if not said:
-        return f"On {compared.n:,} test samples, {names[1]} and {names[0]} are not told apart."
+        return f"On {compared.n:,} test samples, no difference between {names[1]} and {names[0]} is seen."
     return f"On {compared.n:,} test samples, {names[1]} is {'; '.join(said)}."
 
 
 def _verdict(row: Difference) -> str:
-    return VERDICTS[row.better] if row.metric.judged else "not judged"
+    return VERDICTS[row.better] if row.metric.judged else "shown only"
 
 
 def _value(estimate: Estimate, digits: int) -> str:
@@ -94,10 +100,10 @@ def _value(estimate: Estimate, digits: int) -> str:
 
 
 def _plot(head: str, compared: Paired) -> dict[str, str]:
-    """Return a plot of the judged differences of a head, as ``head``, ``plot`` and ``alternative``.
+    """Return a plot of a head's differences that are better or worse, as ``head``, ``plot`` and ``alternative``.
 
-    Errors in the label's unit and shares do not fit one axis, so each difference is a share of the first model's value.
-    A metric of which the first model has nothing, or less, has no such share.
+    Metrics have different units, so each difference is divided by the first model's value. Metrics whose first value is
+    not positive are left out.
     """
     import plotly.graph_objects as go
 

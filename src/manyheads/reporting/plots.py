@@ -1,4 +1,4 @@
-"""What the plots of a report share: their form, legend and intervals."""
+"""Common parts of a report's plots: style, legend and error bars."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Plot(NamedTuple):
     """A plot on the page.
 
     Attributes:
-        plot: Plotly's JSON.
-        caption: What it shows.
-        alternative: The same in words, for readers who cannot see it.
+        plot: The figure as Plotly's JSON.
+        caption: Caption below the plot.
+        alternative: Text for readers who cannot see the plot.
     """
 
     plot: str
@@ -31,26 +31,30 @@ class Plot(NamedTuple):
 def finished(
     figure: Figure, caption: str, alternative: str, height: int = HEIGHT, *, legend: bool = False, **margin: int
 ) -> Plot:
-    """Return a plot in the manner of the page.
+    """Return a plot in the style of the page.
 
     Args:
-        figure: Changed in place.
+        figure: The figure, which is changed in place.
         caption: See ``Plot``.
         alternative: See ``Plot``.
-        height: In pixels.
-        legend: Whether it has a legend, above the plot.
-        margin: ``l``, ``r``, ``t`` or ``b`` in pixels, where they differ from ``MARGIN``.
+        height: Height in pixels.
+        legend: Whether there is a legend above the plot.
+        margin: Margins ``l``, ``r``, ``t`` or ``b`` in pixels that differ from ``MARGIN``.
     """
     styled(figure, height, MARGIN | margin)
     if legend:
-        place = {"orientation": "h", "y": 1.03, "yanchor": "bottom", "x": 0, "font": {"size": 11}}
-        # A legend of four entries takes two lines.
-        figure.update_layout(showlegend=True, legend=place, margin_t=56)
+        position = {"orientation": "h", "y": 1.03, "yanchor": "bottom", "x": 0, "font": {"size": 11}}
+        # The top margin has room for a legend of two lines.
+        figure.update_layout(showlegend=True, legend=position, margin_t=56)
     return Plot(figure.to_json(), caption, alternative)
 
 
 def error_bars(estimates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return Plotly's setting for the intervals of estimates."""
+    """Return Plotly's error bars for the intervals of estimates.
+
+    Args:
+        estimates: ``value``, ``low`` and ``high`` of each point; none is None.
+    """
     return {
         "type": "data",
         "array": [each["high"] - each["value"] for each in estimates],

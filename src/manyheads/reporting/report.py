@@ -1,7 +1,7 @@
-"""The report of one run as a page: data, training, results, groups, examples, provenance.
+"""The report page of one run: results, groups, examples, training, data and provenance.
 
-All metrics come from ``reports/evaluation.json`` and the tables that the stages wrote, so the page, MLflow and DVC
-cannot disagree.
+All metrics come from ``reports/evaluation.json`` and the tables of the stages, so the page, MLflow and DVC show the
+same values.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from manyheads.reporting.training_plots import training_plots
 
 
 def page(contents: Contents, title: str) -> str:
-    """Return the page, HTML.
+    """Return the page as HTML.
 
     Args:
-        contents: What it shows.
-        title: Its heading.
+        contents: Contents of the page.
+        title: Title of the page.
     """
     return render(
         "report.html",
@@ -49,7 +49,7 @@ def page(contents: Contents, title: str) -> str:
 
 
 def _group_tables(contents: Contents) -> list[dict[str, Any]]:
-    """Return a table for each set of attributes: a row a group, a column a head."""
+    """Return a table for each set of attributes: one row a group, one column a head."""
     tables = []
     for attributes, cells in itertools.groupby(contents.evaluation["groups"], key=lambda cell: cell["attributes"]):
         by_group: dict[tuple[str, ...], dict[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""Plots of the results: what is predicted for which label, how sure it is, and for whom it fails."""
+"""Plots of the results: predictions against labels, confidence, and metrics by group."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from manyheads.reporting.plots import Plot, error_bars, finished
 def result_plots(contents: Contents, name: str) -> list[Plot]:
     """Return the plots of one head."""
     head, found = contents.heads[name], contents.evaluation["heads"][name]
-    drawn = []
+    plots = []
     if head.class_names:
-        drawn.append(_confusion(name, head, contents.confusions[name]))
-        drawn.append(_reliability(name, found["calibration"]))
+        plots.append(_confusion(name, head, contents.confusions[name]))
+        plots.append(_reliability(name, found["calibration"]))
     else:
-        drawn += [_scatter(contents, column) for column in head.label_columns]
+        plots += [_scatter(contents, column) for column in head.label_columns]
     if "by_predicted" in found:
-        drawn.append(_by_bin(contents, name))
+        plots.append(_by_bin(contents, name))
     if "coverage" in found:
-        drawn.append(_coverage(name, found["coverage"]))
+        plots.append(_coverage(name, found["coverage"]))
     if "selective" in found:
-        drawn.append(_selective(name, head, found["selective"]))
-    return drawn
+        plots.append(_selective(name, head, found["selective"]))
+    return plots
 
 
 def _confusion(name: str, head: Head, counts: list[list[int]]) -> Plot:
@@ -60,11 +60,11 @@ def _confusion(name: str, head: Head, counts: list[list[int]]) -> Plot:
     )
     figure.update_yaxes(autorange="reversed", title="as labelled")
     figure.update_xaxes(title="as predicted")
-    right = ", ".join(f"{each} {shares[i, i]:.0%}" for i, each in enumerate(classes))
+    recall = ", ".join(f"{each} {shares[i, i]:.0%}" for i, each in enumerate(classes))
     return finished(
         figure,
-        f"{name}: of the samples of each label, the share with each prediction, and how many.",
-        f"Confusion matrix of {name}; right: {right}",
+        f"{name}: share and number of each label's samples with each prediction.",
+        f"Confusion matrix of {name}; correct: {recall}",
         120 + 52 * len(classes),
         l=90,
     )
@@ -77,14 +77,16 @@ def _reliability(name: str, calibration: Mapping[str, Any]) -> Plot:
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot"}, name="calibrated")
     for which, colour in (("before", ORANGE), ("after", BLUE)):
         rows = [
-            (sure, right)
-            for sure, right in zip(calibration[which]["confidence"], calibration[which]["accuracy"], strict=True)
-            if right["low"] is not None
+            (confidence, accuracy)
+            for confidence, accuracy in zip(
+                calibration[which]["confidence"], calibration[which]["accuracy"], strict=True
+            )
+            if accuracy["low"] is not None
         ]
         figure.add_scatter(
-            x=[sure for sure, _ in rows],
-            y=[right["value"] for _, right in rows],
-            error_y=error_bars([right for _, right in rows]),
+            x=[confidence for confidence, _ in rows],
+            y=[accuracy["value"] for _, accuracy in rows],
+            error_y=error_bars([accuracy for _, accuracy in rows]),
             mode="lines+markers",
             marker={"color": colour, "size": 6},
             line={"color": colour, "width": 1.5},
@@ -92,11 +94,11 @@ def _reliability(name: str, calibration: Mapping[str, Any]) -> Plot:
         )
     start = min(calibration["before"]["confidence"])
     figure.update_xaxes(title="confidence", range=[max(0, start - 0.05), 1.01])
-    figure.update_yaxes(title="share right", range=[max(0, start - 0.15), 1.02])
+    figure.update_yaxes(title="accuracy", range=[max(0, start - 0.15), 1.02])
     eces = {which: estimate_text(calibration[which]["metrics"]["ece"]) for which in ("before", "after")}
     return finished(
         figure,
-        f"{name}: what a confidence is worth, in 15 bins of equal mass. Expected calibration error {eces['before']}; "
+        f"{name}: accuracy by confidence, in 15 bins of equal mass. Expected calibration error {eces['before']}; "
         f"{eces['after']} with the temperature that fits the validation subset best, {calibration['temperature']:.2f}.",
         f"Reliability of {name}: calibration error {eces['before']} before and {eces['after']} after scaling",
         legend=True,
@@ -127,20 +129,20 @@ def _scatter(contents: Contents, name: str) -> Plot:
     figure.update_yaxes(title="as predicted")
     return finished(
         figure,
-        f"{name}: how many samples have which label and prediction, the lighter the more; on the dotted line a "
-        "prediction is right.",
+        f"{name}: number of samples by label and prediction; lighter cells have more. Predictions on the dotted line "
+        "are correct.",
         f"Map of labels and predictions of {name}",
         380,
     )
 
 
 def _by_bin(contents: Contents, name: str) -> Plot:
-    """Return the metrics by bin of the label and by bin of the prediction: they say opposite things."""
+    """Return the metrics by bin of the label and by bin of the prediction, which can differ much."""
     import plotly.graph_objects as go
 
     head, by_predicted = contents.heads[name], contents.evaluation["heads"][name]["by_predicted"]
     metrics = [head.metric(each) for each in by_predicted[0]["metrics"]]
-    words = " and ".join(wording(metric).label for metric in metrics)
+    labels = " and ".join(wording(metric).label for metric in metrics)
     labelled = [
         {"group": cell["group"][0], "metrics": cell["metrics"]}
         for cell in contents.evaluation["groups"]
@@ -166,9 +168,9 @@ def _by_bin(contents: Contents, name: str) -> Plot:
     figure.update_yaxes(title=head.label_unit)
     return finished(
         figure,
-        f"{name}: {words} by bin of the label, and by bin of the prediction. "
-        "The first says for whom the model fails, the second what an answer is worth.",
-        f"{words[0].upper()}{words[1:]} of {name} by bin of label and of prediction",
+        f"{name}: {labels} by bin of the label, and by bin of the prediction. "
+        "The first shows which samples have large errors, the second how far to trust a prediction.",
+        f"{labels[0].upper()}{labels[1:]} of {name} by bin of label and of prediction",
         340,
         legend=True,
         r=30,
@@ -187,11 +189,11 @@ def _coverage(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
         mode="lines+markers",
         line={"color": BLUE},
     )
-    figure.update_xaxes(title="promised", tickformat=".0%", range=[0.45, 1.0])
-    figure.update_yaxes(title="held", tickformat=".0%", range=[0.4, 1.02])
-    words = ", ".join(f"{row['level']:.0%}: {row['value']:.1%}, {row['width']:.1f} wide" for row in rows)
+    figure.update_xaxes(title="nominal coverage", tickformat=".0%", range=[0.45, 1.0])
+    figure.update_yaxes(title="measured coverage", tickformat=".0%", range=[0.4, 1.02])
+    levels = ", ".join(f"{row['level']:.0%}: {row['value']:.1%}, {row['width']:.1f} wide" for row in rows)
     return finished(
-        figure, f"{name}: share of the labels inside the central intervals. {words}.", f"Coverage of {name}: {words}"
+        figure, f"{name}: share of the labels inside the central intervals. {levels}.", f"Coverage of {name}: {levels}"
     )
 
 
@@ -215,19 +217,22 @@ def _selective(name: str, head: Head, rows: Sequence[Mapping[str, Any]]) -> Plot
         mode="lines+markers",
         line={"color": BLUE},
     )
-    figure.update_xaxes(title="share that is answered, the surest first", tickformat=".0%", autorange="reversed")
+    figure.update_xaxes(title="share of the samples, most confident first", tickformat=".0%", autorange="reversed")
     figure.update_yaxes(title=metric.label)
     half = next((row for row in known if row["kept"] == 0.5), known[0])
-    words = f"of the surest {half['kept']:.0%}, {estimate_text(half['metric'], metric.digits)}"
+    at_half = f"for the most confident {half['kept']:.0%}, {estimate_text(half['metric'], metric.digits)}"
     return finished(
         figure,
-        f"{name}: {metric.label} if the model may decline; {words}.",
-        f"Selective {metric.label} of {name}; {words}",
+        f"{name}: {metric.label} of the most confident predictions; {at_half}.",
+        f"Selective {metric.label} of {name}; {at_half}",
     )
 
 
 def group_plots(contents: Contents) -> dict[str, Plot]:
-    """Return each head's main metric as a map of two attributes, by the names of both and of the head."""
+    """Return heat maps of each head's main metric by two attributes.
+
+    The keys are the names of both attributes and of the head, separated by spaces.
+    """
     return {
         f"{first} {second} {name}": _group_map(contents, first, second, name)
         for first, second in itertools.combinations(contents.heads, 2)

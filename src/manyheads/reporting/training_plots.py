@@ -1,4 +1,4 @@
-"""Plots of a training: losses and metrics by epoch, and how much of the loss each head is."""
+"""Plots of a training: losses and metrics by epoch, and each head's share of the loss."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ NAME_OF = {"train": "training (as augmented)", "val": "validation"}
 
 def training_plots(contents: Contents) -> list[Plot]:
     """Return the losses, each head's loss and main metric, the heads' shares of the loss, and the learning rate."""
-    plots = [_both(contents, "loss", "loss", "What is minimised: the weighted sum.")]
+    plots = [_both(contents, "loss", "loss", "The training objective, the weighted sum of the heads' losses.")]
     for name, head in contents.heads.items():
         metric = head.metric(head.main_metric)
         plots += [
-            _both(contents, f"{name}/loss", f"{name}: loss", f"{name}: its loss, not weighted."),
+            _both(contents, f"{name}/loss", f"{name}: loss", f"{name}: its loss without weight."),
             _both(contents, f"{name}/{metric.name}", f"{name}: {metric.name}", f"{name}: {wording(metric).label}."),
         ]
     rate = {"learning rate": ("train/learning_rate", BLUE)}
@@ -31,7 +31,7 @@ def training_plots(contents: Contents) -> list[Plot]:
 
 
 def _both(contents: Contents, column: str, title: str, caption: str) -> Plot:
-    """Return a column of the history for the train and the validation subset."""
+    """Return a plot of a column of the history, for the train and the validation subset."""
     columns = {NAME_OF[subset]: (f"{subset}/{column}", colour) for subset, colour in COLOUR_OF.items()}
     return _curves(contents, columns, title, caption)
 
@@ -39,13 +39,13 @@ def _both(contents: Contents, column: str, title: str, caption: str) -> Plot:
 def _curves(
     contents: Contents, columns: Mapping[str, tuple[str, str]], title: str, caption: str, **margin: int
 ) -> Plot:
-    """Return columns of the history by epoch.
+    """Return a plot of columns of the history by epoch.
 
     Args:
-        contents: With the history.
+        contents: Contents of the page, with the history.
         columns: The column and the colour of each curve, by its name in the legend. A missing column has no curve.
-        title: Title of the axis.
-        caption: What is shown.
+        title: Title of the vertical axis.
+        caption: Start of the caption.
         margin: See ``finished``.
     """
     import plotly.graph_objects as go
@@ -62,7 +62,7 @@ def _curves(
     figure.update_yaxes(title=title)
     return finished(
         figure,
-        f"{caption} Dotted: the epoch that was kept, {best}.",
+        f"{caption} Dotted: the best epoch, {best}, which is kept.",
         f"{title} by epoch; at the end {', '.join(f'{name} {value:.3g}' for name, value in last.items())}",
         legend=True,
         **margin,
@@ -70,15 +70,15 @@ def _curves(
 
 
 def _loss_shares(contents: Contents) -> Plot:
-    """Return how much of the training loss each head is: what the weights do in effect."""
+    """Return a plot of each head's share of the training loss, the effect of the weights."""
     import plotly.graph_objects as go
 
-    history, figure, terms = contents.history, go.Figure(), {}
+    history, figure, losses = contents.history, go.Figure(), {}
     for name, weight in contents.weights.items():
-        along = history[f"train/{name}/weight"] if weight is None else weight
-        terms[name] = history[f"train/{name}/loss"] * along
-    total = np.sum([np.abs(values) for values in terms.values()], axis=0)
-    for (name, values), colour in zip(terms.items(), itertools.cycle(COLOURS), strict=False):
+        weights = history[f"train/{name}/weight"] if weight is None else weight
+        losses[name] = history[f"train/{name}/loss"] * weights
+    total = np.sum([np.abs(values) for values in losses.values()], axis=0)
+    for (name, values), colour in zip(losses.items(), itertools.cycle(COLOURS), strict=False):
         figure.add_scatter(
             x=history["epoch"],
             y=np.abs(values) / total,
@@ -90,11 +90,11 @@ def _loss_shares(contents: Contents) -> Plot:
         )
     figure.update_yaxes(title="share of the loss", tickformat=".0%", range=[0, 1])
     figure.update_xaxes(title="epoch")
-    words = ", ".join(f"{name} {abs(values.iloc[-1]) / total[-1]:.0%}" for name, values in terms.items())
+    shares = ", ".join(f"{name} {abs(values.iloc[-1]) / total[-1]:.0%}" for name, values in losses.items())
     return finished(
         figure,
-        "Weight times loss of each head, as a share of their sum: who has the say in a step. It is not the share of "
-        f"the gradient. At the end: {words}.",
-        f"Stacked areas of each head's share of the training loss; at the end {words}",
+        "Weight times loss of each head, as a share of their sum. A head's share of the gradient may differ. "
+        f"At the end: {shares}.",
+        f"Stacked areas of each head's share of the training loss; at the end {shares}",
         legend=True,
     )
