@@ -28,7 +28,7 @@ def simulated(monkeypatch):
     def put(behaviour):
         def train_and_record(config, project, outputs, spec, callbacks):
             for callback in callbacks:
-                callback.on_start(Training(config, None, None, Progress(run_id="a" * 32)))
+                callback.on_record("a" * 32)
             return Trained("a" * 32, behaviour())
 
         monkeypatch.setattr("manyheads.sweeps.train_trial.train_and_record", train_and_record)
