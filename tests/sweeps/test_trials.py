@@ -28,6 +28,7 @@ def simulated(monkeypatch):
     def put(behaviour):
         def train_and_record(config, project, outputs, spec, callbacks):
             for callback in callbacks:
+                callback.on_record("a" * 32)
                 callback.on_start(Training(config, None, None, Progress(run_id="a" * 32)))
             return Trained("a" * 32, behaviour())
 
@@ -121,6 +122,7 @@ def test_a_trial_whose_process_died_is_killed_here_and_in_mlflow(store, tiny_con
     assert client.get_run(run_id).info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_a_run_whose_store_was_lost_at_the_end_is_completed(store, tiny_config):
     config = tiny_config("train.epochs=1")
     trial_id = store.plan(config, "one", [])
