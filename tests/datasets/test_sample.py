@@ -66,6 +66,7 @@ def accepted(decoded: dict[str, jpeg.Decoded | jpeg.Unreadable]) -> dict[str, jp
     return {name: outcome for name, outcome in decoded.items() if isinstance(outcome, jpeg.Decoded)}
 
 
+@pytest.mark.slow
 def test_two_archives_are_byte_identical(archive_path: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.zip"
     sample.provide(again, again)

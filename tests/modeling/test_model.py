@@ -315,6 +315,7 @@ def test_a_pretrained_encoder_is_trained_on_and_saved_as_plain_layers(backbone, 
         )
 
 
+@pytest.mark.slow
 def test_pretrained_weights_come_from_a_local_file(tmp_path):
     import keras
 

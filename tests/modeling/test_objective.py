@@ -240,7 +240,7 @@ def gradients(trained, features, targets):
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
-        outputs = trained(features, training=True)
+        outputs = trained([features], training=True)
         loss = trained.compute_loss(y=targets, y_pred=outputs)
     weights = [weight.value for weight in trained.trainable_weights]
     found = tape.gradient(loss, weights, unconnected_gradients="zero")
@@ -270,7 +270,7 @@ def test_every_form_trains(form):
 def test_localisation_counts_where_there_is_an_object_as_much_as_the_other_output_is_sure_of_it():
     features, classes, boxes, targets = pictures()
     trained = detector("training_step")
-    outputs = {name: values.numpy() for name, values in trained(features).items()}
+    outputs = {name: values.numpy() for name, values in trained([features]).items()}
     error = np.abs(outputs["box"] - boxes) / 0.2
     huber = np.where(error <= 1, error**2 / 2, error - 0.5).mean(axis=1)[classes > 0]
     sure = (1 - outputs["class"][:, 0])[classes > 0]

@@ -53,6 +53,7 @@ def edit(path):
         file.write("\n# edited\n")
 
 
+@pytest.mark.slow
 def test_wording_plots_and_pages_do_not_make_dvc_train_again_and_what_shapes_a_training_does(clone):
     assert changed_code(clone, "train") == set(), "dvc.lock is not of this code: run `dvc repro` and commit it"
     for name in NOT_TRAINING:

@@ -169,6 +169,7 @@ def test_choices_do_not_depend_on_interruptions(project, quick_trainings, monkey
     assert quick_trainings == whole
 
 
+@pytest.mark.slow
 def test_another_seed_or_space_is_another_search(project, quick_trainings):
     first = [*TINY, "loss.weights.age=interval(1,2)"]
     search.run(project.root, [*first, "loss.weights.race=interval(1,2)"], 1, "")
@@ -180,6 +181,7 @@ def test_another_seed_or_space_is_another_search(project, quick_trainings):
     assert len(set(quick_trainings)) == 3
 
 
+@pytest.mark.slow
 def test_two_that_share_a_search_train_each_trial_once_and_the_last_ends_it(project, quick_trainings, monkeypatch):
     training, may_end = threading.Event(), threading.Event()
     quick = search.train_trial
@@ -275,6 +277,7 @@ def test_a_failed_trial_stops_no_other_and_is_tried_again(project, capsys):
     assert len(runs(project)[1]) == 2
 
 
+@pytest.mark.slow
 def test_settings_that_do_not_fit_together_are_a_failed_trial(project, quick_trainings, capsys):
     impossible = ["loss.weighting=fixed,learned", "loss.functions.age=gaussian,mae"]
     assert command("--trials", "6", *impossible) == 1

@@ -9,8 +9,6 @@ from manyheads.sweeps.launching import log_with_trial_name
 from manyheads.sweeps.train_trial import ATTEMPTS, mark_dead_trials_killed, record_in_mlflow_again, train_trial
 from manyheads.sweeps.trials import TrialStore
 from manyheads.tracking import runs
-from manyheads.training.callbacks import Training
-from manyheads.training.checkpoint import Progress
 from manyheads.training.tracked import Trained
 
 METRICS = {"best/val/score": 1.5}
@@ -121,6 +119,7 @@ def test_a_trial_whose_process_died_is_killed_here_and_in_mlflow(store, tiny_con
     assert client.get_run(run_id).info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_a_run_whose_store_was_lost_at_the_end_is_completed(store, tiny_config):
     config = tiny_config("train.epochs=1")
     trial_id = store.plan(config, "one", [])

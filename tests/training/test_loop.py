@@ -80,6 +80,7 @@ def test_what_can_be_classified_is_learned(train_config, tmp_path):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighting", ["fixed", "learned"])
 def test_an_interrupted_training_ends_with_the_same_weights(weighting, train_config, tmp_path):
     whole = network(train_config, weighting)

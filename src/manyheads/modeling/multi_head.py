@@ -42,7 +42,7 @@ class MultiHeadModel(keras.Model):  # type: ignore[misc]
             objective: One entry per head; learned weights start above 0.
             learned: Whether the weights of the losses are learned.
         """
-        super().__init__(inputs=network.input, outputs=network.output, name=network.name)
+        super().__init__(inputs=network.inputs, outputs=network.output, name=network.name)
         self.objective = objective
         self.losses_by_head = {each.name: each.loss() for each in objective}
         self.incomplete = frozenset(each.name for each in objective if not each.complete)

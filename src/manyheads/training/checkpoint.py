@@ -136,7 +136,8 @@ def differences(path: Path, fingerprint: Mapping[str, str]) -> str:
 @contextmanager
 def _opened(path: Path) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # NumPy would leave a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             yield arrays
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise IntegrityError(f"{path} is damaged ({error}): delete it to train from the start") from error
