@@ -55,8 +55,8 @@ def samples(n=10):
 
 def test_fixed_weights_make_a_weighted_sum_that_counts_every_sample_once():
     trained, (features, labels, targets) = objective(), samples()
-    logs = trained.evaluate(features, targets, batch_size=4, verbose=0, return_dict=True)
-    outputs = trained.predict(features, verbose=0)
+    logs = trained.evaluate([features], targets, batch_size=4, verbose=0, return_dict=True)
+    outputs = trained.predict([features], verbose=0)
     squared = np.mean(((outputs["age"][:, 0] - labels["age"]) / 20) ** 2)
     crossentropy = -np.mean(np.log(outputs["race"][np.arange(10), labels["race"]]))
     assert set(logs) == {"loss", "age_loss", "age_mae", "race_loss", "race_accuracy"}
@@ -70,10 +70,10 @@ def test_a_step_moves_learned_weights_as_the_formula_says():
     trained, (features, _, targets) = objective("learned"), samples()
     before = {name: float(variable.numpy()) for name, variable in trained.log_variances.items()}
     assert before == pytest.approx({"age": -np.log(4), "race": -np.log(0.5)})
-    losses = trained.evaluate(features, targets, verbose=0, return_dict=True)
+    losses = trained.evaluate([features], targets, verbose=0, return_dict=True)
     expected = sum(np.exp(-s) * losses[f"{name}_loss"] + s / 2 for name, s in before.items())
     assert losses["loss"] == pytest.approx(expected, rel=1e-5)
-    trained.fit(features, targets, batch_size=10, verbose=0)
+    trained.fit([features], targets, batch_size=10, verbose=0)
     for name, s in before.items():
         gradient = -np.exp(-s) * losses[f"{name}_loss"] + 1 / 2
         assert float(trained.log_variances[name].numpy()) == pytest.approx(s - 0.1 * gradient, rel=1e-5)
@@ -82,7 +82,7 @@ def test_a_step_moves_learned_weights_as_the_formula_says():
 def test_learned_weights_move_the_network_as_if_they_were_fixed():
     fixed, learned, (features, _, targets) = objective(), objective("learned"), samples()
     for trained in (fixed, learned):
-        trained.fit(features, targets, batch_size=10, verbose=0)
+        trained.fit([features], targets, batch_size=10, verbose=0)
     for ours, theirs in zip(fixed.get_layer("race").weights, learned.get_layer("race").weights, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-5)
 
@@ -99,28 +99,28 @@ def test_the_loss_of_mean_and_variance_is_the_gaussian_log_likelihood():
     losses = LOSSES | {"age": "gaussian"}
     trained, (features, labels, targets) = objective(losses=losses), samples()
     trained.get_layer("age_bounded").set_weights([np.random.default_rng(1).normal(0, 0.1, (6, 1)), np.array([0.02])])
-    logs = trained.evaluate(features, targets, verbose=0, return_dict=True)
-    outputs = trained.predict(features, verbose=0)
+    logs = trained.evaluate([features], targets, verbose=0, return_dict=True)
+    outputs = trained.predict([features], verbose=0)
     mean, deviation = outputs["age"][:, 0], np.exp(outputs["age_log_variance"][:, 0] / 2)
     assert np.ptp(deviation) > 1
     likelihood = norm.logpdf((labels["age"] - 40) / 20, (mean - 40) / 20, deviation / 20)
     assert logs["age_loss"] == pytest.approx(-np.mean(likelihood) - np.log(2 * np.pi) / 2, rel=1e-4)
     before = trained.get_layer("age_bounded").get_weights()[0]
-    trained.fit(features, targets, verbose=0)
+    trained.fit([features], targets, verbose=0)
     assert np.any(trained.get_layer("age_bounded").get_weights()[0] != before)
 
 
 def test_a_soft_label_is_the_crossentropy_with_a_gaussian_and_the_error_of_the_mean():
     losses = LOSSES | {"age": "soft_label"}
     trained, (features, labels, targets) = objective(losses=losses), samples()
-    outputs = trained.predict(features, verbose=0)
+    outputs = trained.predict([features], verbose=0)
     line, shares = np.arange(117), outputs["age_distribution"]
     spread = norm.pdf(line, labels["age"][:, None], 2.0)
     spread /= spread.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(outputs["age"][:, 0], shares @ line, rtol=1e-4)
     expected = -np.mean(np.sum(spread * np.log(shares), axis=1)) + np.mean(np.abs(shares @ line - labels["age"])) / 20
     assert trained.losses_of(targets, outputs)["age"] == pytest.approx(expected, rel=1e-4)
-    assert trained.evaluate(features, targets, verbose=0, return_dict=True)["age_loss"] == pytest.approx(
+    assert trained.evaluate([features], targets, verbose=0, return_dict=True)["age_loss"] == pytest.approx(
         expected, rel=1e-4
     )
 
@@ -128,7 +128,7 @@ def test_a_soft_label_is_the_crossentropy_with_a_gaussian_and_the_error_of_the_m
 def test_the_ranked_probability_score_compares_cumulated_distributions():
     losses = LOSSES | {"age": "ranked_probability"}
     trained, (features, labels, targets) = objective(losses=losses), samples()
-    outputs = trained.predict(features, verbose=0)
+    outputs = trained.predict([features], verbose=0)
     cumulated = np.cumsum(outputs["age_distribution"], axis=1)
     reached = np.arange(117) >= labels["age"][:, None]
     expected = np.mean(np.sum((cumulated - reached) ** 2, axis=1)) / 20
@@ -138,10 +138,10 @@ def test_the_ranked_probability_score_compares_cumulated_distributions():
 @pytest.mark.parametrize("loss", ["soft_label", "ranked_probability"])
 def test_the_mean_of_a_distribution_is_not_trained(loss):
     trained, (features, _, targets) = objective(losses=LOSSES | {"age": loss}), samples()
-    before = trained.losses_of(targets, trained.predict(features, verbose=0))["age"]
-    trained.fit(features, targets, epochs=20, verbose=0)
+    before = trained.losses_of(targets, trained.predict([features], verbose=0))["age"]
+    trained.fit([features], targets, epochs=20, verbose=0)
     np.testing.assert_array_equal(trained.get_layer("age").get_weights()[0][:, 0], np.arange(117))
-    assert trained.losses_of(targets, trained.predict(features, verbose=0))["age"] < 0.9 * before
+    assert trained.losses_of(targets, trained.predict([features], verbose=0))["age"] < 0.9 * before
 
 
 def test_adjusted_logits_raise_scarce_classes():
@@ -154,15 +154,15 @@ def test_adjusted_logits_raise_scarce_classes():
         expected = -np.log(weighted[label] / weighted.sum())
         assert float(loss(targets, {"race": probabilities})) == pytest.approx(expected, rel=1e-3)
     trained, (features, _, targets) = objective(losses=losses), samples()
-    assert np.isfinite(trained.losses_of(targets, trained.predict(features, verbose=0))["race"])
+    assert np.isfinite(trained.losses_of(targets, trained.predict([features], verbose=0))["race"])
     assert HEADS["race"].statistics("standard", np.array([0, 0, 1, 0])).shares == (0.75, 0.25, 0.0)
 
 
 @pytest.mark.parametrize("weighting", ["fixed", "learned"])
 def test_losses_of_whole_subsets_are_those_that_keras_logs(weighting):
     trained, (features, _, targets) = objective(weighting), samples()
-    logs = trained.evaluate(features, targets, batch_size=4, verbose=0, return_dict=True)
-    losses = trained.losses_of(targets, trained.predict(features, verbose=0))
+    logs = trained.evaluate([features], targets, batch_size=4, verbose=0, return_dict=True)
+    losses = trained.losses_of(targets, trained.predict([features], verbose=0))
     assert losses == pytest.approx({"age": logs["age_loss"], "race": logs["race_loss"], "loss": logs["loss"]}, rel=1e-5)
 
 
@@ -179,7 +179,7 @@ def test_the_network_inside_is_a_plain_model(weighting):
     assert "manyheads" not in inside.to_json()
     features = samples()[0]
     for name, values in inside.predict(features, verbose=0).items():
-        np.testing.assert_array_equal(values, trained.predict(features, verbose=0)[name])
+        np.testing.assert_array_equal(values, trained.predict([features], verbose=0)[name])
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_a_loss_of_two_outputs_is_the_same_in_every_form(form):
 def test_every_form_trains(form):
     features, _, _, targets = pictures(60)
     trained = detector(form)
-    losses = trained.fit(features, targets, epochs=20, batch_size=20, verbose=0).history["loss"]
+    losses = trained.fit([features], targets, epochs=20, batch_size=20, verbose=0).history["loss"]
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -275,7 +275,7 @@ def test_localisation_counts_where_there_is_an_object_as_much_as_the_other_outpu
     huber = np.where(error <= 1, error**2 / 2, error - 0.5).mean(axis=1)[classes > 0]
     sure = (1 - outputs["class"][:, 0])[classes > 0]
     assert trained.losses_of(targets, outputs)["box"] == pytest.approx((huber * sure).sum() / sure.sum(), rel=1e-5)
-    logs = trained.evaluate(features, targets, batch_size=12, verbose=0, return_dict=True)
+    logs = trained.evaluate([features], targets, batch_size=12, verbose=0, return_dict=True)
     assert logs["box_loss"] == pytest.approx((huber * sure).sum() / sure.sum(), rel=1e-5)
 
 
@@ -283,7 +283,7 @@ def test_missing_labels_are_left_out_and_the_other_head_learns_from_all():
     features, classes, _, targets = pictures()
     loss, found = gradients(detector("training_step"), features, targets)
     # The same as a sum of two losses: the class from all samples, the box from those that have one.
-    outputs = {name: values.numpy() for name, values in detector("training_step")(features).items()}
+    outputs = {name: values.numpy() for name, values in detector("training_step")([features]).items()}
     crossentropy = -np.log(outputs["class"][np.arange(12), classes]).mean()
     assert loss == pytest.approx(
         crossentropy + 3 * detector("training_step").losses_of(targets, outputs)["box"], rel=1e-5
@@ -330,8 +330,8 @@ def test_the_sum_is_what_arithmetic_says_for_one_function_a_list_and_names(funct
         outputs |= each.outputs(inputs)
     trained = build.compile_model(keras.Model(inputs, outputs), objective, keras.optimizers.SGD(0.1))
     targets = {name: head.targets(truth[name]) for name, head in TABLE.items()}
-    logs = trained.evaluate(features, targets, verbose=0, return_dict=True)
-    predicted = trained.predict(features, verbose=0)
+    logs = trained.evaluate([features], targets, verbose=0, return_dict=True)
+    predicted = trained.predict([features], verbose=0)
     expected = 0.0
     for name, weight in (("one", 1), ("two", 2)):
         error = predicted[name] - truth[name]

@@ -226,8 +226,8 @@ def test_only_evaluate_reads_the_test_subset():
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load_subset":
-                assert isinstance(node.args[2], ast.Constant), f"{path}: the subset must be written out"
-                readers.add((path.stem, node.args[2].value))
+                assert isinstance(node.args[3], ast.Constant), f"{path}: the subset must be written out"
+                readers.add((path.stem, node.args[3].value))
     assert {name for name, subset in readers if subset == "test"} == {"evaluate"}
     assert ("run", "train") in readers
 
