@@ -9,8 +9,6 @@ from manyheads.sweeps.launching import log_with_trial_name
 from manyheads.sweeps.train_trial import ATTEMPTS, mark_dead_trials_killed, record_in_mlflow_again, train_trial
 from manyheads.sweeps.trials import TrialStore
 from manyheads.tracking import runs
-from manyheads.training.callbacks import Training
-from manyheads.training.checkpoint import Progress
 from manyheads.training.tracked import Trained
 
 METRICS = {"best/val/score": 1.5}
@@ -29,7 +27,6 @@ def simulated(monkeypatch):
         def train_and_record(config, project, outputs, spec, callbacks):
             for callback in callbacks:
                 callback.on_record("a" * 32)
-                callback.on_start(Training(config, None, None, Progress(run_id="a" * 32)))
             return Trained("a" * 32, behaviour())
 
         monkeypatch.setattr("manyheads.sweeps.train_trial.train_and_record", train_and_record)

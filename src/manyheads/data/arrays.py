@@ -31,6 +31,7 @@ def open_packed(path: Path, kind: Input) -> npt.NDArray[Any]:
     except (OSError, ValueError, EOFError) as error:
         raise IntegrityError(f"{path} is damaged ({' '.join(str(error).split())[:200]}): {remedy}") from error
     if not isinstance(array, np.ndarray):
+        array.close()
         raise IntegrityError(f"{path} is an archive of arrays, not one array: {remedy}")
     if array.dtype != kind.dtype or array.shape[1:] != kind.shape:
         wanted = ", ".join(map(str, ("n", *kind.shape)))

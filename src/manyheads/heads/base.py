@@ -358,7 +358,7 @@ class Head(BaseModel, ABC):
     def errors(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the error of each sample, shape (n,); by default from the main metric of the single sample."""
         values = self.compute_metrics(contributions)[self.main_metric]
-        return -values if self.metrics[0].greater_is_better else values
+        return -values if self.metric(self.main_metric).greater_is_better else values
 
     def is_correct(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Return which predictions of known labels count as correct, shape (n,); all by default."""
@@ -369,6 +369,6 @@ class Head(BaseModel, ABC):
 
         By default the best value is 0 for an error, and 1 for a metric that is better when it is greater.
         """
-        if self.metrics[0].greater_is_better:
+        if self.metric(self.main_metric).greater_is_better:
             return (value - baseline) / (1 - baseline) if baseline < 1 else 0.0
         return 1 - value / baseline if baseline else 0.0

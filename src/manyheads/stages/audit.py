@@ -31,7 +31,8 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
         logger.info("audit skipped: audit.folds is 0")
         return
     heads, folds = config.data.heads, range(config.audit.folds)
-    train, validation = (load_subset(inputs, heads, config.inputs, name) for name in ("train", "validation"))
+    train = load_subset(inputs, heads, config.inputs, "train")
+    validation = load_subset(inputs, heads, config.inputs, "validation")
     fold = fold_of(train.groups, config.audit.folds, config.seed)
     predicted: list[tuple[Mapping[str, Outputs], Mapping[str, Outputs]]] = []
     for number in folds:

@@ -55,9 +55,8 @@ def train(
     """
     start = time.monotonic()
     tensorflow.start_training_session(config.train.deterministic)
-    train, validation = (
-        load_subset(project, config.data.heads, config.inputs, name) for name in ("train", "validation")
-    )
+    train = load_subset(project, config.data.heads, config.inputs, "train")
+    validation = load_subset(project, config.data.heads, config.inputs, "validation")
     objective = training_objective(config, train)
     model = compiled_model(
         config.model, config.inputs, objective, config.train, config.seed, len(train),
