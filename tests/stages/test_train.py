@@ -116,7 +116,7 @@ def three_ways(evaluated, images):
     in_mlflow = mlflow.pyfunc.load_model(address).predict(images)
     heads = config.data.heads
     raw = [
-        {name: inference.outputs_of_head(head, name, each) for name, head in heads.items()}
+        {name: inference.outputs_of_head(head, each) for name, head in heads.items()}
         for each in (in_keras, in_mlflow)
     ]
     return saved.predictor()({"image": images}), *raw
@@ -233,8 +233,8 @@ def test_only_evaluate_reads_the_test_subset():
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load_subset":
-                assert isinstance(node.args[2], ast.Constant), f"{path}: the subset must be written out"
-                readers.add((path.stem, node.args[2].value))
+                assert isinstance(node.args[-1], ast.Constant), f"{path}: the subset must be written out"
+                readers.add((path.stem, node.args[-1].value))
     assert {name for name, subset in readers if subset == "test"} == {"evaluate"}
     assert ("run", "train") in readers
 

@@ -45,9 +45,9 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     heads = config.data.heads
     if saved.card.heads != heads or saved.card.inputs != config.inputs:
         raise IntegrityError(f"{inputs.model} was trained with other heads or inputs: run `dvc repro train`")
-    test, validation, train = (
-        load_subset(inputs, heads, config.inputs, name) for name in ("test", "validation", "train")
-    )
+    test = load_subset(inputs, heads, config.inputs, "test")
+    validation = load_subset(inputs, heads, config.inputs, "validation")
+    train = load_subset(inputs, heads, config.inputs, "train")
     predictor = saved.predictor()
     test_predicted, validation_predicted = (
         Predicted(subset.labels, predictor(subset.inputs, subset.rows), subset.groups) for subset in (test, validation)
