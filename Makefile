@@ -46,7 +46,7 @@ params: install ## Compose conf/ into params.yaml; ARGS='experiment=hour' for an
 test: install ## Run all tests
 	pytest $(PYTEST)
 
-quick: install ## Run the quick tests, under a minute in total
+quick: install ## Run the tests that start no process and train little, in a minute
 	pytest $(PYTEST) -m 'not slow'
 
 check: install ## Lint, formatting, types, layers of packages, and params.yaml against conf/

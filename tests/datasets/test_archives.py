@@ -464,6 +464,7 @@ def test_memory_does_not_grow_with_headers(tmp_path: Path) -> None:
     assert peak_of(6000) - peak_of(1000) < 5000 * 400
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ARCHIVE is None, reason=SKIP_REASON)
 def test_real_archive() -> None:
     assert ARCHIVE is not None

@@ -135,6 +135,7 @@ def test_the_ranked_probability_score_compares_cumulated_distributions():
     assert trained.losses_of(targets, outputs)["age"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["soft_label", "ranked_probability"])
 def test_the_mean_of_a_distribution_is_not_trained(loss):
     trained, (features, _, targets) = objective(losses=LOSSES | {"age": loss}), samples()
@@ -259,6 +260,7 @@ def test_a_loss_of_two_outputs_is_the_same_in_every_form(form):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["training_step", "added_loss", "combined_output"])
 def test_every_form_trains(form):
     features, _, _, targets = pictures(60)

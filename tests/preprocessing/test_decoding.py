@@ -61,6 +61,7 @@ def no_worker_is_left() -> Iterator[None]:
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_a_sample_that_ends_or_hangs_its_process_is_the_only_one_lost(tmp_path: Path, mortal: ImageInput) -> None:
     n = decoding.CHUNK + 20
     raw = [Raw(row, jpeg(row)) for row in range(n)]
@@ -88,6 +89,7 @@ def test_every_input_is_decoded_or_the_sample_refused(tmp_path: Path, mortal: Im
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_workers_that_always_die_are_the_machines_fault(
     tmp_path: Path, mortal: ImageInput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +124,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL")
 def test_workers_do_not_outlive_a_killed_process(tmp_path: Path, mortal: ImageInput) -> None:
     (tmp_path / "script.py").write_text(KILLED)

@@ -162,6 +162,7 @@ def test_memory_is_bounded(alike: bool, monkeypatch: pytest.MonkeyPatch) -> None
     assert peak < 30e6
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ARCHIVE is None, reason=SKIP_REASON)
 def test_on_photographs() -> None:
     with tarfile.open(ARCHIVE) as archive:

@@ -238,6 +238,7 @@ def test_array_is_mapped_and_read_only(tmp_path: Path) -> None:
         array[0] = 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ARCHIVE is None, reason=SKIP_REASON)
 def test_real_photographs(tmp_path: Path, make_config: Callable[..., Config]) -> None:
     with tarfile.open(ARCHIVE) as archive:

@@ -227,6 +227,7 @@ def test_no_names_are_lost_whatever_they_are(paths: list[str]) -> None:
         assert printable(path).isprintable()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ARCHIVE is None, reason=SKIP_REASON)
 def test_real_names(make_config: MakeConfig, tmp_path: Path) -> None:
     layout = Paths(tmp_path)

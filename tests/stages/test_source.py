@@ -11,6 +11,7 @@ from manyheads.paths import Paths
 from manyheads.stages import source
 
 
+@pytest.mark.slow
 def test_sample_is_made_and_logged(
     tmp_path: Path, make_config: Callable[..., Config], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -454,6 +454,7 @@ def test_coral_lists_parse():
     assert {subset: len(names) for subset, names in lists.items()} == {"train": 13_147, "test": 3_287}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ARCHIVE is None, reason=SKIP_REASON)
 def test_coral_lists_fit_the_real_names(make_config):
     from manyheads.datasets import archives, utkface

@@ -208,6 +208,7 @@ def test_two_that_share_a_search_train_each_trial_once_and_the_last_ends_it(proj
     assert parent.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_optuna_maximizes_the_skill_of_every_head(project, quick_trainings):
     assert command("--trials", "2", "loss.weights.age=interval(2,10)") == 0
     assert [direction.name for direction in study(project).directions] == ["MAXIMIZE"] * 3

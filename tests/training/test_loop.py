@@ -65,6 +65,7 @@ def fit(built, config, path, on_epoch=lambda epoch, row: None, train=TRAIN):
     return loop.fit(built, train, VALIDATION, config, 5, path, progress, on_epoch)
 
 
+@pytest.mark.slow
 def test_what_can_be_classified_is_learned(train_config, tmp_path):
     progress = fit(network(train_config), train_config, tmp_path / "checkpoint.npz")
     best = progress.history[progress.best_epoch - 1]
@@ -101,6 +102,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(weighting, train_con
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
+@pytest.mark.slow
 def test_the_model_keeps_the_weights_of_its_best_epoch(train_config, tmp_path):
     built = network(train_config)
     progress = fit(built, train_config, tmp_path / "checkpoint.npz")
@@ -111,6 +113,7 @@ def test_the_model_keeps_the_weights_of_its_best_epoch(train_config, tmp_path):
             assert value == pytest.approx(best[f"val/{name}/{metric}"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_learned_weights_are_in_the_history_and_kept_with_the_best_epoch(train_config, tmp_path):
     built = network(train_config, "learned")
     progress = fit(built, train_config, tmp_path / "checkpoint.npz")
@@ -187,6 +190,7 @@ def test_a_damaged_checkpoint_is_named(train_config, tmp_path):
         checkpoint.resume(path, network(train_config), {})
 
 
+@pytest.mark.slow
 def test_the_checkpoint_of_another_training_is_refused_by_name(train_config, tmp_path):
     path = tmp_path / "checkpoint.npz"
     fit(network(train_config), train_config, path)
