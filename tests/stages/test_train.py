@@ -116,8 +116,7 @@ def three_ways(evaluated, images):
     in_mlflow = mlflow.pyfunc.load_model(address).predict(images)
     heads = config.data.heads
     raw = [
-        {name: inference.outputs_of_head(head, each) for name, head in heads.items()}
-        for each in (in_keras, in_mlflow)
+        {name: inference.outputs_of_head(head, each) for name, head in heads.items()} for each in (in_keras, in_mlflow)
     ]
     return saved.predictor()({"image": images}), *raw
 
