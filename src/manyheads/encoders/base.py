@@ -91,4 +91,4 @@ class ImageEncoder(Encoder):
 
 def described(inputs: Mapping[str, Input]) -> str:
     """Return the names and kinds of inputs as text for messages."""
-    return ", ".join(f"{name} ({getattr(one, 'kind', type(one).__name__)})" for name, one in inputs.items())
+    return ", ".join(f"{name} ({one.kind})" for name, one in inputs.items())

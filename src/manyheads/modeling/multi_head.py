@@ -96,7 +96,16 @@ class MultiHeadModel(keras.Model):  # type: ignore[misc]
     ) -> Any:
         """Return the objective, a scalar, and track each head's loss; see ``keras.Model.compute_loss``."""
         del x, sample_weight, training
-        return self._objective(y, y_pred)
+        return self.loss_of_batch(y, y_pred)
+
+    def loss_of_batch(self, targets: Any, outputs: Any) -> Any:
+        """Return the objective of a batch, a scalar; the other forms of the objective override this.
+
+        Args:
+            targets: Tensors of shape (batch, units) by the heads' names.
+            outputs: Tensors of shape (batch, units) by the outputs' names.
+        """
+        return self._objective(targets, outputs)
 
     def _objective(self, targets: Any, outputs: Any) -> Any:
         objective = 0.0

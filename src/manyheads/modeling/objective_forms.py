@@ -1,4 +1,4 @@
-"""Two other ways to give the objective to Keras; ``MultiHeadModel`` overrides the loss of the training step.
+"""Two other ways to give the objective to Keras; in ``MultiHeadModel`` the training step computes it.
 
 They allow a comparison of the three ways. A test checks that the results are equal.
 """
@@ -17,18 +17,10 @@ from manyheads.modeling.multi_head import MultiHeadModel
 class AddedLoss(MultiHeadModel):
     """The same objective as a loss that a layer adds from targets and outputs."""
 
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
-        """Return the loss that the layer adds; see ``keras.Model.compute_loss``."""
-        del x, sample_weight, training
+    def loss_of_batch(self, targets: Any, outputs: Any) -> Any:
+        """Return the loss that the layer adds; see ``MultiHeadModel.loss_of_batch``."""
         layer = _Adding(self._objective)
-        layer(y, y_pred)
+        layer(targets, outputs)
         (objective,) = layer.losses
         return objective
 
@@ -46,18 +38,10 @@ class _Adding(keras.layers.Layer):  # type: ignore[misc]
 class CombinedOutput(MultiHeadModel):
     """The same objective as the loss of one target and one output, which concatenate those of all heads."""
 
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
-        """Return the loss of the combined output; see ``keras.Model.compute_loss``."""
-        del x, sample_weight, training
-        target, output = (keras.ops.concatenate(list(each.values()), axis=1) for each in (y, y_pred))
-        return self._objective(_columns_of_each(target, y), _columns_of_each(output, y_pred))
+    def loss_of_batch(self, targets: Any, outputs: Any) -> Any:
+        """Return the loss of the combined output; see ``MultiHeadModel.loss_of_batch``."""
+        target, output = (keras.ops.concatenate(list(each.values()), axis=1) for each in (targets, outputs))
+        return self._objective(_columns_of_each(target, targets), _columns_of_each(output, outputs))
 
 
 def _columns_of_each(combined: Any, like: Mapping[str, Any]) -> dict[str, Any]:

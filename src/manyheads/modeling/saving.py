@@ -16,6 +16,7 @@ from manyheads.heads import Heads
 from manyheads.inputs import AnyInput
 from manyheads.modeling.build import mismatch
 from manyheads.modeling.inference import Predictor
+from manyheads.runtime import tensorflow
 from manyheads.runtime.files import sha256_of
 from manyheads.runtime.hardware import Precision
 
@@ -115,6 +116,7 @@ def load(folder: Path, extensions: Sequence[str] = ()) -> SavedModel:
         raise IntegrityError(f"{error.filename} is missing: train a model first, with `make repro`") from None
     except (ValidationError, zipfile.BadZipFile, KeyError, ValueError, RecursionError, OSError) as error:
         raise IntegrityError(f"{folder} holds no complete model ({_first_line(error)}): train it again") from error
+    tensorflow.require_tensorflow()
     import keras
 
     try:
