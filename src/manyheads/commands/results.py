@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from manyheads.paths import Paths, project_root
+from manyheads.reporting.terminal import print_table
 from manyheads.runtime.files import read_json
 
 MADE_BY = "make repro"
@@ -19,7 +20,7 @@ def main(arguments: list[str]) -> None:
 
     metrics = read_json(Paths(project_root()).metrics, MADE_BY)
     console = Console(highlight=False)
-    console.print(_table(metrics))
+    print_table(console, _table(metrics), keys=2)
     for step, purpose in next_steps(metrics["baseline"]).items():
         console.print(f"{step:<40} {purpose}", soft_wrap=True)
 

@@ -11,13 +11,15 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from manyheads.config.schema import TrainConfig
 from manyheads.data.subsets import Subset
 from manyheads.errors import ManyheadsError
 from manyheads.heads import baseline_metrics, skill_scores
-from manyheads.modeling.inference import outputs_of_head
+from manyheads.modeling.inference import outputs_of_head, traced
 from manyheads.runtime import signals
 from manyheads.training.batches import Feed
 from manyheads.training.checkpoint import Progress, Row, save_checkpoint
@@ -67,13 +69,14 @@ def fit(
         name: metrics[heads[name].main_metric]
         for name, metrics in baseline_metrics(heads, train.labels, validation.labels).items()
     }
+    predict = traced(model)
     with EpochDisplay(settings.epochs, feed.steps, done=len(progress.history)) as display:
         for epoch in range(len(progress.history) + 1, settings.epochs + 1):
             start = time.monotonic()
             fitted = model.fit(feed.epoch(epoch), epochs=1, verbose=0, shuffle=False, callbacks=[display.callback()])
             row = _training_metrics({name: float(values[-1]) for name, values in fitted.history.items()}, model)
             _raise_if_diverged(row, epoch)
-            row |= _validation_metrics(model, validation, evaluated.epoch(epoch), baselines)
+            row |= _validation_metrics(model, predict, validation, evaluated.epoch(epoch), baselines)
             best = not progress.best_epoch or row["val/score"] > progress.best_row["val/score"]
             if best:
                 progress.best_epoch = epoch
@@ -102,11 +105,16 @@ def _training_metrics(logs: Mapping[str, float], model: MultiHeadModel) -> Row:
 
 
 def _validation_metrics(
-    model: MultiHeadModel, subset: Subset, batches: tf.data.Dataset, baselines: Mapping[str, float]
+    model: MultiHeadModel,
+    predict: Callable[[dict[str, Any]], dict[str, tf.Tensor]],
+    subset: Subset,
+    batches: tf.data.Dataset,
+    baselines: Mapping[str, float],
 ) -> Row:
     """Return the losses, the metrics of each head, the skill scores and their sum."""
     heads = model.heads
-    outputs = model.predict(batches, verbose=0)
+    predicted = [predict(inputs) for inputs, _ in batches]
+    outputs = {name: np.concatenate([each[name] for each in predicted]) for name in predicted[0]}
     targets = {name: head.targets(subset.labels[name]) for name, head in heads.items()}
     losses = model.losses_of(targets, outputs)
     row = {"val/loss": losses["loss"]}

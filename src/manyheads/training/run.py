@@ -78,8 +78,8 @@ def train(
     for callback in callbacks:
         callback.on_end(network, metrics)
     logger.info(
-        "best epoch %d of %d, validation score %.3f; %.0f s",
-        progress.best_epoch, config.train.epochs, metrics["best/val/score"], time.monotonic() - start,
+        "best epoch %d of %d, score %.3f on %d validation samples; %.0f s",
+        progress.best_epoch, config.train.epochs, metrics["best/val/score"], len(validation), time.monotonic() - start,
     )  # fmt: skip
     return metrics
 
