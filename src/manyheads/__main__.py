@@ -56,6 +56,10 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     signals.install_handlers()
     mask_tracebacks()
+    if "_ARGCOMPLETE" in os.environ:
+        from manyheads.commands import completion
+
+        completion.complete(*({name: command.summary for name, command in each.items()} for each in (STAGES, OTHERS)))
     try:
         if not arguments or arguments[0] in ("-h", "--help", "help"):
             print(usage(), flush=True)
@@ -97,7 +101,9 @@ def _run(name: str, arguments: list[str]) -> int:
 
     log_to_stderr("%(message)s")
     try:
-        if name in STAGES:
+        if name == "--install-completion":
+            importlib.import_module("manyheads.commands.completion").install(arguments)
+        elif name in STAGES:
             run_stage(name, arguments)
         elif name in OTHERS:
             importlib.import_module(f"manyheads.commands.{OTHERS[name].module}").main(arguments)
@@ -226,10 +232,11 @@ def _stage_help(name: str) -> str:
             "comparison of its trials. The same command continues a sweep that was stopped.",
         ]
     lines += ["", "groups and their options (conf/):"]
+    from manyheads.config.names import options_of_groups
     from manyheads.paths import project_root
 
-    for folder in sorted(path for path in (project_root() / "conf").iterdir() if path.is_dir()):
-        lines.append(f"  {folder.name:<11} {', '.join(sorted(option.stem for option in folder.glob('*.yaml')))}")
+    for group, options in options_of_groups(project_root()).items():
+        lines.append(f"  {group:<11} {', '.join(options)}")
     return "\n".join(lines)
 
 

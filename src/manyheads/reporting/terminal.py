@@ -17,8 +17,8 @@ UNLIMITED = 10_000
 def print_table(console: Console, table: Table, keys: int) -> None:
     """Print a table whose headings and cells are never broken.
 
-    On a terminal that is too narrow, the columns are divided among several tables. Each repeats the key columns, or those
-    of them that leave half of the width to the other columns.
+    On a terminal that is too narrow, the columns are divided among several tables. Each repeats the key columns, or
+    those of them that leave half of the width to the others.
 
     Args:
         console: Console to print on.
