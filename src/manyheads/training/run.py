@@ -25,6 +25,7 @@ from manyheads.training.checkpoint import Progress, resume
 from manyheads.training.compilation import compiled_model
 from manyheads.training.fingerprint import fingerprint, precision_of
 from manyheads.training.loop import fit
+from manyheads.training.overfitting import one_batch, require_by_heart, turn_off_dropout
 
 if TYPE_CHECKING:
     import keras
@@ -58,10 +59,14 @@ def train(
     train = load_subset(project, config.data.heads, config.inputs, "train")
     validation = load_subset(project, config.data.heads, config.inputs, "validation")
     objective = training_objective(config, train)
+    if config.train.overfit:
+        validation, train = one_batch(train, config.data.heads, config.train.batch_size, config.seed)
     model = compiled_model(
         config.model, config.inputs, objective, config.train, config.seed, len(train),
         weighting=config.loss.weighting, form=config.loss.form,
     )  # fmt: skip
+    if config.train.overfit:
+        turn_off_dropout(model)
     progress = resume(checkpoint, model, fingerprint(config, project))
     _log_start(model, train, validation, config.train, progress, checkpoint)
     for callback in callbacks:
@@ -72,6 +77,8 @@ def train(
             callback.on_epoch(epoch, row)
 
     fit(model, train, validation, config.train, config.seed, checkpoint, progress, on_epoch)
+    if config.train.overfit:
+        require_by_heart(config.data.heads, validation, progress.best_row)
     network = inference_network(config, objective, model)
     _write(destination, config, network, progress)
     metrics = training_metrics(progress)
