@@ -114,7 +114,8 @@ def test_zsh_completes(home):
     script = home / "type.zsh"
     # A line is typed into a zsh on a terminal, which writes the completed line.
     script.write_text(
-        "zmodload zsh/zpty; zpty shell zsh -d -i; zpty -w shell 'PS1=ready; print now'; zpty -r shell seen '*now*ready*'\n"
+        "zmodload zsh/zpty; zpty shell zsh -d -i\n"
+        "zpty -w shell 'PS1=ready; print now'; zpty -r shell seen '*now*ready*'\n"
         "zpty -w -n shell $'manyheads train loss=soft\\t'; zpty -r shell seen '*loss=soft_label*'; print -r -- $seen\n"
     )
     assert "loss=soft_label" in run("zsh", "-f", str(script))

@@ -4,21 +4,16 @@ The stages' processes are forked from one that has imported TensorFlow; DVC itse
 """
 
 import json
-import os
 import shlex
 import shutil
 import subprocess
-import sys
 import time
-from pathlib import Path
 
-import mlflow
 import pytest
-from dvc.repo import Repo
 
+from clones import Clone
 from manyheads.__main__ import OTHERS, STAGES
 
-ROOT = Path(__file__).parents[2]
 TINY = [
     "train.epochs=1",
     "model.widths=[8,8]",
@@ -28,63 +23,14 @@ TINY = [
 ]
 TINY += ["audit.folds=2", "audit.epochs=1"]
 
-NOT_OURS = ("MLFLOW_", "DVC_", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 UP_TO_DATE = "Data and pipelines are up to date."
 
 pytestmark = pytest.mark.slow
 
 
-class Clone:
-    """A committed copy of the project as it stands, with what git ignores left out; or a git clone that is there."""
-
-    def __init__(self, folder: Path, python: str):
-        self.root = folder
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)},
-            "PATH": os.pathsep.join([str(Path(python).parent), str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org",
-            "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org",
-        }  # fmt: skip
-        if (folder / ".git").exists():
-            return
-        names = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            check=True,
-        ).stdout.decode()
-        for name in filter(None, names.split("\0")):
-            if (ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes((ROOT / name).read_bytes())
-        self.run("git", "init", "-q")
-        self.run("python", "-m", "manyheads", "params", *TINY, PYTHONPATH="src")
-        self.commit("clone")
-
-    def run(self, *command: str, **environment: str) -> str:
-        done = subprocess.run(
-            command, cwd=self.root, env=self.environment | environment, capture_output=True, text=True, timeout=280
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        return done.stdout + done.stderr
-
-    def commit(self, message: str) -> None:
-        self.run("git", "add", "-A")
-        self.run("git", "commit", "-q", "--allow-empty", "-m", message)
-
-    def up_to_date(self) -> bool:
-        """Return whether ``dvc status`` has nothing to say."""
-        with Repo(str(self.root)) as repo:
-            return repo.status() == {}
-
-    def runs(self) -> list[mlflow.entities.Run]:
-        mlflow.set_tracking_uri(f"sqlite:///{self.root}/mlflow.db")
-        return mlflow.MlflowClient().search_runs(["1"], order_by=["start_time ASC"])
-
-
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory, warm_python):
-    made = Clone(tmp_path_factory.mktemp("clone"), warm_python)
+    made = Clone(tmp_path_factory.mktemp("clone"), warm_python, TINY)
     made.run("dvc", "repro")
     return made
 

@@ -11,7 +11,6 @@ import shlex
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import argcomplete
 from argcomplete.shell_integration import shellcode
@@ -98,16 +97,12 @@ def complete(stages: Mapping[str, str], others: Mapping[str, str]) -> None:
     argcomplete.autocomplete(parser, always_complete_options=False)
 
 
-def overrides(prefix: str, root: Path | None, **_: Any) -> list[str]:
+def overrides(prefix: str, root: Path | None) -> list[str]:
     """Return the overrides that may follow a prefix: groups with their options, and settings.
 
     Args:
         prefix: What is typed of the word.
         root: The project's root folder, or None outside of a project.
-
-    Example:
-        >>> overrides("loss=", Path(), ...)  # doctest: +SKIP
-        ['loss=age_heavy', 'loss=article', 'loss=balanced', ...]
     """
     if root is None:
         return []

@@ -141,8 +141,13 @@ def limited(samples: pd.DataFrame, heads: Heads, assignment: Assignment, limit: 
     rows = {name: np.flatnonzero(assignment.subset == name) for name in SUBSETS}
     total = sum(map(len, rows.values()))
     excluded = np.zeros(len(samples), dtype=bool)
-    for subset in rows.values():
-        size = max(1, round(limit * len(subset) / max(1, total)))
+    if limit >= total:
+        return assignment
+    *smaller, largest = sorted(rows, key=lambda name: len(rows[name]))
+    sizes = {name: max(1, round(limit * len(rows[name]) / total)) for name in smaller}
+    sizes[largest] = limit - sum(sizes.values())
+    for name, size in sizes.items():
+        subset = rows[name]
         if size < len(subset):
             needed = math.ceil(len(subset) / min(size, len(subset) - size))
             stratum = strata(samples.iloc[subset], heads, needed)

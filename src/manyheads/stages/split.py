@@ -72,10 +72,14 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     if config.split.method == "clean":
         check_duplicates(splits)
     empty_classes = check_subsets(samples, heads, assignment.subset)
-    if empty_classes and config.split.method != "listed" and config.split.limit is None:
+    if config.split.limit is not None:
+        # Rare classes are left out by the limit, not by the data.
+        logger.info("split.limit leaves %d classes out of a subset", len(empty_classes))
+    elif empty_classes and config.split.method != "listed":
         raise DataError(empty_classes[0])
-    for message in empty_classes:
-        logger.warning("%s", message)
+    else:
+        for message in empty_classes:
+            logger.warning("%s", message)
 
     counts = count_split(samples, heads, splits, missing)
     tables.write_table(outputs.splits, splits)

@@ -1,7 +1,8 @@
 """Learning one batch by heart: whether the labels, the losses and the network of each head fit together.
 
 A head that cannot even repeat one batch, without augmentation, dropout and weight decay, has a fault that more data
-does not mend: labels of other samples, a loss or an output layer that do not fit, a learning rate that is too large.
+does not mend: labels of other samples, a loss or an output layer that do not fit, a learning rate that is too large, or
+a network with too few parameters.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def require_by_heart(heads: Mapping[str, Head], batch: Subset, metrics: Mapping[
     if failed:
         raise ManyheadsError(
             f"not learned by heart on one batch of {len(batch)} samples: {', '.join(failed)}; a skill score of "
-            f"{BY_HEART} is needed. Look at the labels, the loss and the weight of the head, then raise train.epochs "
-            "or change train.learning_rate"
+            f"{BY_HEART} is needed. Look at the labels, the loss and the weight of the head, and whether the network has "
+            "enough parameters for it; then raise train.epochs or change train.learning_rate"
         )
     logger.info("every head learned %d samples by heart", len(batch))
