@@ -47,11 +47,21 @@ class Clone:
         self.commit("clone")
 
     def run(self, *command: str, **environment: str) -> str:
-        done = subprocess.run(
-            command, cwd=self.root, env=self.environment | environment, capture_output=True, text=True, timeout=280
-        )
+        """Run a command that succeeds, and return what it writes."""
+        done = self._run(command, environment)
         assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout + done.stderr
+
+    def fails(self, *command: str) -> str:
+        """Run a command that fails, and return its errors."""
+        done = self._run(command, {"PYTHONPATH": "src"})
+        assert done.returncode != 0, f"{command}\n{done.stdout[-3000:]}"
+        return done.stderr
+
+    def _run(self, command: Sequence[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=self.root, env=self.environment | environment, capture_output=True, text=True, timeout=280
+        )
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "-A")

@@ -4,9 +4,9 @@ The stages' processes are forked from one that has imported TensorFlow; DVC itse
 """
 
 import json
+import re
 import shlex
 import shutil
-import subprocess
 import time
 
 import pytest
@@ -167,13 +167,23 @@ def test_an_experiment_from_the_queue_leaves_a_run_with_the_metrics_that_dvc_has
 
 def test_missing_photographs_say_where_they_come_from(clone):
     clone.run("git", "checkout", "-q", ".")
-    done = subprocess.run(
-        ["dvc", "exp", "run", "-S", "experiment=hour"],
-        cwd=clone.root,
-        env=clone.environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode != 0
-    assert "non-commercial research" in done.stderr
-    assert "data/raw/UTKFace.tar.gz" in done.stderr
+    said = clone.fails("dvc", "exp", "run", "-S", "experiment=hour")
+    assert "non-commercial research" in said
+    assert "data/raw/UTKFace.tar.gz" in said
+
+
+@pytest.mark.timeout(600)
+def test_training_on_packed_data_of_another_dataset_says_the_commands_that_help(clone):
+    """The command is run word for word, and the training then trains on the other dataset."""
+    clone.run("git", "checkout", "-q", ".")
+    shutil.copy(clone.root / "data/raw/sample.zip", clone.root / "data/raw/UTKFace.zip")
+    # Images, heads and columns have the same names and shapes, so that nothing else would fail.
+    train = ["train", "data=utkface", "data.path=data/raw/UTKFace.zip", "inputs.image.image_size=16", "model=small"]
+    train += ["data.max_reject_fraction=0.1", "debug=fast", "train.flip_tta=false"]
+    refused = clone.fails("python", "-m", "manyheads", *train)
+    assert "the packed data was made with data.name=sample, but this configuration has data.name=utkface" in refused
+    (command,) = re.findall(r"run `([^`]+)`", refused)
+    clone.run("bash", "-c", command, PYTHONPATH="src")
+    said = clone.run("python", "-m", "manyheads", *train, PYTHONPATH="src")
+    assert "best epoch 1 of 1" in said
+    assert json.loads((clone.root / "models/model.json").read_text())["data"] == "utkface"

@@ -100,7 +100,7 @@ def require_by_heart(heads: Mapping[str, Head], batch: Subset, metrics: Mapping[
     if failed:
         raise ManyheadsError(
             f"not learned by heart on one batch of {len(batch)} samples: {', '.join(failed)}; a skill score of "
-            f"{BY_HEART} is needed. Look at the labels, the loss and the weight of the head, and whether the network has "
-            "enough parameters for it; then raise train.epochs or change train.learning_rate"
+            f"{BY_HEART} is needed. Look at the labels, the loss and the weight of the head, and at the number of "
+            "parameters; then raise train.epochs or change train.learning_rate"
         )
     logger.info("every head learned %d samples by heart", len(batch))
