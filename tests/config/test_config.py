@@ -152,3 +152,14 @@ def test_heads_and_classes_whose_columns_would_be_one_are_refused(classes, furth
         overrides += [f"+loss.functions.{name}=categorical_crossentropy", f"+loss.weights.{name}=1"]
     with pytest.raises(ConfigError, match=f"has the column {column} that"):
         composition.compose(ROOT, overrides)
+
+
+@pytest.mark.parametrize("chosen", [[], ["data=utkface"], ["experiment=posts"], ["experiment=hour"], ["split=listed"]])
+def test_debug_wins_over_data_and_experiment_and_a_single_value_wins_over_debug(chosen, make_config):
+    lists = ["+split.files.train=a", "+split.files.test=b"] if chosen == ["split=listed"] else []
+    fast = make_config(*chosen, *lists, "debug=fast", "train.batch_size=8")
+    assert (fast.split.limit, fast.train.epochs, fast.train.batch_size) == (100, 1, 8)
+    overfit = make_config("debug=overfit", *chosen, *lists)
+    assert overfit.train.overfit
+    assert (overfit.train.augment, overfit.train.weight_decay, overfit.train.flip_tta) == (0, 0, False)
+    assert fast.tracking.experiment == overfit.tracking.experiment != make_config(*chosen, *lists).tracking.experiment

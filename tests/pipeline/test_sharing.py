@@ -58,7 +58,11 @@ def test_another_clone_has_the_model_and_the_report_without_a_training(ours, the
     shell(theirs, OTHERS)
     assert same(ours, theirs, "models/model.keras", "reports/report.html", "data/packed/image.npy")
     assert not (theirs.root / "mlflow.db").exists()
+    assert not (theirs.root / "data/raw/sample.zip").exists()
     assert "Running stage" not in shell(theirs, "dvc repro --allow-missing")
+    planned = shell(theirs, "sed -i 's/^seed: 1$/seed: 2/' params.yaml; dvc repro --allow-missing --dry")
+    shell(theirs, "git checkout -q params.yaml")
+    assert re.findall(r"Running stage '(\w+)'", planned) == ["audit", "train", "evaluate", "report"]
 
 
 def test_an_experiment_travels_by_its_name(ours, theirs):

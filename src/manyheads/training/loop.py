@@ -40,6 +40,7 @@ def fit(
     checkpoint: Path,
     progress: Progress,
     on_epoch: Callable[[int, Row], None] = lambda epoch, row: None,  # noqa: ARG005 - called by position
+    is_enough: Callable[[Row], bool] = lambda row: False,  # noqa: ARG005 - called by position
 ) -> Progress:
     """Train a compiled model and leave it with the weights of its best epoch.
 
@@ -54,9 +55,10 @@ def fit(
         on_epoch: Called after each epoch and its checkpoint with the epoch, counted from 1, and its metrics. Their
             names are such as ``train/loss`` and ``val/<head>/<metric>``; ``val/score`` selects the best epoch. An
             exception ends the training.
+        is_enough: Whether the training ends after an epoch with these metrics, before its last epoch.
 
     Returns:
-        The progress with all epochs.
+        The progress with all epochs of the training.
 
     Raises:
         ManyheadsError: The loss is not finite.
@@ -89,6 +91,8 @@ def fit(
             display.finish_epoch(epoch, row, heads, best)
             on_epoch(epoch, row)
             signals.raise_if_interrupted()
+            if is_enough(row):
+                break
     for variable, value in zip(model.variables, progress.best_weights, strict=True):
         variable.assign(value)
     return progress

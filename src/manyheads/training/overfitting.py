@@ -8,7 +8,7 @@ a network with too few parameters.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -70,37 +70,52 @@ def _layers(model: keras.Model) -> Iterator[keras.Layer]:
             yield from _layers(layer)
 
 
-def require_by_heart(heads: Mapping[str, Head], batch: Subset, metrics: Mapping[str, float]) -> None:
-    """Log the result of each head, and raise an error unless every head knows the batch by heart.
+def not_by_heart(heads: Mapping[str, Head], batch: Subset, metrics: Mapping[str, float]) -> list[str]:
+    """Return the names of the heads that do not know the batch by heart.
 
     A head whose labels in the batch are all equal shows nothing and is left out.
 
     Args:
         heads: The heads by name.
         batch: The batch.
-        metrics: Metrics of the best epoch on the batch, such as ``val/age/skill``.
+        metrics: Metrics of an epoch on the batch, such as ``val/age/skill``.
+    """
+    return [name for name in _telling(heads, batch) if metrics[f"val/{name}/skill"] < BY_HEART]
+
+
+def _telling(heads: Mapping[str, Head], batch: Subset) -> list[str]:
+    known = {name: batch.labels[name][head.present(batch.labels[name])] for name, head in heads.items()}
+    return [name for name, labels in known.items() if len(np.unique(labels, axis=0)) > 1]
+
+
+def require_by_heart(heads: Mapping[str, Head], batch: Subset, history: Sequence[Mapping[str, float]]) -> None:
+    """Log the result of each head, and raise an error unless all of them knew the batch by heart after some epoch.
+
+    Args:
+        heads: The heads by name.
+        batch: The batch.
+        history: Metrics of each epoch on the batch.
 
     Raises:
         ManyheadsError: A head does not get there.
     """
-    failed = []
-    for name, head in heads.items():
-        labels = batch.labels[name]
-        if len(np.unique(labels[head.present(labels)], axis=0)) < 2:
-            logger.warning("%s: all labels of the batch are equal, so that it shows nothing", name)
-            continue
-        skill, loss = metrics[f"val/{name}/skill"], metrics[f"val/{name}/loss"]
-        main = f"{head.main_metric} {metrics[f'val/{name}/{head.main_metric}']:.4g}"
-        logger.info(
-            "%s: %s, loss %.4g, %s, skill score %.3f",
-            name, "by heart" if skill >= BY_HEART else "NOT by heart", loss, main, skill,
-        )  # fmt: skip
-        if skill < BY_HEART:
-            failed.append(f"{name} (loss {loss:.4g}, {main}, skill score {skill:.3f})")
+    row = min(history, key=lambda row: (len(not_by_heart(heads, batch, row)), -row["val/score"]))
+    texts = {
+        name: f"{name} (loss {row[f'val/{name}/loss']:.4g}, {head.main_metric} "
+        f"{row[f'val/{name}/{head.main_metric}']:.4g}, skill score {row[f'val/{name}/skill']:.3f})"
+        for name, head in heads.items()
+    }
+    failed, telling = not_by_heart(heads, batch, row), _telling(heads, batch)
+    for title, names in (
+        ("by heart", [name for name in telling if name not in failed]),
+        ("not by heart", failed),
+        ("labels of the batch are all equal, which shows nothing", [name for name in heads if name not in telling]),
+    ):
+        if names:
+            logger.info("%s: %s", title, ", ".join(texts[name] for name in names))
     if failed:
         raise ManyheadsError(
-            f"not learned by heart on one batch of {len(batch)} samples: {', '.join(failed)}; a skill score of "
-            f"{BY_HEART} is needed. Look at the labels, the loss and the weight of the head, and at the number of "
-            "parameters; then raise train.epochs or change train.learning_rate"
+            f"not learned by heart on one batch of {len(batch)} samples: {', '.join(texts[name] for name in failed)}; "
+            f"a skill score of {BY_HEART} is needed. Look at the labels, the loss and the weight of the head, and at the "
+            "number of parameters; then raise train.epochs or change train.learning_rate"
         )
-    logger.info("every head learned %d samples by heart", len(batch))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from manyheads.training.checkpoint import Progress, resume
 from manyheads.training.compilation import compiled_model
 from manyheads.training.fingerprint import fingerprint, precision_of
 from manyheads.training.loop import fit
-from manyheads.training.overfitting import one_batch, require_by_heart, turn_off_dropout
+from manyheads.training.overfitting import not_by_heart, one_batch, require_by_heart, turn_off_dropout
 
 if TYPE_CHECKING:
     import keras
@@ -76,9 +76,12 @@ def train(
         for callback in callbacks:
             callback.on_epoch(epoch, row)
 
-    fit(model, train, validation, config.train, config.seed, checkpoint, progress, on_epoch)
+    def is_enough(row: Mapping[str, float]) -> bool:
+        return config.train.overfit and not not_by_heart(config.data.heads, validation, row)
+
+    fit(model, train, validation, config.train, config.seed, checkpoint, progress, on_epoch, is_enough)
     if config.train.overfit:
-        require_by_heart(config.data.heads, validation, progress.best_row)
+        require_by_heart(config.data.heads, validation, progress.history)
     network = inference_network(config, objective, model)
     _write(destination, config, network, progress)
     metrics = training_metrics(progress)
