@@ -116,6 +116,6 @@ def require_by_heart(heads: Mapping[str, Head], batch: Subset, history: Sequence
     if failed:
         raise ManyheadsError(
             f"not learned by heart on one batch of {len(batch)} samples: {', '.join(texts[name] for name in failed)}; "
-            f"a skill score of {BY_HEART} is needed. Look at the labels, the loss and the weight of the head, and at the "
-            "number of parameters; then raise train.epochs or change train.learning_rate"
+            f"a skill score of {BY_HEART} is needed. Look at the labels, the loss and the weight of the head, and at "
+            "the number of parameters; then raise train.epochs or change train.learning_rate"
         )
