@@ -7,7 +7,9 @@ import itertools
 import re
 import shlex
 import shutil
+import subprocess
 import sys
+import tomllib
 import types
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, get_args, get_origin
@@ -20,6 +22,7 @@ from hydra.core.override_parser.types import IntervalSweep
 from pydantic import BaseModel, TypeAdapter
 
 from manyheads.__main__ import OTHERS, STAGES
+from manyheads.commands import completion
 from manyheads.config import composition
 from manyheads.config.schema import Config
 from manyheads.encoders import ENCODERS
@@ -29,8 +32,9 @@ from manyheads.inputs import INPUTS
 from manyheads.inputs.base import Input
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FOLDER_PAGES = [ROOT / name for name in ("data/raw/README.md", "data/lists/README.md", "extensions/README.md")]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PLACES = ("data/raw/README.md", "data/lists/README.md", "extensions/README.md", "examples/README.md", "CHANGELOG.md")
+FOLDER_PAGES = [ROOT / name for name in PLACES]
 GROUPS = {
     folder.name: {option.stem for option in folder.glob("*.yaml")}
     for folder in (ROOT / "conf").iterdir()
@@ -38,7 +42,19 @@ GROUPS = {
 }
 OPTIONS_OF_STAGES = {"-m", "--multirun", "--params", "--help"}
 # Programs of others that the documents name; what they take is theirs.
-OTHER_PROGRAMS = {".", "export", "git", "mlflow", "pytest", "python3", "ray", "scancel", "uv", ".venv/bin/uv"}
+OTHER_PROGRAMS = {
+    ".",
+    "export",
+    "git",
+    "manyheads",
+    "mlflow",
+    "pytest",
+    "python3",
+    "ray",
+    "scancel",
+    "uv",
+    ".venv/bin/uv",
+}
 ELIDED = {"…", "..."}
 MEMBERS = {Input: INPUTS, Encoder: ENCODERS, Head: HEADS}
 
@@ -196,10 +212,17 @@ def read_command(words: list[str], capsys) -> Command:
             stages = [target for target in getattr(parsed, "targets", None) or [] if "/" not in target]
             assert set(stages) <= set(STAGES)
             return Command(words, overrides_of(getattr(parsed, "set_param", None) or []))
+        case ["python", "-m", "manyheads"] | ["python", "-m", "manyheads", "--help" | "--version"]:
+            return Command(words, [])
         case ["python", "-m", "manyheads", name, *arguments]:
             return Command(words, read_manyheads(name, arguments, capsys))
         case ["make", *arguments]:
             return Command(words, read_make(arguments, (ROOT / "Makefile").read_text(encoding="utf-8")))
+        case ["uv", "run", "--no-sync", *rest]:
+            return read_command(rest, capsys)
+        case ["manyheads", "--install-completion", *shell]:
+            assert set(shell) <= set(completion.SHELLS)
+            return Command(words, [])
         case ["python", script, *arguments]:
             text = (ROOT / script).read_text(encoding="utf-8")
             assert all(f'"{word}"' in text for word in arguments if word.startswith("--"))
@@ -364,3 +387,57 @@ def test_heads_of_the_documentation_are_valid():
     composed = [Config.model_validate({**settings, "loss": settings["loss"] | loss}).loss for loss in losses]
     assert len(composed) == 2
     assert composed[0] == composed[1]
+
+
+def make_targets() -> list[str]:
+    """Return the targets that ``make help`` lists."""
+    said = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names, texts = zip(*(line.split(maxsplit=1) for line in said.splitlines()), strict=True)
+    starts = {line.index(text) for line, text in zip(said.splitlines(), texts, strict=True)}
+    assert len(starts) == 1, "the descriptions are not aligned"
+    return list(names)
+
+
+def recipe(target: str) -> str:
+    """Return what a target would run, without running it; the lines of ``install`` are left out."""
+    command = ["make", "--dry-run", "--always-make", "--assume-old=install", target]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def commands_of(recipe: str) -> list[list[str]]:
+    """Return the commands of a recipe, with the defaults of its shell variables."""
+    recipe = recipe.replace("\\\n", " ")
+    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", recipe).replace("$name", "posts").replace(f"{ROOT}/", "")
+    found = []
+    for line in text.splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=";|&<>")
+        lexer.whitespace_split = True
+        for ends, words in itertools.groupby(lexer, lambda word: word in {";", "|", "||", "&&", "do"}):
+            found += [] if ends else [list(words)]
+    return found
+
+
+def test_every_target_of_make_has_its_commands_beside_it():
+    """A command of the page is one of the Makefile, and the page has every command of a target."""
+    page = (ROOT / "docs/platforms.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `make ([a-z]+)` \| (.*) \|$", page, re.MULTILINE))
+    assert list(rows) == make_targets()
+    for target in rows.keys() - {"help", "install", "lock", "clean"}:
+        in_make = commands_of(recipe(target))
+        on_page = [shlex.split(words) for words in re.findall(r"`uv run --no-sync ([^`]+)`", rows[target])]
+        for words in on_page:
+            assert any(words == line[: len(words)] for line in in_make), f"{target}: {shlex.join(words)}"
+        for line in in_make:
+            if line[0] in {"dvc", "python", "pytest", "ruff", "mypy", "lint-imports", "mlflow"}:
+                # What only prints a note is left out.
+                known = ">" in line or any(words == line[: len(words)] for words in on_page)
+                assert known, f"{target}: {shlex.join(line)}"
+
+
+def test_the_citation_is_of_this_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert cited.keys() >= {"cff-version", "message", "title", "authors"}
+    assert (cited["title"], cited["version"], cited["license"]) == (project["name"], project["version"], "MIT")
+    assert f"Copyright (c) 2026 {cited['authors'][0]['name']}" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -1,6 +1,8 @@
+import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,24 @@ def test_help_loads_next_to_nothing():
     count, hydra = done.stdout.split()
     assert int(count) < 150
     assert hydra == "False"
+
+
+def test_the_version_is_that_of_the_project_and_loads_next_to_nothing():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    code = "import sys; from manyheads.__main__ import main; main(['--version']); print('hydra' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.splitlines() == [f"manyheads {project['version']}", "False"]
+
+
+def test_an_error_in_a_temporary_copy_names_no_folder_that_is_gone(run, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT / "conf", copy / "conf")
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, copy)
+    code, _, errors = run("report", "--params", folder=copy)
+    assert f"{copy}/" in errors
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert run("report", "--params", folder=copy) == (code, "", errors.replace(f"{copy}/", ""))
 
 
 @pytest.mark.parametrize("name", list(STAGES))

@@ -43,6 +43,7 @@ OTHERS = {
     "compare": Command("compare the trainings of a sweep, a search or a filter", "compare", "compare"),
     "predict": Command("predict every head for new samples", "predict posts.csv", "predict"),
 }
+AFTER_SPLIT = ("audit", "train", "evaluate", "report")
 INTERRUPTED = 130
 
 
@@ -55,9 +56,18 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     signals.install_handlers()
     mask_tracebacks()
+    if "_ARGCOMPLETE" in os.environ:
+        from manyheads.commands import completion
+
+        completion.complete(*({name: command.summary for name, command in each.items()} for each in (STAGES, OTHERS)))
     try:
         if not arguments or arguments[0] in ("-h", "--help", "help"):
             print(usage(), flush=True)
+            return
+        if arguments[0] == "--version":
+            from importlib.metadata import version
+
+            print(f"manyheads {version('manyheads')}", flush=True)
             return
         code = _run(arguments[0], arguments[1:])
         sys.stdout.flush()
@@ -80,7 +90,8 @@ def usage() -> str:
             lines += [f"  {name:<10}{command.summary}", f"  {'':<10}  python -m manyheads {command.example}"]
         lines.append("")
     lines.append("`python -m manyheads COMMAND --help` tells more. A stage takes settings as `section.key=value` and")
-    lines.append("`group=option`; train takes lists of them with --multirun.")
+    lines.append("`group=option`; train takes lists of them with --multirun. `python -m manyheads --version` tells the")
+    lines.append("version, and `manyheads --install-completion` lets your shell complete commands and settings.")
     return "\n".join(lines)
 
 
@@ -89,7 +100,9 @@ def _run(name: str, arguments: list[str]) -> int:
 
     log_to_stderr("%(message)s")
     try:
-        if name in STAGES:
+        if name == "--install-completion":
+            importlib.import_module("manyheads.commands.completion").install(arguments)
+        elif name in STAGES:
             run_stage(name, arguments)
         elif name in OTHERS:
             importlib.import_module(f"manyheads.commands.{OTHERS[name].module}").main(arguments)
@@ -97,9 +110,17 @@ def _run(name: str, arguments: list[str]) -> int:
             known = [*STAGES, *OTHERS]
             raise ConfigError(f"unknown command {name!r}{did_you_mean(name, known)} (commands: {', '.join(known)})")
     except ManyheadsError as error:
-        print(f"error: {masked(str(error))}", file=sys.stderr)
+        print(f"error: {masked(_without_temporary_folder(str(error)))}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _without_temporary_folder(message: str) -> str:
+    """Return a message without the folder of a temporary copy of the project, which is gone when it is read."""
+    from manyheads.paths import is_temporary, project_around
+
+    root = project_around()
+    return message.replace(f"{root}/", "") if root and is_temporary(root) else message
 
 
 def run_stage(name: str, arguments: list[str]) -> None:
@@ -131,7 +152,19 @@ def run_stage(name: str, arguments: list[str]) -> None:
         _run_with_hydra(name, arguments)
         return
     overrides = [argument for argument in arguments if argument != "--params"]
-    _run_locked(name, compose(root, overrides, from_params="--params" in arguments), root)
+    from_params = "--params" in arguments
+    config = compose(root, overrides, from_params=from_params)
+    if not from_params and name in AFTER_SPLIT:
+        _require_own_data(config, root, overrides)
+    _run_locked(name, config, root)
+
+
+def _require_own_data(config: Config, root: Path, overrides: list[str]) -> None:
+    """Raise an error if the packed data is that of other settings, such as another dataset with the same heads."""
+    from manyheads.tracking import dvc
+
+    if dvc.is_data_of_lock(root):
+        dvc.require_settings_as_locked(config.model_dump(mode="json"), root, overrides)
 
 
 def _run_locked(name: str, config: Config, root: Path) -> None:
@@ -198,10 +231,11 @@ def _stage_help(name: str) -> str:
             "comparison of its trials. The same command continues a sweep that was stopped.",
         ]
     lines += ["", "groups and their options (conf/):"]
+    from manyheads.config.names import options_of_groups
     from manyheads.paths import project_root
 
-    for folder in sorted(path for path in (project_root() / "conf").iterdir() if path.is_dir()):
-        lines.append(f"  {folder.name:<11} {', '.join(sorted(option.stem for option in folder.glob('*.yaml')))}")
+    for group, options in options_of_groups(project_root()).items():
+        lines.append(f"  {group:<11} {', '.join(options)}")
     return "\n".join(lines)
 
 

@@ -148,3 +148,16 @@ def project_around() -> Path | None:
 def main_project(root: Path) -> Path:
     """Return the main project of ``root``, which may be a temporary copy that DVC runs an experiment in."""
     return Path(os.environ.get("DVC_ROOT", root)).resolve()
+
+
+def is_temporary(root: Path) -> bool:
+    """Return whether ``root`` is a temporary copy of the project, which DVC deletes when the experiment has ended."""
+    return main_project(root) != root.resolve()
+
+
+def brought_here(path: Path, root: Path) -> str:
+    """Return the path of an output for people; in a temporary copy, with the command that brings it to the project."""
+    if not is_temporary(root):
+        return str(path)
+    experiment = os.environ.get("DVC_EXP_NAME", "EXPERIMENT")
+    return f"{path.relative_to(root)} (`dvc exp apply {experiment}` brings it here)"

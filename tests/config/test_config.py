@@ -217,3 +217,14 @@ def test_an_option_that_does_not_fit_names_those_that_do(override, message, wine
         composition.compose(wine, ["data=wine", override])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("chosen", [[], ["data=utkface"], ["experiment=posts"], ["experiment=hour"], ["split=listed"]])
+def test_debug_wins_over_data_and_experiment_and_a_single_value_wins_over_debug(chosen, make_config):
+    lists = ["+split.files.train=a", "+split.files.test=b"] if chosen == ["split=listed"] else []
+    fast = make_config(*chosen, *lists, "debug=fast", "train.batch_size=8")
+    assert (fast.split.limit, fast.train.epochs, fast.train.batch_size) == (100, 1, 8)
+    overfit = make_config("debug=overfit", *chosen, *lists)
+    assert overfit.train.overfit
+    assert (overfit.train.augment, overfit.train.weight_decay, overfit.train.flip_tta) == (0, 0, False)
+    assert fast.tracking.experiment == overfit.tracking.experiment != make_config(*chosen, *lists).tracking.experiment

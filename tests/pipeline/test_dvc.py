@@ -4,21 +4,16 @@ The stages' processes are forked from one that has imported TensorFlow; DVC itse
 """
 
 import json
-import os
+import re
 import shlex
 import shutil
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-import mlflow
 import pytest
-from dvc.repo import Repo
 
+from clones import Clone
 from manyheads.__main__ import OTHERS, STAGES
 
-ROOT = Path(__file__).parents[2]
 TINY = [
     "train.epochs=1",
     "model.widths=[8,8]",
@@ -28,63 +23,14 @@ TINY = [
 ]
 TINY += ["audit.folds=2", "audit.epochs=1"]
 
-NOT_OURS = ("MLFLOW_", "DVC_", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 UP_TO_DATE = "Data and pipelines are up to date."
 
 pytestmark = pytest.mark.slow
 
 
-class Clone:
-    """A committed copy of the project as it stands, with what git ignores left out; or a git clone that is there."""
-
-    def __init__(self, folder: Path, python: str):
-        self.root = folder
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)},
-            "PATH": os.pathsep.join([str(Path(python).parent), str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org",
-            "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org",
-        }  # fmt: skip
-        if (folder / ".git").exists():
-            return
-        names = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            check=True,
-        ).stdout.decode()
-        for name in filter(None, names.split("\0")):
-            if (ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes((ROOT / name).read_bytes())
-        self.run("git", "init", "-q")
-        self.run("python", "-m", "manyheads", "params", *TINY, PYTHONPATH="src")
-        self.commit("clone")
-
-    def run(self, *command: str, **environment: str) -> str:
-        done = subprocess.run(
-            command, cwd=self.root, env=self.environment | environment, capture_output=True, text=True, timeout=280
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        return done.stdout + done.stderr
-
-    def commit(self, message: str) -> None:
-        self.run("git", "add", "-A")
-        self.run("git", "commit", "-q", "--allow-empty", "-m", message)
-
-    def up_to_date(self) -> bool:
-        """Return whether ``dvc status`` has nothing to say."""
-        with Repo(str(self.root)) as repo:
-            return repo.status() == {}
-
-    def runs(self) -> list[mlflow.entities.Run]:
-        mlflow.set_tracking_uri(f"sqlite:///{self.root}/mlflow.db")
-        return mlflow.MlflowClient().search_runs(["1"], order_by=["start_time ASC"])
-
-
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory, warm_python):
-    made = Clone(tmp_path_factory.mktemp("clone"), warm_python)
+    made = Clone(tmp_path_factory.mktemp("clone"), warm_python, TINY)
     made.run("dvc", "repro")
     return made
 
@@ -221,13 +167,23 @@ def test_an_experiment_from_the_queue_leaves_a_run_with_the_metrics_that_dvc_has
 
 def test_missing_photographs_say_where_they_come_from(clone):
     clone.run("git", "checkout", "-q", ".")
-    done = subprocess.run(
-        ["dvc", "exp", "run", "-S", "experiment=hour"],
-        cwd=clone.root,
-        env=clone.environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode != 0
-    assert "non-commercial research" in done.stderr
-    assert "data/raw/UTKFace.tar.gz" in done.stderr
+    said = clone.fails("dvc", "exp", "run", "-S", "experiment=hour")
+    assert "non-commercial research" in said
+    assert "data/raw/UTKFace.tar.gz" in said
+
+
+@pytest.mark.timeout(600)
+def test_training_on_packed_data_of_another_dataset_says_the_commands_that_help(clone):
+    """The command is run word for word, and the training then trains on the other dataset."""
+    clone.run("git", "checkout", "-q", ".")
+    shutil.copy(clone.root / "data/raw/sample.zip", clone.root / "data/raw/UTKFace.zip")
+    # Images, heads and columns have the same names and shapes, so that nothing else would fail.
+    train = ["train", "data=utkface", "data.path=data/raw/UTKFace.zip", "inputs.image.image_size=16", "model=small"]
+    train += ["data.max_reject_fraction=0.1", "debug=fast", "train.flip_tta=false"]
+    refused = clone.fails("python", "-m", "manyheads", *train)
+    assert "the packed data was made with data.name=sample, but this configuration has data.name=utkface" in refused
+    (command,) = re.findall(r"run `([^`]+)`", refused)
+    clone.run("bash", "-c", command, PYTHONPATH="src")
+    said = clone.run("python", "-m", "manyheads", *train, PYTHONPATH="src")
+    assert "best epoch 1 of 1" in said
+    assert json.loads((clone.root / "models/model.json").read_text())["data"] == "utkface"

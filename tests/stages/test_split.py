@@ -486,3 +486,45 @@ def test_coral_lists_fit_the_real_names(make_config):
     assert sizes["validation"] == round(0.1 * (sizes["train"] + sizes["validation"]))
     assert samples.loc[assigned.subset != "excluded", "age"].between(21, 60).all()
     assert splitting.check_subsets(samples, config.data.heads, assigned.subset) == []
+
+
+@pytest.mark.parametrize("method", ["clean", "random"])
+def test_a_limit_keeps_that_many_samples_in_their_subsets(method):
+    samples = make_samples(900)
+    full = splitting.clean(samples, HEADS, CLEAN, 1) if method == "clean" else splitting.random(samples, CLEAN, 1)
+    kept = splitting.limited(samples, HEADS, full, 100, seed=1)
+    stays = kept.rule != splitting.LIMIT
+    assert (kept.subset[stays] == full.subset[stays]).all()
+    assert (kept.rule[stays] == full.rule[stays]).all()
+    assert (kept.subset[~stays] == splitting.EXCLUDED).all()
+    counts = {name: int((kept.subset == name).sum()) for name in splitting.SUBSETS}
+    for name, n in counts.items():
+        assert n == pytest.approx(100 * CLEAN[name], abs=1)
+    # The classes keep their shares.
+    races = samples["race"].to_numpy()
+    for race in range(5):
+        share = (races[full.subset == "train"] == race).mean()
+        assert (races[kept.subset == "train"] == race).mean() == pytest.approx(share, abs=0.05)
+    again = splitting.limited(samples.copy(), HEADS, full, 100, seed=1)
+    assert (again.subset == kept.subset).all()
+
+
+@pytest.mark.parametrize("limit", [3, 895, 5000])
+def test_a_limit_may_be_tiny_or_larger_than_the_data(limit):
+    samples = make_samples(900)
+    full = splitting.random(samples, CLEAN, 1)
+    kept = splitting.limited(samples, HEADS, full, limit, seed=1)
+    assert {*splitting.SUBSETS} <= {*kept.subset}
+    assert abs((kept.rule == "").sum() - min(limit, 900)) <= 1
+
+
+def test_with_a_limit_a_class_may_be_missing_and_every_sample_is_accounted_for(tmp_path, make_config, caplog):
+    layout = Paths(tmp_path)
+    samples = single_samples([race for race in range(5) for _ in range(60)])
+    tables.write_table(layout.samples, samples)
+    with caplog.at_level(logging.INFO):
+        split.run(make_config("split.limit=12"), layout, layout)
+    counts = json.loads(layout.split_counts.read_text())
+    assert counts["excluded"]["limit"] == 300 - 12
+    assert sum(counts["samples"][name] for name in splitting.SUBSETS) == 12
+    assert "split.limit leaves 9 classes out of a subset" in caplog.text

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from conftest import write_lock
 from manyheads.errors import IntegrityError
@@ -53,6 +54,29 @@ def test_other_settings_than_the_data_was_made_with_are_refused(locked, tiny_con
     layout, _ = locked
     with pytest.raises(IntegrityError, match=named):
         dvc.require_settings_as_locked(tiny_config(override).model_dump(mode="json"), layout.root)
+
+
+def test_the_message_has_the_command_that_makes_the_data_of_the_overrides(locked, tiny_config):
+    layout, _ = locked
+    overrides = ["data=utkface", "+split.files.reviewed=my list.txt", "loss=age_heavy", "train.epochs=3"]
+    settings = tiny_config("split=random").model_dump(mode="json")
+    with pytest.raises(IntegrityError) as error:
+        dvc.require_settings_as_locked(settings, layout.root, overrides)
+    command = "python -m manyheads params data=utkface '+split.files.reviewed=my list.txt' && dvc repro split"
+    assert f"run `{command}`" in str(error.value)
+
+
+def test_data_that_was_made_without_dvc_is_not_that_of_the_lock(locked):
+    layout, _ = locked
+    assert not dvc.is_data_of_lock(layout.root)
+    lock = yaml.safe_load((layout.root / "dvc.lock").read_text())
+    lock["stages"]["split"]["deps"] = [{"path": "data/packed/samples.csv", "md5": dvc.dvc_digest(layout.samples)}]
+    (layout.root / "dvc.lock").write_text(yaml.safe_dump(lock))
+    assert dvc.is_data_of_lock(layout.root)
+    layout.samples.write_text(layout.samples.read_text() + "\n")
+    assert not dvc.is_data_of_lock(layout.root)
+    layout.samples.unlink()
+    assert not dvc.is_data_of_lock(layout.root)
 
 
 def test_settings_of_the_training_may_differ(locked, tiny_config):

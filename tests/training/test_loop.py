@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 
@@ -100,6 +102,18 @@ def test_an_interrupted_training_ends_with_the_same_weights(weighting, train_con
         assert row | {"train/seconds": 0} == other | {"train/seconds": 0}
     for ours, theirs in zip(second.variables, whole.variables, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+@pytest.mark.slow
+def test_several_trainings_in_a_process_are_traced_without_a_warning(tiny_config, tmp_path, caplog, monkeypatch):
+    """TensorFlow warns when it traces one function five times within few calls."""
+    monkeypatch.setattr(logging.getLogger("tensorflow"), "propagate", True)
+    config = tiny_config("train.epochs=1", "train.batch_size=16", "train.deterministic=true").train
+    for number in range(5):
+        built = network(config)
+        fit(built, config, tmp_path / f"{number}.npz", train=TRAIN.take(np.arange(64)))
+        inference.Predictor(built, HEADS)(VALIDATION.inputs)
+    assert "retracing" not in caplog.text
 
 
 @pytest.mark.slow

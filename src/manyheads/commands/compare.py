@@ -6,7 +6,6 @@ of them sample by sample.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import platform
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from manyheads.commands import parsers
 from manyheads.config.loading import read_params
 from manyheads.config.schema import Config
 from manyheads.data.tables import read_predictions
@@ -33,34 +33,10 @@ from manyheads.tracking import by_id, dvc, queries
 
 logger = logging.getLogger(__name__)
 
-EPILOG = """examples:
-  python -m manyheads compare                                          the trials of the newest sweep or search
-  python -m manyheads compare 3f9a1c07                                 the trials of this sweep or search
-  python -m manyheads compare 3f9a1c07 b2d4e688 90aa17c5               several sweeps, searches or trainings
-  python -m manyheads compare --test 3f9a1c07 b2d4e688                 two evaluated runs, paired on the test subset
-  python -m manyheads compare --test main exp-hour                     the same for two git revisions
-  python -m manyheads compare --filter 'params.`loss.name` = "balanced"'   all trainings that match
-
-The filter is in MLflow's language. Names with dots or slashes need backticks, so put the filter in single quotes."""
-
 
 def main(arguments: list[str]) -> None:
     """Parse the command line, read the trials from MLflow, and write and print their comparison."""
-    parser = argparse.ArgumentParser(
-        prog="python -m manyheads compare", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Compare trainings: candidates, noise, front, effects, and the command that promotes the best.",
-    )  # fmt: skip
-    parser.add_argument(
-        "runs", nargs="*", metavar="RUN_ID",
-        help=f"id of a sweep, a search or a training, or its first characters, at least {queries.SHORTEST_PREFIX}",
-    )  # fmt: skip
-    parser.add_argument("--filter", default="", help="compare only trainings that match this MLflow filter")
-    parser.add_argument(
-        "--test", nargs=2, metavar=("A", "B"), help="compare two runs or git revisions, paired on the test subset"
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="where to write (default: reports/comparison of the project)"
-    )
+    parser = parsers.compare()
     options = parser.parse_args(arguments)
     from rich.console import Console
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 
+from manyheads.commands import parsers
 from manyheads.errors import MachineError
 from manyheads.paths import project_root
 from manyheads.reporting.dvc_plots import page_template
@@ -17,7 +17,7 @@ PAGE = "tmp/plots.html"
 
 def main(arguments: list[str]) -> None:
     """Write the page that `dvc plots show` and `dvc plots diff` fill, and name it in .dvc/config.local."""
-    argparse.ArgumentParser(prog="python -m manyheads plots", description=main.__doc__).parse_args(arguments)
+    parsers.plots().parse_args(arguments)
     root = project_root()
     write_text(root / ".dvc" / PAGE, page_template())
     command = [sys.executable, "-m", "dvc", "config", "--local", "plots.html_template", PAGE]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import itertools
 import logging
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from manyheads.commands import parsers
 from manyheads.config.loading import read_params
 from manyheads.data.tables import write_table
 from manyheads.datasets import archives, table_contents
@@ -32,34 +32,10 @@ logger = logging.getLogger(__name__)
 Member = tuple[str, Mapping[str, bytes] | OSError]
 Outcome = tuple[str, Sample | Refused]
 
-EPILOG = """examples:
-  python -m manyheads predict image.jpg
-  python -m manyheads predict data/raw/UTKFace.tar.gz --output predictions.csv
-  python -m manyheads predict holiday/ portrait.jpg --model models --output predictions.csv
-  python -m manyheads predict posts.csv --output predictions.csv       a model of texts or numbers: one column an input
-
-The table has one row a sample: its path, each head's value, the probability of each class and, in the column "error",
-why the sample could not be read. The exit code is 3 if no sample could be read."""
-
 
 def main(arguments: list[str]) -> None:
     """Parse the command line, predict, and write the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m manyheads predict", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Predict every head for new samples.",
-    )  # fmt: skip
-    parser.add_argument(
-        "paths",
-        nargs="+",
-        type=Path,
-        metavar="PATH",
-        help="a JPEG file, a folder, a .tar.gz or a .zip of images; a .csv or a .parquet",
-    )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="CSV to write (default: standard output)")
-    parser.add_argument(
-        "--model", type=Path, metavar="FOLDER", help="a trained model (default: models/ of the project)"
-    )
-    options = parser.parse_args(arguments)
+    options = parsers.predict().parse_args(arguments)
     for path in options.paths:
         if not path.exists():
             raise DataError(f"{path} does not exist: give a JPEG file, a folder, an archive or a table")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable
 from typing import Any
 
+from manyheads.commands import parsers
 from manyheads.paths import Paths, project_root
+from manyheads.reporting.terminal import print_table
 from manyheads.runtime.files import read_json
 
 MADE_BY = "make repro"
@@ -14,12 +15,12 @@ MADE_BY = "make repro"
 
 def main(arguments: list[str]) -> None:
     """Print the metrics of ``reports/metrics.json`` beside their baselines, and commands to go on with."""
-    argparse.ArgumentParser(prog="python -m manyheads results", description=main.__doc__).parse_args(arguments)
+    parsers.results().parse_args(arguments)
     from rich.console import Console
 
     metrics = read_json(Paths(project_root()).metrics, MADE_BY)
     console = Console(highlight=False)
-    console.print(_table(metrics))
+    print_table(console, _table(metrics), keys=2)
     for step, purpose in next_steps(metrics["baseline"]).items():
         console.print(f"{step:<40} {purpose}", soft_wrap=True)
 

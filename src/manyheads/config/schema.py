@@ -69,6 +69,7 @@ class SplitConfig(Section):
         test: Share of the test subset (``clean`` and ``random``).
         files: With ``listed``, a file of names for each subset; with any method, ``reviewed`` is a file of names that a
             person has reviewed and excludes. Paths are relative to the project's root.
+        limit: Number of samples that the subsets keep together, in proportion; None for all. For trying things out.
         seed: Seed of the assignment. It is separate from the seed of the training, so that trainings with several
             seeds share a split.
     """
@@ -78,6 +79,7 @@ class SplitConfig(Section):
     validation: Fraction
     test: Fraction
     files: dict[Literal["train", "validation", "test", "reviewed"], str]
+    limit: Annotated[int, Field(ge=3)] | None = None
     seed: Seed
 
     @model_validator(mode="after")
@@ -160,6 +162,7 @@ class TrainConfig(Section):
             ``Input.mirror``.
         precision: Dtype policy of the hidden layers; ``auto`` is bfloat16 on machines with bfloat16 instructions.
         deterministic: Whether the same seed gives bit-equal weights on the same machine; the training takes longer.
+        overfit: Whether to learn one batch by heart, and to fail if a head does not; see ``training.overfitting``.
     """
 
     epochs: PositiveInt
@@ -173,6 +176,7 @@ class TrainConfig(Section):
     flip_tta: bool
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     deterministic: bool
+    overfit: bool = False
 
 
 class TrackingConfig(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +69,27 @@ def _in_bfloat16(network: keras.Model, kinds: Mapping[str, Input]) -> keras.Mode
     return copy
 
 
+def traced(model: keras.Model) -> Callable[[dict[str, Any]], dict[str, tf.Tensor]]:
+    """Return a model as a function from inputs by name to outputs by name, for any number of samples.
+
+    It is traced here, once. ``keras.Model.predict`` traces again for the shape of a last, short batch, so that
+    TensorFlow warns in a process with several models.
+
+    Args:
+        model: From ``build_network``, ``compile_model`` or ``saving.load``; later changes of its weights take effect.
+    """
+    import tensorflow as tf
+
+    def outputs(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        in_order = [inputs[tensor.name] for tensor in model.inputs]
+        named: dict[str, tf.Tensor] = model(in_order if len(in_order) > 1 else in_order[0], training=False)
+        return named
+
+    signature = {tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs}
+    concrete = tf.function(outputs).get_concrete_function(signature)
+    return lambda inputs: dict(concrete({name: tf.convert_to_tensor(values) for name, values in inputs.items()}))
+
+
 class Predictor:
     """A model as a function of arrays, computed in batches of a fixed size."""
 
@@ -88,19 +109,10 @@ class Predictor:
                 instructions. It takes a third of the time; outputs differ in the third digit.
             kinds: The inputs by name, see ``Input.is_feature_map``. Without them all layers compute in float32.
         """
-        import tensorflow as tf
-
         self.heads = dict(heads)
         if precision == fastest_precision() == "mixed_bfloat16":
             model = _in_bfloat16(model, kinds or {})
-
-        def outputs(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            in_order = [inputs[tensor.name] for tensor in model.inputs]
-            named: dict[str, tf.Tensor] = model(in_order if len(in_order) > 1 else in_order[0], training=False)
-            return named
-
-        signature = {tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs}
-        self._outputs = tf.function(outputs, input_signature=[signature])
+        self._outputs = traced(model)
 
     def __call__(
         self, inputs: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.integer[Any]] | None = None

@@ -21,6 +21,7 @@ EXCLUDED = "excluded"
 CONFLICTING_LABELS = "conflicting_labels"
 REVIEWED = "reviewed"
 NOT_LISTED = "not_listed"
+LIMIT = "limit"
 
 Names = npt.NDArray[np.str_]
 Heads = Mapping[str, Head]
@@ -121,6 +122,38 @@ def without_reviewed(samples: pd.DataFrame, assignment: Assignment, reviewed: se
     """
     excluded = samples["path"].map(_file_name).isin(reviewed).to_numpy()
     return Assignment(np.where(excluded, EXCLUDED, assignment.subset), np.where(excluded, REVIEWED, assignment.rule))
+
+
+def limited(samples: pd.DataFrame, heads: Heads, assignment: Assignment, limit: int, seed: int) -> Assignment:
+    """Exclude samples until a number of them is left, in proportion over the subsets and over the labels in each.
+
+    The subsets of the samples that are left do not change.
+
+    Args:
+        samples: Samples with a label column for each head.
+        heads: The heads by name.
+        assignment: The assignment of all samples.
+        limit: The number of samples to keep in all subsets together, at least one in each.
+        seed: Seed of the choice.
+    """
+    from sklearn.model_selection import train_test_split
+
+    rows = {name: np.flatnonzero(assignment.subset == name) for name in SUBSETS}
+    total = sum(map(len, rows.values()))
+    excluded = np.zeros(len(samples), dtype=bool)
+    if limit >= total:
+        return assignment
+    *smaller, largest = sorted(rows, key=lambda name: len(rows[name]))
+    sizes = {name: max(1, round(limit * len(rows[name]) / total)) for name in smaller}
+    sizes[largest] = limit - sum(sizes.values())
+    for name, size in sizes.items():
+        subset = rows[name]
+        if size < len(subset):
+            needed = math.ceil(len(subset) / min(size, len(subset) - size))
+            stratum = strata(samples.iloc[subset], heads, needed)
+            _, left_out = train_test_split(subset, train_size=size, stratify=stratum, random_state=seed)
+            excluded[left_out] = True
+    return Assignment(np.where(excluded, EXCLUDED, assignment.subset), np.where(excluded, LIMIT, assignment.rule))
 
 
 def conflicts(samples: pd.DataFrame, heads: Heads) -> npt.NDArray[np.bool_]:

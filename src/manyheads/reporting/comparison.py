@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from manyheads.data.tables import without_formulas, write_table
 from manyheads.evaluation.bootstrap import CONFIDENCE
@@ -21,10 +21,12 @@ from manyheads.reporting.comparison_text import (
     title_of,
 )
 from manyheads.reporting.html import render
+from manyheads.reporting.terminal import print_table
 from manyheads.runtime.files import write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 PAGE = "comparison.html"
 TABLE = "trials.csv"
@@ -77,13 +79,13 @@ def show(comparison: Comparison, console: Console) -> None:
 
     Args:
         comparison: The comparison.
-        console: Console to print on. Three heads and three settings fit 100 columns.
+        console: Console to print on. Three heads and three settings fit 100 columns; see ``terminal.print_table``.
     """
     from rich.markup import escape
 
     console.print(f"[bold]{title_of(comparison)}[/bold]", soft_wrap=True)
     if comparison.candidates:
-        console.print(_terminal_table(comparison))
+        print_table(console, *_terminal_table(comparison))
         more = len(comparison.candidates) - ROWS_ON_TERMINAL
         rest = f"; {more} more in {TABLE}" if more > 0 else ""
         first = "best" if comparison.noise else "highest"
@@ -99,7 +101,8 @@ def show(comparison: Comparison, console: Console) -> None:
         console.print(escape(comparison.recommendation.command), soft_wrap=True)
 
 
-def _terminal_table(comparison: Comparison) -> Any:
+def _terminal_table(comparison: Comparison) -> tuple[Table, int]:
+    """Return the table and the number of its columns that tell the candidates apart."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
@@ -109,12 +112,13 @@ def _terminal_table(comparison: Comparison) -> Any:
     names = short_names(comparison.varied)
     setting_columns = 0 < len(comparison.varied) <= SETTING_COLUMNS
     for name in names.values() if setting_columns else ["candidate"]:
-        table.add_column(escape(name), overflow="fold")
+        table.add_column(escape(name))
+    keys = len(table.columns)
     table.add_column("seeds", justify="right")
     for head, label in axis_labels(comparison).items():
         table.add_column(escape(label.replace(f"{head} ", f"{head}\n")), justify="right")
     for name in ("score", "to best"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right")
     for candidate in comparison.candidates[:ROWS_ON_TERMINAL]:
         first = candidate is comparison.candidates[0]
         mark = ("*" if first else "~" if candidate.within_noise else " ") + ("F" if candidate.on_front else " ")
@@ -129,4 +133,4 @@ def _terminal_table(comparison: Comparison) -> Any:
             "" if first else f"{candidate.difference:+.3f}",
             style="bold" if first else None,
         )
-    return table
+    return table, keys

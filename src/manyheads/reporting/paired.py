@@ -11,6 +11,7 @@ from manyheads.evaluation.paired import Difference, Paired
 from manyheads.reporting.html import GREEN, GREY, ORANGE, render, styled
 from manyheads.reporting.labels import wording
 from manyheads.reporting.numbers import estimate_text, number_text
+from manyheads.reporting.terminal import print_table
 from manyheads.runtime.files import write_text
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def show(compared: Paired, names: Sequence[str], console: Console) -> None:
             estimate_text(row.difference._asdict()),
             _verdict(row),
         )
-    console.print(table)
+    print_table(console, table, keys=2)
     for test in compared.disagreements:
         console.print(
             escape(

@@ -17,8 +17,12 @@ logger = logging.getLogger(__name__)
 LOG_EVERY_SECONDS = 30.0
 
 
-def progress_bar() -> Progress:
-    """Return a progress bar with counts, elapsed and remaining time; it is disabled without a terminal."""
+def progress_bar(unit: str = "samples") -> Progress:
+    """Return a progress bar with counts, elapsed and remaining time; it is disabled without a terminal.
+
+    Args:
+        unit: What is counted, in the plural.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -34,6 +38,7 @@ def progress_bar() -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn(unit),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
@@ -46,7 +51,7 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
     """Yield ``items`` and show the progress.
 
     Args:
-        items: The items of the work.
+        items: The items of the work, one for each sample.
         description: Description of the work in a few words.
         total: Number of items, if ``items`` has no length; None if it is unknown.
     """
@@ -65,6 +70,7 @@ def _track_in_log(items: Iterable[Item], description: str, total: int | None) ->
         now = time.monotonic()
         if done and now - last >= LOG_EVERY_SECONDS:
             last = now
-            remaining = f" of {total}, {(now - start) / done * (total - done):.0f} s left" if total else ""
-            logger.info("%s: %d%s", description, done, remaining)
+            counted = f"{done:,} of {total:,}" if total else f"{done:,}"
+            remaining = f", {(now - start) / done * (total - done):.0f} s left" if total else ""
+            logger.info("%s: %s samples%s", description, counted, remaining)
         yield item

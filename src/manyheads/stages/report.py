@@ -23,7 +23,7 @@ from manyheads.data.arrays import open_packed
 from manyheads.data.tables import read_predictions, read_samples, read_splits
 from manyheads.errors import IntegrityError
 from manyheads.heads import Head
-from manyheads.paths import Paths
+from manyheads.paths import Paths, brought_here
 from manyheads.reporting import cards, report
 from manyheads.reporting.contents import Contents, data_counts
 from manyheads.runtime.files import read_json, sha256_of, write_text
@@ -51,7 +51,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
         record.text(report.page(recorded, title), "report.html")
         record.text(cards.model_card(recorded, config), outputs.model_card.name)
         record.files(outputs.data_card)
-    logger.info("report: %s", outputs.report)
+    logger.info("report on %d test samples: %s", len(contents.predictions), brought_here(outputs.report, outputs.root))
 
 
 def gather(config: Config, inputs: Paths) -> Contents:

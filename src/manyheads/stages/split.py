@@ -27,6 +27,7 @@ from manyheads.preprocessing.splitting import (
     check_subsets,
     clean,
     from_lists,
+    limited,
     missing_names,
     random,
     read_list,
@@ -63,16 +64,22 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
         reviewed = read_list(inputs.root / config.split.files[REVIEWED], REVIEWED)
         missing |= missing_names(samples, {REVIEWED: reviewed})
         assignment = without_reviewed(samples, assignment, reviewed)
+    if config.split.limit is not None:
+        assignment = limited(samples, heads, assignment, config.split.limit, config.split.seed)
     splits = samples[["path", "sha256", "group"]].assign(subset=assignment.subset, rule=assignment.rule)
 
     check_rows(samples, splits)
     if config.split.method == "clean":
         check_duplicates(splits)
     empty_classes = check_subsets(samples, heads, assignment.subset)
-    if empty_classes and config.split.method != "listed":
+    if config.split.limit is not None:
+        # Rare classes are left out by the limit, not by the data.
+        logger.info("split.limit leaves %d classes out of a subset", len(empty_classes))
+    elif empty_classes and config.split.method != "listed":
         raise DataError(empty_classes[0])
-    for message in empty_classes:
-        logger.warning("%s", message)
+    else:
+        for message in empty_classes:
+            logger.warning("%s", message)
 
     counts = count_split(samples, heads, splits, missing)
     tables.write_table(outputs.splits, splits)

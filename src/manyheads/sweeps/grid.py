@@ -72,9 +72,9 @@ def run(context: Any, settings: Any, overrides: Sequence[str], typed: Sequence[s
         logging.getLogger(noisy).setLevel(logging.WARNING)
     root = Path.cwd()
     planned = plan(context, settings, overrides)
-    require_data_as_locked(planned[0].config.model_dump(mode="json"), root)
+    require_data_as_locked(planned[0].config.model_dump(mode="json"), root, planned[0].overrides)
     for trial in planned:
-        require_settings_as_locked(trial.config.model_dump(mode="json"), root)
+        require_settings_as_locked(trial.config.model_dump(mode="json"), root, trial.overrides)
     with ExitStack() as at_the_end, sweep_lock(root), _opened(planned, root, typed) as store:
         trials = {store.plan(trial.config, trial.name, trial.overrides): trial for trial in planned}
         mark_dead_trials_killed(store)

@@ -89,7 +89,7 @@ def compose_as_locked(root: Path, overrides: Sequence[str]) -> Config:
         IntegrityError: The packed samples or the split were made with other settings.
     """
     config = compose(root, overrides)
-    require_settings_as_locked(config.model_dump(mode="json"), root)
+    require_settings_as_locked(config.model_dump(mode="json"), root, overrides)
     return config
 
 

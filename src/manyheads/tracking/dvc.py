@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,17 +57,18 @@ def locked_digest(root: Path, path: str) -> str:
     return next((str(output.get("md5", "")) for output in outputs if output.get("path") == path), "")
 
 
-def require_data_as_locked(settings: Mapping[str, Any], root: Path) -> None:
+def require_data_as_locked(settings: Mapping[str, Any], root: Path, overrides: Sequence[str] = ()) -> None:
     """Raise an error unless the packed samples and the split fit ``dvc.lock`` and these settings.
 
     Args:
         settings: The configuration of a training as plain data, by section.
         root: The project's root folder.
+        overrides: The overrides that the configuration was composed with, for the message.
 
     Raises:
         IntegrityError: A file or a setting differs; the message has the command that repairs it.
     """
-    require_settings_as_locked(settings, root)
+    require_settings_as_locked(settings, root, overrides)
     for stage in CHECKED_STAGES:
         for output in _locked_stages(root)[stage].get("outs", []):
             path = root / output["path"]
@@ -73,12 +76,23 @@ def require_data_as_locked(settings: Mapping[str, Any], root: Path) -> None:
                 raise IntegrityError(f"{output['path']} differs from dvc.lock: run `dvc repro split`")
 
 
-def require_settings_as_locked(settings: Mapping[str, Any], root: Path) -> None:
+def is_data_of_lock(root: Path) -> bool:
+    """Return whether the table of packed samples is the one that ``dvc.lock`` describes.
+
+    It is another one if somebody ran the stages without DVC.
+    """
+    split = _locked_stages(root).get("split", {})
+    locked = {each["path"]: each["md5"] for each in split.get("deps", []) if each["path"].endswith(".csv")}
+    return bool(locked) and all((root / path).exists() and dvc_digest(root / path) == locked[path] for path in locked)
+
+
+def require_settings_as_locked(settings: Mapping[str, Any], root: Path, overrides: Sequence[str] = ()) -> None:
     """Raise an error unless ``dvc.lock`` says that the packed samples and the split were made with these settings.
 
     Args:
         settings: The configuration of a training as plain data, by section.
         root: The project's root folder.
+        overrides: The overrides that the configuration was composed with, for the message.
 
     Raises:
         IntegrityError: A setting differs; the message has the command that repairs it.
@@ -94,9 +108,16 @@ def require_settings_as_locked(settings: Mapping[str, Any], root: Path) -> None:
             if (different := _difference(key, locked, wanted)) is not None:
                 raise IntegrityError(
                     f"the packed data was made with {different.setting}={different.locked}, but this configuration has "
-                    f"{different.setting}={different.wanted}: compose it with `python -m manyheads params ...`, then "
-                    "run `dvc repro split`"
+                    f"{different.setting}={different.wanted}: run "
+                    f"`{shlex.join(['python', '-m', 'manyheads', 'params', *_of_the_data(overrides)])} && "
+                    "dvc repro split`, then this command again"
                 )
+
+
+def _of_the_data(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides that choose the data or its split."""
+    chosen = ("data", "inputs", "split", "extensions", "experiment", "debug")
+    return [override for override in overrides if re.split(r"[.=]", override.lstrip("+"), maxsplit=1)[0] in chosen]
 
 
 class _Difference(NamedTuple):

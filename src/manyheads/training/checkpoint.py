@@ -103,7 +103,7 @@ def resume(path: Path, model: MultiHeadModel, fingerprint: Mapping[str, str]) ->
     """
     if not path.exists():
         return Progress(fingerprint=fingerprint)
-    if differing := differences(path, fingerprint):
+    if differing := differences(recorded_fingerprint(path), fingerprint):
         raise IntegrityError(f"{path} is of another training: {differing}. Delete it to train from the start")
     with _opened(path) as arrays:
         about = _about(arrays)
@@ -113,14 +113,18 @@ def resume(path: Path, model: MultiHeadModel, fingerprint: Mapping[str, str]) ->
     return Progress(about["history"], about["best_epoch"], best, about["run_id"], fingerprint)
 
 
-def differences(path: Path, fingerprint: Mapping[str, str]) -> str:
-    """Return how the fingerprint of a checkpoint differs from another one, or an empty text if they are equal.
+def recorded_fingerprint(path: Path) -> dict[str, str]:
+    """Return the fingerprint of a checkpoint's training.
 
     Raises:
-        IntegrityError: The checkpoint is damaged.
+        IntegrityError: The checkpoint is damaged, or is gone.
     """
     with _opened(path) as arrays:
-        theirs = _about(arrays)["fingerprint"]
+        return dict(_about(arrays)["fingerprint"])
+
+
+def differences(theirs: Mapping[str, str], fingerprint: Mapping[str, str]) -> str:
+    """Return how a checkpoint's fingerprint differs from another one, or an empty text if they are equal."""
     names = [name for name in {**theirs, **fingerprint} if theirs.get(name) != fingerprint.get(name)]
     # Digests are too long for a message.
     found = [

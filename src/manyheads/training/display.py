@@ -29,7 +29,7 @@ class EpochDisplay:
     def __init__(self, epochs: int, steps: int, done: int):
         self.epochs, self.done = epochs, done
         self.start = time.monotonic()
-        self.bar = progress_bar()
+        self.bar = progress_bar("steps")
         self.task = self.bar.add_task(f"epoch {done + 1}", total=epochs * steps, completed=done * steps)
 
     def __enter__(self) -> EpochDisplay:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 from manyheads.config.schema import Config, TrainConfig
+from manyheads.errors import IntegrityError
 from manyheads.paths import Paths, main_project
 from manyheads.runtime import tensorflow
 from manyheads.runtime.files import json_digest, sha256_of
@@ -53,12 +56,37 @@ def checkpoint_of(config: Config, project: Paths) -> Path:
 
 
 def log_unfinished_training(config: Config, project: Paths) -> None:
-    """Log how the latest unfinished training differs from the configured one, if it does."""
-    checkpoints = sorted(checkpoint_folder(project).glob("*.npz"), key=lambda path: path.stat().st_mtime)
-    if not checkpoints or checkpoints[-1].stem == digest(config, project):
-        return
-    if differing := checkpoint.differences(checkpoints[-1], fingerprint(config, project)):
-        logger.info("%s is of another training and is not used: %s", checkpoints[-1], differing)
+    """Log how an unfinished training of the same model on the same data differs from the configured one, if it does.
+
+    Otherwise a person who stops a training and changes a setting would wonder why it starts at the first epoch.
+    """
+    ours = fingerprint(config, project)
+    for path in _latest_first(checkpoint_folder(project)):
+        try:
+            theirs = checkpoint.recorded_fingerprint(path)
+        except IntegrityError:  # of another process that has just finished, or damaged: this training does not need it
+            continue
+        if _of_data_and_model(theirs) == _of_data_and_model(ours):
+            if differing := checkpoint.differences(theirs, ours):
+                logger.info("%s is of another training and is not used: %s", path, differing)
+            return
+
+
+def _latest_first(folder: Path) -> list[Path]:
+    times = {}
+    for path in folder.glob("*.npz"):
+        with contextlib.suppress(FileNotFoundError):  # another process has just finished
+            times[path] = path.stat().st_mtime
+    return sorted(times, key=times.__getitem__, reverse=True)
+
+
+def _of_data_and_model(fingerprint: Mapping[str, str]) -> dict[str, str]:
+    own = {"the packed samples", "the split"}
+    return {
+        name: value
+        for name, value in fingerprint.items()
+        if name in own or name.startswith(("data.", "inputs.", "model."))
+    }
 
 
 def checkpoint_folder(project: Paths) -> Path:

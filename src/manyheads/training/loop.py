@@ -11,13 +11,15 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from manyheads.config.schema import TrainConfig
 from manyheads.data.subsets import Subset
 from manyheads.errors import ManyheadsError
 from manyheads.heads import baseline_metrics, skill_scores
-from manyheads.modeling.inference import outputs_of_head
+from manyheads.modeling.inference import outputs_of_head, traced
 from manyheads.runtime import signals
 from manyheads.training.batches import Feed
 from manyheads.training.checkpoint import Progress, Row, save_checkpoint
@@ -38,6 +40,7 @@ def fit(
     checkpoint: Path,
     progress: Progress,
     on_epoch: Callable[[int, Row], None] = lambda epoch, row: None,  # noqa: ARG005 - called by position
+    is_enough: Callable[[Row], bool] = lambda row: False,  # noqa: ARG005 - called by position
 ) -> Progress:
     """Train a compiled model and leave it with the weights of its best epoch.
 
@@ -52,9 +55,10 @@ def fit(
         on_epoch: Called after each epoch and its checkpoint with the epoch, counted from 1, and its metrics. Their
             names are such as ``train/loss`` and ``val/<head>/<metric>``; ``val/score`` selects the best epoch. An
             exception ends the training.
+        is_enough: Whether the training ends after an epoch with these metrics, before its last epoch.
 
     Returns:
-        The progress with all epochs.
+        The progress with all epochs of the training.
 
     Raises:
         ManyheadsError: The loss is not finite.
@@ -67,13 +71,14 @@ def fit(
         name: metrics[heads[name].main_metric]
         for name, metrics in baseline_metrics(heads, train.labels, validation.labels).items()
     }
+    predict = traced(model)
     with EpochDisplay(settings.epochs, feed.steps, done=len(progress.history)) as display:
         for epoch in range(len(progress.history) + 1, settings.epochs + 1):
             start = time.monotonic()
             fitted = model.fit(feed.epoch(epoch), epochs=1, verbose=0, shuffle=False, callbacks=[display.callback()])
             row = _training_metrics({name: float(values[-1]) for name, values in fitted.history.items()}, model)
             _raise_if_diverged(row, epoch)
-            row |= _validation_metrics(model, validation, evaluated.epoch(epoch), baselines)
+            row |= _validation_metrics(model, predict, validation, evaluated.epoch(epoch), baselines)
             best = not progress.best_epoch or row["val/score"] > progress.best_row["val/score"]
             if best:
                 progress.best_epoch = epoch
@@ -86,6 +91,8 @@ def fit(
             display.finish_epoch(epoch, row, heads, best)
             on_epoch(epoch, row)
             signals.raise_if_interrupted()
+            if is_enough(row):
+                break
     for variable, value in zip(model.variables, progress.best_weights, strict=True):
         variable.assign(value)
     return progress
@@ -102,11 +109,16 @@ def _training_metrics(logs: Mapping[str, float], model: MultiHeadModel) -> Row:
 
 
 def _validation_metrics(
-    model: MultiHeadModel, subset: Subset, batches: tf.data.Dataset, baselines: Mapping[str, float]
+    model: MultiHeadModel,
+    predict: Callable[[dict[str, Any]], dict[str, tf.Tensor]],
+    subset: Subset,
+    batches: tf.data.Dataset,
+    baselines: Mapping[str, float],
 ) -> Row:
     """Return the losses, the metrics of each head, the skill scores and their sum."""
     heads = model.heads
-    outputs = model.predict(batches, verbose=0)
+    predicted = [predict(inputs) for inputs, _ in batches]
+    outputs = {name: np.concatenate([each[name] for each in predicted]) for name in predicted[0]}
     targets = {name: head.targets(subset.labels[name]) for name, head in heads.items()}
     losses = model.losses_of(targets, outputs)
     row = {"val/loss": losses["loss"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from manyheads.training.checkpoint import Progress, resume
 from manyheads.training.compilation import compiled_model
 from manyheads.training.fingerprint import fingerprint, precision_of
 from manyheads.training.loop import fit
+from manyheads.training.overfitting import not_by_heart, one_batch, require_by_heart, turn_off_dropout
 
 if TYPE_CHECKING:
     import keras
@@ -58,11 +59,15 @@ def train(
     train = load_subset(project, config.data.heads, config.inputs, "train")
     validation = load_subset(project, config.data.heads, config.inputs, "validation")
     objective = training_objective(config, train)
+    if config.train.overfit:
+        validation, train = one_batch(train, config.data.heads, config.train.batch_size, config.seed)
     model = compiled_model(
         config.model, config.inputs, objective, config.train, config.seed, len(train),
         weighting=config.loss.weighting, form=config.loss.form,
     )  # fmt: skip
     config.model.adapt(model, config.inputs, train.inputs, train.rows)
+    if config.train.overfit:
+        turn_off_dropout(model)
     progress = resume(checkpoint, model, fingerprint(config, project))
     _log_start(model, train, validation, config.train, progress, checkpoint)
     for callback in callbacks:
@@ -72,15 +77,20 @@ def train(
         for callback in callbacks:
             callback.on_epoch(epoch, row)
 
-    fit(model, train, validation, config.train, config.seed, checkpoint, progress, on_epoch)
+    def is_enough(row: Mapping[str, float]) -> bool:
+        return config.train.overfit and not not_by_heart(config.data.heads, validation, row)
+
+    fit(model, train, validation, config.train, config.seed, checkpoint, progress, on_epoch, is_enough)
+    if config.train.overfit:
+        require_by_heart(config.data.heads, validation, progress.history)
     network = inference_network(config, objective, model)
     _write(destination, config, network, progress)
     metrics = training_metrics(progress)
     for callback in callbacks:
         callback.on_end(network, metrics)
     logger.info(
-        "best epoch %d of %d, validation score %.3f; %.0f s",
-        progress.best_epoch, config.train.epochs, metrics["best/val/score"], time.monotonic() - start,
+        "best epoch %d of %d, score %.3f on %d validation samples; %.0f s",
+        progress.best_epoch, config.train.epochs, metrics["best/val/score"], len(validation), time.monotonic() - start,
     )  # fmt: skip
     return metrics
 

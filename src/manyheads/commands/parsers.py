@@ -1,0 +1,145 @@
+"""The command lines of the commands other than the stages.
+
+They are apart from the commands, because completion in a shell needs them within a moment. So this module imports next
+to nothing.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from pathlib import Path
+
+from manyheads.tracking.queries import SHORTEST_PREFIX
+
+TRIALS = 20
+"""Number of trials of a search if none is given."""
+
+
+def _parser(name: str, description: str, epilog: str = "") -> ArgumentParser:
+    return ArgumentParser(
+        prog=f"python -m manyheads {name}",
+        description=description,
+        epilog=epilog,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+
+
+def stage(name: str) -> ArgumentParser:
+    """Return the command line of a stage, without Hydra's own options, which only ``train`` takes."""
+    parser = _parser(name, "")
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="group=option or section.key=value")
+    parser.add_argument("--params", action="store_true", help="start from params.yaml instead of conf/")
+    if name == "train":
+        parser.add_argument("-m", "--multirun", action="store_true", help="a sweep over lists of values")
+    return parser
+
+
+def compare() -> ArgumentParser:
+    """Return the command line of ``compare``."""
+    parser = _parser(
+        "compare",
+        "Compare trainings: candidates, noise, front, effects, and the command that promotes the best.",
+        """examples:
+  python -m manyheads compare                                          the trials of the newest sweep or search
+  python -m manyheads compare 3f9a1c07                                 the trials of this sweep or search
+  python -m manyheads compare 3f9a1c07 b2d4e688 90aa17c5               several sweeps, searches or trainings
+  python -m manyheads compare --test 3f9a1c07 b2d4e688                 two evaluated runs, paired on the test subset
+  python -m manyheads compare --test main exp-hour                     the same for two git revisions
+  python -m manyheads compare --filter 'params.`loss.name` = "balanced"'   all trainings that match
+
+The filter is in MLflow's language. Names with dots or slashes need backticks, so put the filter in single quotes.""",
+    )
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN_ID",
+        help=f"id of a sweep, a search or a training, or its first characters, at least {SHORTEST_PREFIX}",
+    )  # fmt: skip
+    parser.add_argument("--filter", default="", help="compare only trainings that match this MLflow filter")
+    parser.add_argument(
+        "--test", nargs=2, metavar=("A", "B"), help="compare two runs or git revisions, paired on the test subset"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="where to write (default: reports/comparison of the project)"
+    )
+    return parser
+
+
+def params() -> ArgumentParser:
+    """Return the command line of ``params``."""
+    parser = _parser(
+        "params",
+        "Compose conf/ into params.yaml, byte for byte as `dvc exp run` does.",
+        """examples:
+  python -m manyheads params                        the defaults
+  python -m manyheads params experiment=hour        another choice; then `dvc repro`
+  python -m manyheads params --check                fail if params.yaml differs from what conf/ composes to""",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="group=option or section.key=value")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail and show the lines that differ")
+    return parser
+
+
+def plots() -> ArgumentParser:
+    """Return the command line of ``plots``."""
+    return _parser(
+        "plots", "Write the page that `dvc plots show` and `dvc plots diff` fill, and name it in .dvc/config.local."
+    )
+
+
+def predict() -> ArgumentParser:
+    """Return the command line of ``predict``."""
+    parser = _parser(
+        "predict",
+        "Predict every head for new samples.",
+        """examples:
+  python -m manyheads predict image.jpg
+  python -m manyheads predict data/raw/UTKFace.tar.gz --output predictions.csv
+  python -m manyheads predict holiday/ portrait.jpg --model models --output predictions.csv
+  python -m manyheads predict posts.csv --output predictions.csv       a model of texts or numbers: one column an input
+
+The table has one row a sample: its path, each head's value, the probability of each class and, in the column "error",
+why the sample could not be read. The exit code is 3 if no sample could be read.""",
+    )
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="a JPEG file, a folder, a .tar.gz or a .zip of images; a .csv or a .parquet",
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="CSV to write (default: standard output)")
+    parser.add_argument(
+        "--model", type=Path, metavar="FOLDER", help="a trained model (default: models/ of the project)"
+    )
+    return parser
+
+
+def results() -> ArgumentParser:
+    """Return the command line of ``results``."""
+    return _parser(
+        "results",
+        "Print the metrics of ``reports/metrics.json`` beside their baselines, and commands to go on with.",
+    )
+
+
+def search() -> ArgumentParser:
+    """Return the command line of ``search``."""
+    parser = _parser(
+        "search",
+        "Choose settings with Optuna, trial by trial, and compare all trials at the end.",
+        """examples:
+  python -m manyheads search                                              every head's weight, 0.1 to 10
+  python -m manyheads search --trials 40 experiment=quick                 the same on other data
+  python -m manyheads search 'loss.weights.age=tag(log,interval(0.1,10))' loss=balanced,learned train.epochs=6
+
+Hydra's syntax: interval(a,b) is any number between a and b, int(interval(a,b)) any whole number, range(a,b,step) as in
+Python, a,b,c or choice(a,b,c) one of these values; tag(log,...) makes each power of ten equally likely. A setting with
+one value is the same for all trials.
+
+A search trains on the output of `dvc repro split` and writes to reports/searches/. The same command continues a stopped
+search and repeats failed trials. In a second terminal it shares the work. --trials may be increased.""",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="group=option or section.key=value")
+    parser.add_argument(
+        "--trials", type=int, default=TRIALS, metavar="N", help=f"total number of trials (default: {TRIALS})"
+    )
+    return parser
