@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from manyheads.tracking.views import SCORE, page_of_run
+from manyheads.tracking.views import SCORE, View, key_by_score, page_of_run
 
 TAG = "mlflow.note.content"
 """MLflow shows the value of this tag as the description of a run."""
@@ -54,6 +54,21 @@ def describe(run: Described) -> str:
     """Return the description of a training in Markdown."""
     parts = [_headline(run), _figures(run), _differences(run), _again(run), _links(run)]
     return "\n\n".join(part for part in parts if part)
+
+
+def view_by_score(run: Described) -> View | None:
+    """Return the view of all runs of the same data by score, or None if the run has no record of its heads."""
+    heads, data = _heads(run), run.tags.get("data", "")
+    if not heads or "'" in data:
+        return None
+    return View(
+        key=key_by_score(data),
+        name=f"{data} by score",
+        query=f"tags.data = '{data}'",
+        metrics=tuple(f"best/val/{head}/{metric}" for head, metric in heads.items()),
+        params=tuple(name for name in run.params if name.startswith("loss.weights.")),
+        columns=("test/score",),
+    )
 
 
 def code(text: str) -> str:

@@ -106,7 +106,7 @@ def _stages(layers: Iterator[Any]) -> Iterator[Stage]:
     current: list[Any] = []
     shape = ""
     for layer in layers:
-        here = _shape(layer.output.shape[1:])
+        here = _shape(getattr(layer.output, "shape", (None, "several"))[1:])
         if current and here != shape:
             yield _stage(shape, current)
             current = []

@@ -21,7 +21,7 @@ import yaml
 
 from manyheads.errors import IntegrityError, TrainingStopped
 from manyheads.runtime.credentials import masked
-from manyheads.tracking import descriptions, network
+from manyheads.tracking import descriptions, network, views
 from manyheads.tracking.dvc import locked_digest
 from manyheads.tracking.store import attempt, is_active, masked_tags, open_experiment, tracking_uri, warn_not_taken
 
@@ -173,7 +173,7 @@ class Run:
         self._attempt("dataset", action)
 
     def describe(self) -> None:
-        """Write the run's description anew, from what the store has of the run."""
+        """Write the run's description anew, from what the store has of it, and save the view of its data's runs."""
         import mlflow
 
         def action() -> None:
@@ -184,6 +184,8 @@ class Run:
                 [file.path for file in files],
             )  # fmt: skip
             mlflow.set_tag(descriptions.TAG, masked(descriptions.describe(described)))
+            if (view := descriptions.view_by_score(described)) is not None:
+                views.save(client, self.root, run.info.experiment_id, view)
 
         self._attempt("description", action)
 
@@ -220,8 +222,8 @@ class Run:
             mlflow.tensorflow.log_model(model, name="model", signature=signature, pip_requirements=requirements)
 
         self._attempt("model", action)
-        self.text(network.drawing(model, heads), "network.html")
-        self.text(network.layer_table(model), "layers.txt")
+        self._attempt("drawing", lambda: mlflow.log_text(network.drawing(model, heads), "network.html"))
+        self._attempt("table of layers", lambda: mlflow.log_text(network.layer_table(model), "layers.txt"))
 
 
 @contextmanager

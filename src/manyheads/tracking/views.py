@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
-from manyheads.tracking.store import attempt, open_experiment, tracking_uri
+from manyheads.tracking.store import store_lock, tracking_uri
 
 PORT = 5000
 """Port of the local UI by default."""
 
 SCORE = "best/val/score"
 TAG = "mlflow.sharedViewState."
-LONGEST_TAG = 5000
-"""Maximum number of characters of an experiment's tag in MLflow."""
+DEFLATE = "deflate;"
+"""Start of a compressed state in a saved view."""
 
 
 class View(NamedTuple):
@@ -37,7 +37,7 @@ class View(NamedTuple):
         query: Filter on the runs, in MLflow's language.
         metrics: Metrics to show beside the score, as columns and in charts.
         params: Parameters to show, as columns and in charts.
-        tags: Tags to show as columns.
+        columns: Further metrics to show as columns.
     """
 
     key: str
@@ -45,7 +45,7 @@ class View(NamedTuple):
     query: str
     metrics: tuple[str, ...] = ()
     params: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 def ui_address(root: Path, port: int = PORT) -> str:
@@ -56,28 +56,54 @@ def ui_address(root: Path, port: int = PORT) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
-def save(root: Path, experiment: str, view: View) -> str:
-    """Save a view and return its address in the UI, relative to ``ui_address``; an empty text if there is none.
+def absolute(root: Path, page: str, experiment_id: str) -> str:
+    """Return the whole address of a page of the UI, or an empty text if the experiment's id is one."""
+    return f"{ui_address(root)}{page}" if experiment_id else ""
+
+
+def key_by_score(data: str) -> str:
+    """Return the key of the view of all runs of a dataset by score."""
+    return f"by-score-{re.sub('[^a-zA-Z0-9_-]+', '-', data)}"
+
+
+def save(client: Any, root: Path, experiment_id: str, view: View) -> None:
+    """Save a view, unless the experiment has it.
 
     Args:
+        client: An MLflow client.
         root: The project's root folder.
-        experiment: Name of the MLflow experiment.
+        experiment_id: Id of the experiment.
         view: The view.
     """
-    ids: list[str] = []
+    state = json.dumps(_state(view), sort_keys=True)
+    # MLflow adds a tag if it is new: two processes would both add it, and one would fail.
+    with store_lock(root):
+        known = client.get_experiment(experiment_id).tags.get(f"{TAG}{view.key}", "")
+        if known and state_of(known) == json.loads(state):
+            return
+        packed = base64.b64encode(zlib.compress(state.encode(), 9)).decode()
+        now = int(time.time() * 1000)
+        value = json.dumps({"name": view.name, "createdAt": now, "updatedAt": now, "state": f"{DEFLATE}{packed}"})
+        client.set_experiment_tag(experiment_id, f"{TAG}{view.key}", value)
 
-    def action() -> None:
-        client, experiment_id = open_experiment(experiment, root)
-        client.set_experiment_tag(experiment_id, f"{TAG}{view.key}", _envelope(view))
-        ids.append(experiment_id)
 
-    return page_of_view(ids[0], view.key) if attempt(f"the view {view.name!r}", action) else ""
+def state_of(tag: str) -> Any:
+    """Return the state of the UI that a saved view keeps, or None if the tag's value is no saved view."""
+    try:
+        return json.loads(zlib.decompress(base64.b64decode(json.loads(tag)["state"].removeprefix(DEFLATE))))
+    except (ValueError, KeyError, TypeError, zlib.error):
+        return None
 
 
 def page_of_view(experiment_id: str, key: str, *, charts: bool = False) -> str:
     """Return the address of a saved view, relative to ``ui_address``: a table, or charts beside a short list."""
     query = {"viewStateShareKey": key, "compareRunsMode": "CHART" if charts else "TABLE"}
     return f"/#/experiments/{experiment_id}/runs?{urlencode({**query, **_MODEL_TRAINING})}"
+
+
+def page_of_runs(experiment_id: str) -> str:
+    """Return the address of all runs of an experiment without a view, relative to ``ui_address``."""
+    return f"/#/experiments/{experiment_id}/runs?{urlencode(_MODEL_TRAINING)}"
 
 
 def page_of_run(experiment_id: str, run_id: str, artifact: str = "") -> str:
@@ -96,24 +122,18 @@ def page_side_by_side(experiment_id: str, run_ids: Sequence[str]) -> str:
 _MODEL_TRAINING = {"workflowType": "machine_learning"}
 
 
-def _envelope(view: View) -> str:
-    now = int(time.time() * 1000)
-    packed = base64.b64encode(zlib.compress(json.dumps(_state(view)).encode(), 9)).decode()
-    return json.dumps({"name": view.name, "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"})
-
-
 def _state(view: View) -> dict[str, Any]:
     def column(kind: str, name: str) -> str:
         return f"{kind}.`{name}`"
 
-    shown = [column("metrics", name) for name in (SCORE, *view.metrics)]
+    shown = [column("metrics", name) for name in (SCORE, *view.metrics, *view.columns)]
     shown += [column("params", name) for name in view.params]
-    shown += [column("tags", name) for name in view.tags]
     return {
         "searchFilter": view.query,
         "orderByKey": column("metrics", SCORE),
         "orderByAsc": False,
         "selectedColumns": [*shown, column("attributes", "Duration")],
+        "columnOrder": shown,
         "columnWidths": {column("attributes", "Run Name"): 330},
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": _charts(view),

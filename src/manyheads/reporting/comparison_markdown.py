@@ -1,0 +1,51 @@
+"""The comparison of trials as Markdown, for the description of a sweep's run in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from manyheads.evaluation.comparison import Comparison
+from manyheads.reporting.comparison_text import answer, axis_labels, noise_sentence, shown_value, title_of
+from manyheads.reporting.numbers import signed_text
+
+ROWS = 6
+"""Maximum number of candidates, so that the description fits a screen."""
+
+
+def description(comparison: Comparison, links: Mapping[str, str]) -> str:
+    """Return the answer, the first candidates, the command that promotes the best, and links.
+
+    Args:
+        comparison: The comparison.
+        links: Pages of the MLflow UI by the text of the link, each with a path that begins with ``/#``.
+    """
+    parts = [f"**{answer(comparison)}**", f"{title_of(comparison)}. {noise_sentence(comparison)}"]
+    if comparison.candidates:
+        parts.append(_table(comparison))
+    if comparison.recommendation and comparison.recommendation.command:
+        parts.append("**Promote the best**, that is train it again, evaluate it on the test subset and keep it:")
+        parts.append(f"```\n{comparison.recommendation.command}\n```")
+    parts.append("**Open:** " + " · ".join(f"[{text}]({address[1:]})" for text, address in links.items()))
+    return "\n\n".join(parts)
+
+
+def _table(comparison: Comparison) -> str:
+    labels = axis_labels(comparison)
+    lines = [["", "candidate", "seeds", *labels.values(), "score", "to the best"]]
+    lines.append(["---"] * len(lines[0]))
+    for candidate in comparison.candidates[:ROWS]:
+        first = candidate is comparison.candidates[0]
+        mark = (
+            ("best" if comparison.noise else "highest") if first else "within noise" if candidate.within_noise else ""
+        )
+        lines.append([
+            ", ".join(filter(None, [mark, "front" if candidate.on_front else ""])),
+            candidate.name.replace("|", "\\|"),
+            str(candidate.seeds),
+            *(shown_value(comparison.main_metrics[head], candidate.metrics[head]) for head in labels),
+            f"{candidate.score:.3f}",
+            "" if first else signed_text(candidate.difference),
+        ])  # fmt: skip
+    more = len(comparison.candidates) - ROWS
+    rest = f"\n\n{more} more in trials.csv." if more > 0 else ""
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + rest
