@@ -12,7 +12,7 @@ import logging
 import platform
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -136,11 +136,7 @@ def as_trial(run: queries.RecordedRun) -> Trial:
         name=run.name,
         status=run.status,
         settings=run.params,
-        # MLflow's last value of an epoch's metric is that of the last epoch.
-        metrics={
-            **run.metrics,
-            **{f"last/{key}": value for key, value in run.metrics.items() if key.startswith("val/")},
-        },
+        metrics={**run.metrics, **_last(run.metrics)},
         split=run.tags.get("split", ""),
         run_id=run.run_id,
         error=masked(run.tags.get("error", "")),
@@ -151,6 +147,11 @@ def as_trial(run: queries.RecordedRun) -> Trial:
             for head, metric in json.loads(run.tags.get("main_metrics", "{}")).items()
         },
     )
+
+
+def _last(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the validation metrics of the last epoch: MLflow's value of a metric is that of its last step."""
+    return {f"last/{name}": value for name, value in metrics.items() if name.startswith("val/")}
 
 
 def _about(arguments: Sequence[str], experiment: str, recorded: queries.RecordedTrials) -> dict[str, str]:

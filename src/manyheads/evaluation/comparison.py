@@ -30,6 +30,7 @@ from manyheads.heads.metrics import Metric
 
 # Overrides that start a sweep. They are not settings of a trial.
 OF_LAUNCH = re.compile(r"[+~]*(hydra[./]|(sweep|search)=)")
+OF_SEED = re.compile(r"[+~]*seed=")
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def command_for(candidate: Candidate) -> str:
     for trial in candidate.trials:
         if trial.overrides:
             # A seed is no setting to choose, and the score of a candidate is the mean over its seeds.
-            return promotion([override for override in trial.overrides if not override.startswith("seed=")])
+            return promotion([override for override in trial.overrides if not OF_SEED.match(override)])
     experiments = [trial for trial in candidate.trials if trial.experiment]
     if not experiments:
         return ""

@@ -183,8 +183,8 @@ def flat_metrics(heads: Mapping[str, Head], metrics: Mapping[str, Any]) -> dict[
         metrics: Content of ``reports/metrics.json``.
 
     Returns:
-        ``test/score``, ``test/n``, each head's ``tracked_metrics`` such as ``test/age/mae``, and the baseline of its main
-        metric such as ``test_baseline/age/mae``.
+        ``test/score``, ``test/n``, each head's ``tracked_metrics`` such as ``test/age/mae``, and the baseline of its
+        main metric such as ``test_baseline/age/mae``.
     """
     found = {"test/score": float(metrics["score"]), "test/n": float(metrics["n"])}
     for name, head in heads.items():

@@ -35,11 +35,13 @@ def _table(comparison: Comparison) -> str:
     lines.append(["---"] * len(lines[0]))
     for candidate in comparison.candidates[:ROWS]:
         first = candidate is comparison.candidates[0]
-        mark = (
-            ("best" if comparison.noise else "highest") if first else "within noise" if candidate.within_noise else ""
-        )
+        marks = {
+            "best" if comparison.noise else "highest": first,
+            "within noise": not first and candidate.within_noise,
+            "front": candidate.on_front,
+        }
         lines.append([
-            ", ".join(filter(None, [mark, "front" if candidate.on_front else ""])),
+            ", ".join(mark for mark, holds in marks.items() if holds),
             candidate.name.replace("|", "\\|"),
             str(candidate.seeds),
             *(shown_value(comparison.main_metrics[head], candidate.metrics[head]) for head in labels),

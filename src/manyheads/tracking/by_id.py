@@ -116,8 +116,8 @@ def publish(root: Path, run_id: str, summary: Summary) -> None:
         client = load_mlflow().MlflowClient(tracking_uri(root))
         for name, value in summary.metrics.items():
             client.log_metric(run_id, name, value)
-        for name, value in masked_tags(summary.tags).items():
-            client.set_tag(run_id, name, value)
+        for name, text in masked_tags(summary.tags).items():
+            client.set_tag(run_id, name, text)
         for path in summary.files:
             client.log_artifact(run_id, str(path), summary.folder)
         views.save(client, root, client.get_run(run_id).info.experiment_id, summary.view)

@@ -1,7 +1,7 @@
 """A drawing of a network, and the table of its layers, for people who look at a run in MLflow.
 
-``keras.utils.plot_model`` draws every layer and needs a program beside Python. This page draws what the project is about:
-the inputs, the layers that all heads share, by the shape of their output, and each head with its own layers.
+``keras.utils.plot_model`` draws every layer and needs a program beside Python. This page draws what the project is
+about: the inputs, the layers that all heads share, by the shape of their output, and each head with its own layers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Stage(NamedTuple):
     """Consecutive layers with outputs of one shape.
 
     Attributes:
-        shape: Shape of the output without the batch, such as ``24 × 24 × 16``.
+        shape: Shape of the output without the batch, such as ``24 x 24 x 16``.
         layers: Kinds of the layers and how many there are, such as ``2 Conv2D, 2 Activation``.
         parameters: Number of their parameters.
     """
@@ -123,4 +123,4 @@ def _stage(shape: str, layers: list[Any]) -> Stage:
 
 
 def _shape(sizes: Any) -> str:
-    return " × ".join("any" if size is None else str(size) for size in sizes) or "one number"
+    return " x ".join("any" if size is None else str(size) for size in sizes) or "one number"

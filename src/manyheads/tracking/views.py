@@ -12,7 +12,7 @@ import json
 import re
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
@@ -142,18 +142,23 @@ def _state(view: View) -> dict[str, Any]:
     }
 
 
-def _section(uuid: str, name: str) -> Mapping[str, Any]:
+def _section(uuid: str, name: str) -> dict[str, Any]:
     return {
         "uuid": uuid, "name": name, "display": True, "isReordered": True, "deleted": False, "isGenerated": False,
         "columns": 2, "cardHeight": 360,
     }  # fmt: skip
 
 
-def _charts(view: View) -> list[Mapping[str, Any]]:
-    common = {"metricSectionId": "comparison", "deleted": False, "isGenerated": False, "runsCountToCompare": 10}
+def _charts(view: View) -> list[dict[str, Any]]:
+    common: dict[str, Any] = {
+        "metricSectionId": "comparison",
+        "deleted": False,
+        "isGenerated": False,
+        "runsCountToCompare": 10,
+    }
     coordinates = {
         "uuid": "coordinates", "type": "PARALLEL", "showAllRuns": True,
         "selectedParams": list(view.params), "selectedMetrics": [*view.metrics, SCORE],
     }  # fmt: skip
     bars = [{"uuid": re.sub(r"\W", "-", name), "type": "BAR", "metricKey": name} for name in (SCORE, *view.metrics)]
-    return [common | chart for chart in (coordinates, *bars)]
+    return [{**common, **chart} for chart in (coordinates, *bars)]

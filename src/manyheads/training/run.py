@@ -48,8 +48,8 @@ def train(
         callbacks: Listeners, called in this order.
 
     Returns:
-        ``best/val/…`` and ``last/val/…`` metrics, ``best/epoch``, ``wall_seconds``, and the baseline of each head's main
-        metric as ``val_baseline/…``.
+        ``best/val/…`` and ``last/val/…`` metrics, ``best/epoch``, ``wall_seconds``, and the baseline of each head's
+        main metric as ``val_baseline/…``.
 
     Raises:
         ManyheadsError: The data does not fit the settings, the loss is not finite, or the checkpoint belongs to another

@@ -99,6 +99,7 @@ class RunLogger(TrainingCallback):
 
     def on_epoch(self, epoch: int, row: Row) -> None:
         """Log the metrics of an epoch."""
+        del row  # the history has it, with the epochs before it
         self.run.metrics(epoch_metrics(self.progress.history, self.heads)[-1], step=epoch)
 
     def on_end(self, network: keras.Model, metrics: dict[str, float]) -> None:
@@ -157,9 +158,9 @@ def record_again(
 def epoch_metrics(history: Sequence[Row], heads: Mapping[str, Head]) -> list[Row]:
     """Return the metrics of each epoch that MLflow gets.
 
-    MLflow shows every metric of a run beside the others, so it gets those that people compare: the score, losses, and each
-    head's main metric and skill score. ``reports/history.csv`` has all. The best score so far comes first: MLflow's pages
-    open with the first metric, and no loss weight changes this one.
+    MLflow shows every metric of a run beside the others, so it gets those that people compare: the score, losses, and
+    each head's main metric and skill score. ``reports/history.csv`` has all. The best score so far comes first: a page
+    of MLflow opens with the first metric, and no loss weight changes this one.
 
     Args:
         history: All metrics of each epoch, the first epoch first.
