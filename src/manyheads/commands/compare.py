@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> None:
     comparison.show(compared, Console(highlight=False))
     logger.info("page: %s", page)
     if address:
-        logger.info("in MLflow: %s (first: make ui)", address)
+        logger.info("%s", views.opening(root, address))
 
 
 def _view(recorded: queries.RecordedTrials, compared: Comparison) -> views.View:

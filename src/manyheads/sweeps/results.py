@@ -54,7 +54,7 @@ def show(store: TrialStore, compared: Compared) -> None:
     comparison.show(compared.comparison, Console(highlight=False))
     logger.info("page: %s", store.folder / comparison.PAGE)
     if compared.address:
-        logger.info("in MLflow: %s (first: make ui)", compared.address)
+        logger.info("%s", views.opening(store.root, compared.address))
 
 
 def _about(store: TrialStore, command: str) -> dict[str, str]:

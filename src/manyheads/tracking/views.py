@@ -56,6 +56,12 @@ def ui_address(root: Path, port: int = PORT) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
+def opening(root: Path, address: str) -> str:
+    """Return a line for the terminal with an address in the UI; a local UI is started first."""
+    remote = tracking_uri(root).startswith(("http://", "https://"))
+    return f"in MLflow: {address}" + ("" if remote else " (first: make ui)")
+
+
 def absolute(root: Path, page: str, experiment_id: str) -> str:
     """Return the whole address of a page of the UI, or an empty text if the experiment's id is one."""
     return f"{ui_address(root)}{page}" if experiment_id else ""
@@ -156,9 +162,11 @@ def _charts(view: View) -> list[dict[str, Any]]:
         "isGenerated": False,
         "runsCountToCompare": 10,
     }
-    coordinates = {
+    coordinates: dict[str, Any] = {
         "uuid": "coordinates", "type": "PARALLEL", "showAllRuns": True,
         "selectedParams": list(view.params), "selectedMetrics": [*view.metrics, SCORE],
     }  # fmt: skip
-    bars = [{"uuid": re.sub(r"\W", "-", name), "type": "BAR", "metricKey": name} for name in (SCORE, *view.metrics)]
+    bars: list[dict[str, Any]] = [
+        {"uuid": re.sub(r"\W", "-", name), "type": "BAR", "metricKey": name} for name in (SCORE, *view.metrics)
+    ]
     return [{**common, **chart} for chart in (coordinates, *bars)]
