@@ -19,13 +19,13 @@ def description(comparison: Comparison, links: Mapping[str, str]) -> str:
         comparison: The comparison.
         links: Pages of the MLflow UI by the text of the link, each with a path that begins with ``/#``.
     """
-    parts = [f"**{answer(comparison)}**", f"{title_of(comparison)}. {noise_sentence(comparison)}"]
+    parts = [f"**{answer(comparison)}**"]
+    if comparison.recommendation and comparison.recommendation.command:
+        parts.append(f"**Promote it:** `{comparison.recommendation.command}`")
+    parts.append("**Open:** " + " · ".join(f"[{text}]({address[1:]})" for text, address in links.items()))
+    parts.append(f"{title_of(comparison)}. {noise_sentence(comparison)}")
     if comparison.candidates:
         parts.append(_table(comparison))
-    if comparison.recommendation and comparison.recommendation.command:
-        parts.append("**Promote the best**, that is train it again, evaluate it on the test subset and keep it:")
-        parts.append(f"```\n{comparison.recommendation.command}\n```")
-    parts.append("**Open:** " + " · ".join(f"[{text}]({address[1:]})" for text, address in links.items()))
     return "\n\n".join(parts)
 
 

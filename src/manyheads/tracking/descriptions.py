@@ -17,6 +17,12 @@ from manyheads.tracking.views import SCORE, View, key_by_score, page_of_run
 TAG = "mlflow.note.content"
 """MLflow shows the value of this tag as the description of a run."""
 
+SUBSETS = {
+    "test": ("test/score", "test", "test_baseline"),
+    "validation": (SCORE, "best/val", "val_baseline"),
+}
+"""Metric of the score, and the start of the names of the heads' metrics and of their baselines, of each subset."""
+
 LINKS = {
     "report.html": "report",
     "network.html": "network",
@@ -51,9 +57,12 @@ class Described(NamedTuple):
 
 
 def describe(run: Described) -> str:
-    """Return the description of a training in Markdown."""
-    parts = [_headline(run), _figures(run), _differences(run), _again(run), _links(run)]
-    return "\n\n".join(part for part in parts if part)
+    """Return the description of a training in Markdown.
+
+    MLflow shows about five lines of it before one asks for more, so every line holds one answer.
+    """
+    lines = [_figures(run, "test"), _figures(run, "validation"), _differences(run), _again(run), _links(run)]
+    return "\n\n".join(line for line in lines if line)
 
 
 def view_by_score(run: Described) -> View | None:
@@ -79,58 +88,32 @@ def code(text: str) -> str:
     return f"{fence}{pad}{text}{pad}{fence}"
 
 
-def cell(text: str) -> str:
-    """Return a text as it is written in a cell of a Markdown table."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
-
 def _heads(run: Described) -> Mapping[str, str]:
     """Return the name of each head's main metric."""
     return {head: metric["name"] for head, metric in json.loads(run.tags.get("main_metrics", "{}")).items()}
 
 
-def _headline(run: Described) -> str:
-    of = f" of at most {len(_heads(run))}"
-    scores = [
-        f"**{where} score {run.metrics[name]:.3f}**"
-        for where, name in (("Test", "test/score"), ("Validation", SCORE)) if name in run.metrics
-    ]  # fmt: skip
-    if not scores:
+def _figures(run: Described, subset: str) -> str:
+    score, values, baselines = SUBSETS[subset]
+    if score not in run.metrics:
         return ""
-    epochs, seconds = run.metrics.get("best/epoch"), run.metrics.get("wall_seconds")
-    facts = [", ".join(scores).replace(", **V", ", **v") + of + " (0 is the baseline)"]
-    if epochs is not None:
-        facts.append(f"best epoch {epochs:.0f} of {run.params.get('train.epochs', '?')}")
-    if seconds is not None:
-        facts.append(f"trained in {_duration(seconds)}")
-    return "; ".join(facts) + "."
+    heads = []
+    for head, metric in _heads(run).items():
+        value, baseline = (run.metrics.get(f"{prefix}/{head}/{metric}") for prefix in (values, baselines))
+        if value is not None:
+            beside = "" if baseline is None else f" ({baseline:.3f})"
+            heads.append(f"{head} {metric} **{value:.3f}**{beside}")
+    said = f"**{subset.capitalize()} score {run.metrics[score]:.3f}** of at most {len(_heads(run))}, the baseline is 0"
+    named = f"; {', '.join(heads)}, in brackets the baseline" if heads else ""
+    return f"{said}{named}{_course(run) if subset == 'validation' else ''}."
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-
-
-def _figures(run: Described) -> str:
-    columns = {
-        "test": "test/{head}/{metric}", "its baseline": "test_baseline/{head}/{metric}",
-        "validation": "best/val/{head}/{metric}", "its baseline ": "val_baseline/{head}/{metric}",
-    }  # fmt: skip
-    rows = [
-        [head, metric, *(run.metrics.get(pattern.format(head=head, metric=metric)) for pattern in columns.values())]
-        for head, metric in _heads(run).items()
-    ]
-    used = [i for i in range(len(columns)) if any(row[i + 2] is not None for row in rows)]
-    if not used:
+def _course(run: Described) -> str:
+    epoch, seconds = run.metrics.get("best/epoch"), run.metrics.get("wall_seconds")
+    if epoch is None or seconds is None:
         return ""
-    titles = list(columns)
-    lines = [["head", "metric", *(titles[i].strip() for i in used)], ["---"] * (len(used) + 2)]
-    for head, metric, *values in rows:
-        lines.append([cell(str(head)), cell(str(metric)), *(_number(values[i]) for i in used)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _number(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else ""
+    duration = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    return f"; best epoch {epoch:.0f} of {run.params.get('train.epochs', '?')}, trained in {duration}"
 
 
 def _differences(run: Described) -> str:
@@ -145,22 +128,21 @@ def _differences(run: Described) -> str:
 
 
 def _again(run: Described) -> str:
-    tags, lines = run.tags, []
+    tags = run.tags
     commit = tags.get("dvc.baseline") or tags.get("git.commit")
-    if commit:
-        edited = tags.get("git.dirty") == "true" and "dvc.experiment" not in tags
-        lines.append(f"git checkout {commit[:12]}" + ("    # files were edited after this commit" if edited else ""))
+    steps = [f"git checkout {commit[:12]}"] if commit else []
     if "promote" in tags:
-        lines.append(tags["promote"])
-        title = "**Promote it**, that is train it again, evaluate it on the test subset and keep it:"
+        return f"**Promote it:** {code(tags['promote'])}" + (f", with the code of {code(steps[0])}" if steps else "")
+    if "dvc.experiment" in tags:
+        steps.append(f"dvc exp apply {shlex.quote(tags['dvc.experiment'])}")
+    elif "differs" in tags:
+        steps += [shlex.join(["python", "-m", "manyheads", "params", *json.loads(tags["differs"])]), "dvc repro"]
     else:
-        title = "**Get it again:**"
-        if "dvc.experiment" in tags:
-            lines.append(f"dvc exp apply {shlex.quote(tags['dvc.experiment'])}")
-        elif "params.yaml" in run.artifacts:
-            lines.append(f"mlflow artifacts download --run-id {run.run_id} --artifact-path params.yaml --dst-path .")
-            lines.append("dvc repro")
-    return "\n".join([title, "", "```", *lines, "```"]) if len(lines) > 1 else ""
+        return ""
+    edited = tags.get("git.dirty") == "true" and "dvc.experiment" not in tags
+    return f"**Get it again:** {code(' && '.join(steps))}" + (
+        " (files were edited after this commit)" if edited else ""
+    )
 
 
 def _links(run: Described) -> str:
