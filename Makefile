@@ -60,8 +60,8 @@ format: install ## Format, and fix what the linter can fix
 	ruff check --fix .
 	ruff format .
 
-ui: install ## Open the MLflow UI on http://127.0.0.1:5000
-	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" --host 127.0.0.1 --port $(or $(PORT),5000)
+ui: install ## Serve the MLflow UI and print the address of the runs; PORT=5001 for another port
+	@python -m manyheads ui --port $(or $(PORT),5000)
 
 lock: install ## Update the lock files from pyproject.toml
 	echo 'uv>=0.9' | uv pip compile - $(LOCK) --output-file requirements/uv.txt

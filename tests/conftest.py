@@ -125,7 +125,9 @@ def make_tiny_project(folder: Path, store: Path) -> Paths:
         os.environ.pop(name, None)
     keep_libraries()
     shutil.copy(store, folder / "mlflow.db")
-    shutil.copy(ROOT / "dvc.yaml", folder)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "conf").symlink_to(ROOT / "conf")
     layout = Paths(folder)
     generator = np.random.default_rng(0)
     n, size = 300, 16
@@ -162,9 +164,8 @@ def make_tiny_project(folder: Path, store: Path) -> Paths:
 
 
 def make_sweep_project(folder: Path, store: Path) -> Paths:
-    """Write a tiny project in which sweeps and searches run: with ``conf/`` and a ``dvc.lock``."""
+    """Write a tiny project in which sweeps and searches run: with a ``dvc.lock``."""
     layout = make_tiny_project(folder, store)
-    (folder / "conf").symlink_to(ROOT / "conf")
     write_lock(layout, compose(*TINY))
     return layout
 

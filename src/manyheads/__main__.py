@@ -41,6 +41,7 @@ OTHERS = {
     "results": Command("print the test metrics", "results", "results"),
     "plots": Command("make `dvc plots` write pages that need no network", "plots", "plots"),
     "compare": Command("compare the trainings of a sweep, a search or a filter", "compare", "compare"),
+    "ui": Command("serve the MLflow UI and print the address of the runs", "ui --port 5000", "ui"),
     "predict": Command("predict every head for new samples", "predict posts.csv", "predict"),
 }
 AFTER_SPLIT = ("audit", "train", "evaluate", "report")

@@ -6,8 +6,10 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from conftest import make_tiny_project
+from manyheads.config import loading
 from manyheads.errors import IntegrityError
 from manyheads.evaluation.summary import Predicted, summarise
 from manyheads.heads import baseline_metrics
@@ -73,13 +75,27 @@ def test_pictures_are_on_the_local_page_and_not_in_the_run(reported):
         assert "# " in mlflow.artifacts.load_text(f"{run.info.artifact_uri}/{card}")
 
 
-def test_groups_are_metrics_under_stable_names(reported):
+def test_the_run_has_few_metrics_and_the_groups_as_a_file(reported):
     layout, _ = reported
     mlflow.set_tracking_uri(f"sqlite:///{layout.root}/mlflow.db")
+    client = mlflow.MlflowClient()
+    (run,) = client.search_runs(["1"])
+    assert len(run.data.metrics) <= 60
+    assert not any("groups" in name for name in run.data.metrics)
+    groups = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/evaluation.json")["groups"]
+    assert {(cell["head"], *cell["group"]) for cell in groups} >= {("age", "blue"), ("gender", "red", "rows")}
+
+
+def test_the_description_has_the_figures_with_their_baseline_and_the_way_back(reported):
+    layout, config = reported
+    mlflow.set_tracking_uri(f"sqlite:///{layout.root}/mlflow.db")
     (run,) = mlflow.MlflowClient().search_runs(["1"])
-    assert {"test/groups/race/blue/age/mae", "test/groups/race_gender/red_rows/gender/accuracy"} <= set(
-        run.data.metrics
-    )
+    described, metrics = run.data.tags["mlflow.note.content"], json.loads(layout.metrics.read_text())
+    assert f"Test score {metrics['score']:.3f}" in described
+    assert f"age mae **{metrics['age']['mae']:.3f}** ({metrics['baseline']['age']['mae']:.3f})" in described
+    assert f"/runs/{run.info.run_id}/artifacts/report.html" in described
+    again = yaml.safe_load(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/params.yaml"))
+    assert loading.load(again, "params.yaml") == config
 
 
 def test_cards_have_no_blanks(reported):

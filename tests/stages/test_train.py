@@ -1,5 +1,6 @@
 import ast
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -48,7 +49,8 @@ def test_the_history_has_a_row_an_epoch(trained):
 def test_the_run_is_finished_and_tied_to_code_and_data(trained):
     _, config, run = trained
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "sample-compact-age_heavy"
+    assert run.info.run_name.startswith("loss=age_heavy image_size=16")
+    assert "loss=age_heavy" in json.loads(run.data.tags["differs"])
     assert run.data.tags["loss"] == "age_heavy"
     assert run.data.params["loss.weights.age"] == "4.0"
     assert run.data.params["train.learning_rate"] == str(config.train.learning_rate)
@@ -68,7 +70,9 @@ def test_the_run_has_every_epoch_and_the_best(trained):
     assert run.data.metrics["best/epoch"] == best["epoch"]
     assert run.data.metrics["best/val/score"] == pytest.approx(best["val/score"])
     assert run.data.metrics["wall_seconds"] > 0
-    assert {item.path for item in client.list_artifacts(run.info.run_id)} >= {"history.csv", "split.json"}
+    assert {item.path for item in client.list_artifacts(run.info.run_id)} >= {
+        "history.csv", "split.json", "params.yaml", "network.html", "layers.txt",
+    }  # fmt: skip
 
 
 def test_a_fresh_process_elsewhere_predicts_all_heads_from_the_logged_model(trained, tmp_path, warm_python):

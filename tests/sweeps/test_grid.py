@@ -6,9 +6,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -85,7 +87,7 @@ def test_a_sweep_is_a_parent_with_a_child_for_each_trial(swept):
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert {child.data.params["loss.weights.age"] for child in children} == {"0.5", "2.0"}
     assert len({frozenset(child.data.metrics) for child in children}) == 1
-    assert {"best/val/age/mae", "last/val/age/mae", "best/val/score"} <= set(children[0].data.metrics)
+    assert {"best/val/age/mae", "val/age/mae", "best/val/score"} <= set(children[0].data.metrics)
 
 
 @pytest.mark.slow
@@ -98,6 +100,43 @@ def test_the_answer_is_beside_the_trials_and_on_the_parent(swept):
     assert "dvc exp run -S" in (folder / "comparison.html").read_text()
     logged = mlflow.MlflowClient().list_artifacts(parent.info.run_id, "comparison")
     assert {Path(each.path).name for each in logged} == {"comparison.html", comparison.TABLE}
+
+
+@pytest.mark.slow
+def test_the_parent_has_winner_score_noise_and_front_of_its_trials(swept):
+    layout, _ = swept
+    (parent,), children = runs(layout)
+    metrics, tags = parent.data.metrics, parent.data.tags
+    by_weight = defaultdict(list)
+    for child in children:
+        by_weight[child.data.params["loss.weights.age"]].append(child.data.metrics["best/val/score"])
+    assert metrics["best/val/score"] == pytest.approx(max(map(np.mean, by_weight.values())))
+    assert metrics["noise/score"] == pytest.approx(
+        np.sqrt(np.mean([np.var(two, ddof=1) for two in by_weight.values()]))
+    )
+    assert (metrics["trials"], metrics["finished"], metrics["candidates"]) == (4, 4, 2)
+    winner = next(child for child in children if child.info.run_id == tags["winner.run_id"])
+    assert tags["winner"] in winner.info.run_name == tags["winner.run_name"]
+    assert f"age={winner.data.params['loss.weights.age']}" in tags["winner.weights"]
+    assert tags["winner"] in tags["front"].split("; ")
+    assert tags["promote"].startswith("dvc exp run -S ")
+    described = tags["mlflow.note.content"]
+    assert tags["promote"] in described
+    assert f"runs/{winner.info.run_id}" in described
+    assert f"{metrics['best/val/score']:.3f}" in described
+
+
+@pytest.mark.slow
+def test_a_trial_is_described_with_its_command(swept):
+    layout, _ = swept
+    _, children = runs(layout)
+    for child in children:
+        described = child.data.tags["mlflow.note.content"]
+        command = described.partition("**Promote it:** `")[2].partition("`")[0]
+        age, seed = child.data.params["loss.weights.age"], child.data.params["seed"]
+        assert f"-S loss.weights.age={float(age):g} -S seed={seed}" in command
+        assert f"{child.data.metrics['best/val/age/mae']:.3f}" in described
+        assert f"{child.data.metrics['val_baseline/age/mae']:.3f}" in described
 
 
 @pytest.mark.slow

@@ -126,13 +126,14 @@ def test_a_run_whose_store_was_lost_at_the_end_is_completed(store, tiny_config):
     run_id = train_trial(store, trial_id, config).run_id
     client = mlflow.MlflowClient(f"sqlite:///{store.root}/mlflow.db")
     client.update_run(run_id, status="RUNNING")
-    client.log_metric(run_id, "best/val/score", -1.0)
+    client.log_metric(run_id, "best/val/age/mae", -1.0)
     store.write(trial_id, store.read(trial_id).model_copy(update={"recorded": False}))
     record_in_mlflow_again(store, trial_id, config)
     state = store.read(trial_id)
     (run,) = client.search_runs([client.get_run(run_id).info.experiment_id])
     assert (state.recorded, state.run_id, run.info.run_id, run.info.status) == (True, run_id, run_id, "FINISHED")
-    assert run.data.metrics["best/val/score"] == state.metrics["best/val/score"]
+    for name in ("best/val/score", "best/val/age/mae"):
+        assert run.data.metrics[name] == state.metrics[name]
 
 
 def test_the_log_of_another_process_names_its_trial(monkeypatch, capsys):

@@ -1,17 +1,20 @@
-"""What a person sees of a sweep in the MLflow UI, in a real browser."""
+"""What a person sees of a sweep in the MLflow UI, in a real browser, served by the command ``ui``."""
 
-import json
 import os
+import re
 import shutil
+import signal
+import socket
 import subprocess
+import sys
 from pathlib import Path
-from urllib.parse import quote
+from types import SimpleNamespace
 
 import mlflow
 import pytest
 
 from conftest import TINY, make_sweep_project
-from serving import mlflow_server
+from manyheads.tracking import views
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -24,22 +27,45 @@ pytestmark = [
 ]
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, migrated_store, warm_python):
-    """Sweep three weights of the age, serve the store, and return address, experiment, parent and children."""
+    """Sweep three weights of the age and serve the store; return what was printed, the runs and the address."""
     folder = tmp_path_factory.mktemp("swept")
     layout = make_sweep_project(folder, migrated_store)
-    subprocess.run(
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
         [warm_python, "-m", "manyheads", "train", "-m", *TINY, "train.epochs=2", "loss.weights.age=0.1,1,10"],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=True, capture_output=True,
+        cwd=folder, env=environment, check=True, capture_output=True, text=True,
     )  # fmt: skip
-    with mlflow_server(tmp_path_factory.mktemp("server"), layout.root / "mlflow.db") as address:
-        client = mlflow.MlflowClient(address)
+    port = free_port()
+    command = [sys.executable, "-m", "manyheads", "ui", "--port", str(port)]
+    server = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    printed = server.stdout.readline().strip()
+    try:
+        client = mlflow.MlflowClient(f"http://127.0.0.1:{port}")
         experiment = client.get_experiment_by_name("manyheads").experiment_id
         runs = client.search_runs([experiment])
         children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
         (parent,) = [run for run in runs if run not in children]
-        yield address, experiment, parent, children
+        yield SimpleNamespace(
+            root=layout.root, base=f"http://127.0.0.1:{port}", printed=printed, said=done.stderr,
+            experiment=experiment, parent=parent, children=children, command=command, environment=environment,
+        )  # fmt: skip
+    finally:
+        server.send_signal(signal.SIGINT)
+        rest = server.communicate(timeout=60)
+        assert server.returncode == 0
+        assert "Deprecat" not in "".join(rest)
+        log = (folder / ".cache/ui.log").read_text()
+        assert not re.search("Deprecat|Traceback|huey|child process", log), log
 
 
 @pytest.fixture
@@ -57,43 +83,104 @@ def page():
         browser.close()
 
 
-def test_the_experiment_lists_the_sweep_and_its_trials_below_it(swept, page, tmp_path):
-    address, experiment, parent, children = swept
-    page.goto(f"{address}/#/experiments/{experiment}/runs")
-    row = page.get_by_role("row").filter(has_text=parent.info.run_name)
-    row.wait_for()
-    names = sorted(child.info.run_name for child in children)
-    assert names == ["age=0.1", "age=1", "age=10"]
-    assert page.get_by_role("link", name="age=", exact=False).count() == 0
-    row.get_by_role("button").first.click()
-    for name in names:
-        page.get_by_role("link", name=name, exact=True).wait_for()
-    page.screenshot(path=tmp_path / "experiment.png")
+def ranked(runs):
+    """Return the names of runs, the highest score first."""
+    return [run.info.run_name for run in sorted(runs, key=lambda run: -run.data.metrics["best/val/score"])]
 
 
-def test_the_trials_compare_in_parallel_coordinates(swept, page, tmp_path):
-    """The weight is an axis without being chosen, because it differs. A person adds the heads' best metrics."""
-    address, experiment, _, children = swept
-    runs = quote(json.dumps([child.info.run_id for child in children]))
-    page.goto(f"{address}/#/compare-runs?runs={runs}&experiments={quote(json.dumps([experiment]))}")
+def test_the_printed_address_lists_the_runs_by_score_with_metrics_and_weights(swept, page, tmp_path):
+    page.goto(swept.printed)
+    page.get_by_role("link", name="age=10", exact=True).wait_for()
+    page.screenshot(path=tmp_path / "list.png")
+    assert page.get_by_text("Training runs").or_(page.get_by_role("heading", name="Runs")).count()
+    headers = [header.inner_text().strip() for header in page.get_by_role("columnheader").all()]
+    assert [name for name in headers if name in ("best/val/score", *METRICS)][:1] == ["best/val/score"]
+    assert {*METRICS, "loss.weights.age"} <= set(headers)
+    listed = page.locator("a[href*='/runs/']").filter(has_text=re.compile("^(age=|sweep-)")).all_inner_texts()
+    trials = [name for name in listed if name.startswith("age=")]
+    assert trials == ranked(swept.children)
+
+
+def test_the_sweeps_address_opens_charts_of_weights_and_unweighted_metrics(swept, page, tmp_path):
+    (address,) = re.findall(r"in MLflow: (\S+)", swept.said)
+    assert address.startswith("http://127.0.0.1:5000/#/")
+    assert address.replace("&", "&amp;") in (next(swept.root.glob("reports/sweeps/*/comparison.html"))).read_text()
+    page.goto(address.replace("http://127.0.0.1:5000", swept.base))
+    plot = page.locator(".parcoords").first
+    plot.wait_for()
+    page.get_by_text("best/val/score", exact=True).first.wait_for()
+    page.screenshot(path=tmp_path / "charts.png")
+    chosen = views.state_of(
+        mlflow.MlflowClient(swept.base)
+        .get_experiment(swept.experiment)
+        .tags[f"{views.TAG}{swept.parent.info.run_name}"]
+    )["compareRunCharts"][0]
+    assert chosen["selectedParams"] == ["loss.weights.age"]
+    assert chosen["selectedMetrics"] == [
+        *sorted(METRICS, key=lambda name: ["age", "gender", "race"].index(name.split("/")[2])), "best/val/score",
+    ]  # fmt: skip
+    assert plot.locator(".dimension").count() == len(METRICS) + 2
+    names = page.locator("a[href*='/runs/']").filter(has_text=re.compile("^age=")).all_inner_texts()
+    assert names == ranked(swept.children)
+
+
+def test_side_by_side_opens_on_a_metric_that_no_weight_changes(swept, page, tmp_path):
+    """MLflow's own page chooses the settings that differ and the first metric that the runs have."""
+    ids = [child.info.run_id for child in swept.children]
+    page.goto(swept.base + views.page_side_by_side(swept.experiment, ids))
     page.get_by_text("Comparing 3 Runs").wait_for()
-    page.get_by_text("Metrics:", exact=True).wait_for()
-    page.locator("div:text-is('Metrics:') + div").click()
-    for metric in METRICS:
-        page.keyboard.type(metric)
-        page.get_by_title(metric, exact=True).last.click()
-    page.keyboard.press("Escape")
     plot = page.locator(".js-plotly-plot").first
-    for metric in METRICS:
-        plot.locator(".axis-title", has_text=metric).wait_for()
+    plot.locator(".axis-title", has_text="best/val/score").wait_for()
     page.screenshot(path=tmp_path / "compare.png")
-    assert "loss.weights.age" in plot.locator(".axis-title").all_text_contents()
+    assert plot.locator(".axis-title").all_text_contents() == ["loss.weights.age", "best/val/score"]
     ends = {
         title: sorted(float(text) for text in axis.locator(".axis-extent-text").all_text_contents())
         for axis in plot.locator(".y-axis").all()
         for title in axis.locator(".axis-title").all_text_contents()
     }
     assert ends["loss.weights.age"] == [0.1, 10]
-    for metric in METRICS:
-        values = [child.data.metrics[metric] for child in children]
-        assert ends[metric] == pytest.approx([min(values), max(values)], abs=1e-4)
+    scores = [child.data.metrics["best/val/score"] for child in swept.children]
+    assert ends["best/val/score"] == pytest.approx([min(scores), max(scores)], abs=1e-4)
+
+
+def test_the_sweeps_run_answers_at_its_top(swept, page, tmp_path):
+    page.goto(swept.base + views.page_of_run(swept.experiment, swept.parent.info.run_id))
+    page.get_by_text("Promote it:").wait_for()
+    page.screenshot(path=tmp_path / "parent.png")
+    seen = page.locator("body").inner_text()
+    assert swept.parent.data.tags["promote"] in seen
+    assert f"score {swept.parent.data.metrics['best/val/score']:.3f}" in seen
+    winner = swept.parent.data.tags["winner.run_id"]
+    page.get_by_role("link", name="the best trial").click()
+    page.context.wait_for_event("page") if len(page.context.pages) == 1 else None
+    assert winner in page.context.pages[-1].url
+
+
+def test_the_drawing_of_the_network_is_shown_among_the_artifacts(swept, page, tmp_path):
+    run_id = swept.children[0].info.run_id
+    page.goto(swept.base + views.page_of_run(swept.experiment, run_id, "network.html"))
+    drawing = page.frame_locator("iframe")
+    drawing.get_by_text("layers that all heads share").wait_for()
+    page.screenshot(path=tmp_path / "network.png")
+    said = drawing.locator("body").inner_text()
+    assert "image 16 x 16 x 3" in said
+    for head in ("age", "race", "gender"):
+        assert f"→ {head}:" in said
+
+
+def test_a_busy_port_is_one_line(swept):
+    done = subprocess.run(
+        swept.command, cwd=swept.root, env=swept.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 5
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: port {swept.command[-1]} cannot be used")
+
+
+def test_a_server_elsewhere_is_named_and_not_started(swept):
+    environment = {**swept.environment, "MLFLOW_TRACKING_URI": swept.base}
+    done = subprocess.run(
+        swept.command, cwd=swept.root, env=environment, capture_output=True, text=True, check=True
+    )  # fmt: skip
+    assert done.stdout.strip() == swept.printed
+    assert done.stderr == ""

@@ -11,7 +11,7 @@ import logging
 import platform
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,14 +22,16 @@ from manyheads.config.loading import read_params
 from manyheads.config.schema import Config
 from manyheads.data.tables import read_predictions
 from manyheads.errors import DataError
-from manyheads.evaluation.comparison import compare
+from manyheads.evaluation.comparison import Comparison, compare
 from manyheads.evaluation.paired import pair
 from manyheads.evaluation.trials import Trial
 from manyheads.heads.metrics import Metric
 from manyheads.paths import Paths, project_root
 from manyheads.reporting import comparison, paired
 from manyheads.runtime.credentials import masked
-from manyheads.tracking import by_id, dvc, queries
+from manyheads.runtime.files import json_digest
+from manyheads.sweeps import publishing
+from manyheads.tracking import by_id, dvc, queries, views
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +53,31 @@ def main(arguments: list[str]) -> None:
     experiment = params.tracking.experiment
     recorded = queries.recorded_trials(experiment, root, options.runs, options.filter)
     compared = compare(as_trial(run) for run in recorded.runs)
-    comparison.write(folder, compared, _about(arguments, experiment, recorded))
-    comparison.show(compared, Console(highlight=False))
+    view = _view(recorded, compared)
+    experiment_id = by_id.experiment_of(root, recorded.runs[0].run_id)
+    address = views.absolute(root, views.page_of_view(experiment_id, view.key, charts=True), experiment_id)
+    comparison.write(folder, compared, _about(arguments, experiment, recorded), address)
     page = folder / comparison.PAGE
-    if len(recorded.parents) == 1:
-        by_id.attach(root, recorded.parents[0], [page, folder / comparison.TABLE], "comparison")
+    if experiment_id and len(recorded.parents) == 1:
+        run = publishing.RunPage(experiment_id, recorded.parents[0])
+        publishing.publish(root, run, compared, view, [page, folder / comparison.TABLE])
+    else:
+        by_id.save_view(root, experiment_id, view)
+    comparison.show(compared, Console(highlight=False))
     logger.info("page: %s", page)
+    if address:
+        logger.info("%s", views.opening(root, address))
+
+
+def _view(recorded: queries.RecordedTrials, compared: Comparison) -> views.View:
+    tags = recorded.runs[0].tags
+    kind = next((kind for kind in ("sweep", "search") if kind in tags), "")
+    if len(recorded.parents) == 1 and kind and all("trial" in run.tags for run in recorded.runs):
+        query = publishing.query_of_children(recorded.parents[0])
+        return publishing.view_of(compared, tags[kind], f"{kind} {tags[kind]}", query)
+    key = f"compare-{json_digest([run.run_id for run in recorded.runs], 8)}"
+    query = publishing.query_of_runs(compared)
+    return publishing.view_of(compared, key, f"{len(recorded.runs)} trainings", query)
 
 
 def _compare_on_test(config: Config, root: Path, names: Sequence[str], folder: Path) -> None:
@@ -91,7 +112,7 @@ def as_trial(run: queries.RecordedRun) -> Trial:
         name=run.name,
         status=run.status,
         settings=run.params,
-        metrics=run.metrics,
+        metrics={**run.metrics, **_last(run.metrics)},
         split=run.tags.get("split", ""),
         run_id=run.run_id,
         error=masked(run.tags.get("error", "")),
@@ -102,6 +123,11 @@ def as_trial(run: queries.RecordedRun) -> Trial:
             for head, metric in json.loads(run.tags.get("main_metrics", "{}")).items()
         },
     )
+
+
+def _last(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the validation metrics of the last epoch: MLflow's value of a metric is that of its last step."""
+    return {f"last/{name}": value for name, value in metrics.items() if name.startswith("val/")}
 
 
 def _about(arguments: Sequence[str], experiment: str, recorded: queries.RecordedTrials) -> dict[str, str]:

@@ -10,6 +10,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from manyheads.tracking.queries import SHORTEST_PREFIX
+from manyheads.tracking.views import PORT
 
 TRIALS = 20
 """Number of trials of a search if none is given."""
@@ -142,4 +143,15 @@ search and repeats failed trials. In a second terminal it shares the work. --tri
     parser.add_argument(
         "--trials", type=int, default=TRIALS, metavar="N", help=f"total number of trials (default: {TRIALS})"
     )
+    return parser
+
+
+def ui() -> ArgumentParser:
+    """Return the command line of ``ui``."""
+    parser = _parser(
+        "ui",
+        "Serve the MLflow UI until Ctrl-C, and print the address of the project's runs. If MLFLOW_TRACKING_URI is the\n"
+        "address of a server, its UI has the runs, and nothing is served.",
+    )
+    parser.add_argument("--port", type=int, default=PORT, help="port of this machine (default: %(default)s)")
     return parser

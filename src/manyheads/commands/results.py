@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from manyheads.commands import parsers
+from manyheads.config.loading import read_params
 from manyheads.paths import Paths, project_root
 from manyheads.reporting.terminal import print_table
 from manyheads.runtime.files import read_json
+from manyheads.tracking import queries, views
+from manyheads.tracking.runs import model_tag
 
 MADE_BY = "make repro"
 
@@ -18,11 +21,17 @@ def main(arguments: list[str]) -> None:
     parsers.results().parse_args(arguments)
     from rich.console import Console
 
-    metrics = read_json(Paths(project_root()).metrics, MADE_BY)
+    paths = Paths(project_root())
+    metrics = read_json(paths.metrics, MADE_BY)
     console = Console(highlight=False)
     print_table(console, _table(metrics), keys=2)
     for step, purpose in next_steps(metrics["baseline"]).items():
         console.print(f"{step:<40} {purpose}", soft_wrap=True)
+    if paths.model.exists():
+        # MLflow takes seconds to load, so what people wait for stands already.
+        experiment = read_params(paths.root / "params.yaml").tracking.experiment
+        for name, page in queries.pages_of_model(experiment, paths.root, model_tag(paths.model)).items():
+            console.print(f"{name}: {views.ui_address(paths.root)}{page}", soft_wrap=True, markup=False)
 
 
 def next_steps(heads: Iterable[str]) -> dict[str, str]:

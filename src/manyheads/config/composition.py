@@ -111,16 +111,24 @@ def _composed(folder: Path, name: str, overrides: Sequence[str]) -> DictConfig:
 
 def _composed_as(folder: Path, name: str, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.singleton import Singleton
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    # A training that Hydra runs composes the default beside its own settings; Hydra allows one composition at a time.
+    outer = Singleton.get_state() if GlobalHydra.instance().is_initialized() else None
+    GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(folder.resolve()), version_base="1.3"):
             composed, taken = adding_heads(overrides, lambda each: hydra.compose(name, overrides=each))
         OmegaConf.resolve(composed)
     except (HydraException, OmegaConfBaseException) as error:
         raise composition_error(error) from error
+    finally:
+        if outer is not None:
+            Singleton.set_state(outer)
     return composed, taken
 
 

@@ -28,8 +28,9 @@ from manyheads.evaluation.trials import (
 )
 from manyheads.heads.metrics import Metric
 
-# Overrides that choose the trials of a sweep. They are not settings of a trial.
-OF_THE_SWEEP = re.compile(r"[+~]*(seed=|hydra[./]|(sweep|search)=)")
+# Overrides that start a sweep. They are not settings of a trial.
+OF_LAUNCH = re.compile(r"[+~]*(hydra[./]|(sweep|search)=)")
+OF_SEED = re.compile(r"[+~]*seed=")
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,17 @@ def _recommendation(candidates: Sequence[Candidate]) -> Recommendation | None:
     return Recommendation(best, tuple(other for other in others if other.within_noise), command_for(best))
 
 
+def promotion(overrides: Iterable[str]) -> str:
+    """Return the shell command that makes a trial with these overrides the project's training.
+
+    Example:
+        >>> promotion(["+sweep=sample", "loss.weights.age=3", "seed=2"])
+        'dvc exp run -S loss.weights.age=3 -S seed=2'
+    """
+    kept = [override for override in overrides if not OF_LAUNCH.match(override)]
+    return " ".join(["dvc exp run", *(f"-S {shlex.quote(override)}" for override in kept)])
+
+
 def command_for(candidate: Candidate) -> str:
     """Return the shell command that makes a candidate the project's training, or an empty text if none is known.
 
@@ -170,8 +182,8 @@ def command_for(candidate: Candidate) -> str:
     """
     for trial in candidate.trials:
         if trial.overrides:
-            kept = [override for override in trial.overrides if not OF_THE_SWEEP.match(override)]
-            return " ".join(["dvc exp run", *(f"-S {shlex.quote(override)}" for override in kept)])
+            # A seed is no setting to choose, and the score of a candidate is the mean over its seeds.
+            return promotion([override for override in trial.overrides if not OF_SEED.match(override)])
     experiments = [trial for trial in candidate.trials if trial.experiment]
     if not experiments:
         return ""

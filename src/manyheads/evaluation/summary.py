@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -173,26 +173,21 @@ def _rounded(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, 
     return {name: {key: round(value, 4) for key, value in values.items()} for name, values in metrics.items()}
 
 
-def flat_metrics(heads: Iterable[str], metrics: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """Return all metrics of an evaluation under names that MLflow allows.
+def flat_metrics(heads: Mapping[str, Head], metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics of an evaluation that MLflow gets.
+
+    Groups, intervals and metrics of single classes are left out. They stand in ``reports/evaluation.json``.
 
     Args:
-        heads: Names of the heads.
+        heads: The heads by name.
         metrics: Content of ``reports/metrics.json``.
-        evaluation: Content of ``reports/evaluation.json``.
 
     Returns:
-        Metrics by name, such as ``test/age/mae`` and ``test/groups/race_gender/black_male/age/mae``.
+        ``test/score``, ``test/n``, each head's ``tracked_metrics`` such as ``test/age/mae``, and the baseline of its
+        main metric such as ``test_baseline/age/mae``.
     """
-    found = {f"test/{name}/{key}": value for name in heads for key, value in metrics[name].items()}
-    found |= {
-        f"test_baseline/{name}/{key}": value for name, row in metrics["baseline"].items() for key, value in row.items()
-    }
-    found |= {"test/score": metrics["score"], "test/n": metrics["n"]}
-    for cell in evaluation["groups"]:
-        group = f"test/groups/{'_'.join(cell['attributes'])}/{'_'.join(cell['group'])}"
-        found[f"{group}/n"] = float(cell["n"])
-        for metric, shown in cell["metrics"].items():
-            if shown["value"] is not None:
-                found[f"{group}/{cell['head']}/{metric}"] = shown["value"]
+    found = {"test/score": float(metrics["score"]), "test/n": float(metrics["n"])}
+    for name, head in heads.items():
+        found |= {f"test/{name}/{key}": metrics[name][key] for key in head.tracked_metrics if key in metrics[name]}
+        found[f"test_baseline/{name}/{head.main_metric}"] = metrics["baseline"][name][head.main_metric]
     return found

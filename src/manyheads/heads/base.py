@@ -318,6 +318,14 @@ class Head(BaseModel, ABC):
         """Name of the metric that the skill score uses."""
         return self.metrics[0].name
 
+    @property
+    def tracked_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that MLflow gets: those of a report's first table, without metrics of a single class."""
+        return tuple(
+            metric.name for metric in self.metrics
+            if metric.name == self.main_metric or (metric.headline and not metric.of_class)
+        )  # fmt: skip
+
     def metric(self, name: str) -> Metric:
         """Return the metric with a name; an unknown name gives a metric that no comparison judges."""
         known = (metric for metric in self.metrics if metric.name == name)

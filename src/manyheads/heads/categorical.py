@@ -63,7 +63,7 @@ class Categorical(Head):
             Metric(name="accuracy"),
             Metric(name="macro_f1"),
             Metric(name="balanced_accuracy", headline=False),
-            *(Metric(name=f"f1_{_identifier(label)}", label=f"F1 of {label}") for label in self.classes),
+            *(Metric(name=f"f1_{_identifier(label)}", label=f"F1 of {label}", of_class=True) for label in self.classes),
         )
 
     @property

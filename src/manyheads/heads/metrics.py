@@ -19,6 +19,8 @@ class Metric(BaseModel):
         judged: Whether a comparison of two models calls the difference better or worse. It is false for a bias, whose
             best value is 0, and for the coverage of an interval, whose best value is its nominal probability.
         headline: Whether the first table of a report shows the metric. All other tables show it in any case.
+        of_class: Whether it describes a single class, such as F1 of one class. A head may have many classes, so MLflow,
+            which shows every metric of a run beside the others, does not get it.
         by_group: Whether the metric is comparable between groups of samples. The main metric of a head always is.
     """
 
@@ -30,4 +32,5 @@ class Metric(BaseModel):
     digits: NonNegativeInt | None = None
     judged: bool = True
     headline: bool = True
+    of_class: bool = False
     by_group: bool = False

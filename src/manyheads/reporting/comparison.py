@@ -36,13 +36,14 @@ ROWS_ON_TERMINAL = 20
 SETTING_COLUMNS = 3
 
 
-def write(folder: Path, comparison: Comparison, about: Mapping[str, str]) -> None:
+def write(folder: Path, comparison: Comparison, about: Mapping[str, str], address: str = "") -> None:
     """Write ``comparison.html`` and ``trials.csv``.
 
     Args:
         folder: Folder of the files; it is made if it is missing.
         comparison: The comparison.
         about: Origin of the trials by name, such as the command, the data and the git commit.
+        address: Address of the trials in the MLflow UI, or an empty text.
     """
     effects = effects_of(comparison)
     page = render(
@@ -66,6 +67,7 @@ def write(folder: Path, comparison: Comparison, about: Mapping[str, str]) -> Non
         confidence=f"{CONFIDENCE:.0%}",
         table=TABLE,
         about=about,
+        address=address,
     )
     write_text(folder / PAGE, page)
     trials = comparison.table()

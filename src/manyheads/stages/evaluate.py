@@ -59,7 +59,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     metrics = metric_summary(heads, measured, baselines, len(test))
     evaluation = summarise(heads, test_predicted, validation_predicted, train.groups, baselines)
     _write(inputs, outputs, heads, test.paths, test_predicted, metrics, evaluation)
-    _record(config, inputs, outputs, test, metrics, evaluation)
+    _record(config, inputs, outputs, test, metrics)
     logger.info("evaluated %d test samples: score %.3f of at most %d", len(test), metrics["score"], len(heads))
 
 
@@ -101,13 +101,13 @@ def _record(
     outputs: Paths,
     test: Subset,
     metrics: Mapping[str, Any],
-    evaluation: Mapping[str, Any],
 ) -> None:
     spec = runs.RunSpec("evaluate", git.provenance(inputs.root), model=runs.model_tag(inputs.model))
     with runs.run(config.tracking.experiment, inputs.root, spec) as record:
-        record.metrics(flat_metrics(config.data.heads, metrics, evaluation))
+        record.metrics(flat_metrics(config.data.heads, metrics))
         record.dataset(label_table(config.data.heads, test), f"{config.data.name}-test", config.data.path, "test")
         record.files(outputs.metrics)
         record.files(outputs.evaluation)
         record.files(outputs.predictions)
         record.files(outputs.head_reports, "heads")
+        record.describe()

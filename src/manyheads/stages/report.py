@@ -51,6 +51,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
         record.text(report.page(recorded, title), "report.html")
         record.text(cards.model_card(recorded, config), outputs.model_card.name)
         record.files(outputs.data_card)
+        record.describe()
     logger.info("report on %d test samples: %s", len(contents.predictions), brought_here(outputs.report, outputs.root))
 
 

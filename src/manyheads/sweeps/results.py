@@ -5,19 +5,28 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from manyheads.evaluation.comparison import Comparison, compare
 from manyheads.reporting import comparison
 from manyheads.runtime.hardware import available_cores
+from manyheads.sweeps.publishing import RunPage, publish, query_of_children, view_of
 from manyheads.sweeps.trials import TrialStore
-from manyheads.tracking import git
-from manyheads.tracking.by_id import attach
+from manyheads.tracking import git, views
+from manyheads.tracking.by_id import experiment_of
 
 logger = logging.getLogger(__name__)
 
 
-def compare_trials(store: TrialStore, trial_ids: Iterable[str], command: str) -> Comparison:
-    """Compare trials, write the page and the table, and attach both to the MLflow run of the sweep or search.
+class Compared(NamedTuple):
+    """A comparison, and its address in the MLflow UI or an empty text."""
+
+    comparison: Comparison
+    address: str
+
+
+def compare_trials(store: TrialStore, trial_ids: Iterable[str], command: str) -> Compared:
+    """Compare trials, write the page and the table, and publish them in the MLflow run of the sweep or search.
 
     Args:
         store: The trials.
@@ -25,21 +34,27 @@ def compare_trials(store: TrialStore, trial_ids: Iterable[str], command: str) ->
         command: The shell command.
     """
     compared = compare([store.read(trial_id).as_trial() for trial_id in trial_ids])
-    comparison.write(store.folder, compared, _about(store, command))
-    files = [store.folder / comparison.PAGE, store.folder / comparison.TABLE]
-    attach(store.root, store.parent, files, "comparison")
-    return compared
+    view = view_of(compared, store.folder.name, f"{store.kind} {store.folder.name}", query_of_children(store.parent))
+    experiment_id = experiment_of(store.root, store.parent)
+    address = views.absolute(store.root, views.page_of_view(experiment_id, view.key, charts=True), experiment_id)
+    comparison.write(store.folder, compared, _about(store, command), address)
+    if experiment_id:
+        files = [store.folder / comparison.PAGE, store.folder / comparison.TABLE]
+        publish(store.root, RunPage(experiment_id, store.parent), compared, view, files)
+    return Compared(compared, address)
 
 
-def show(store: TrialStore, compared: Comparison) -> None:
+def show(store: TrialStore, compared: Compared) -> None:
     """Print a comparison.
 
     Call it last: printing fails if the reader of the output has gone.
     """
     from rich.console import Console
 
-    comparison.show(compared, Console(highlight=False))
+    comparison.show(compared.comparison, Console(highlight=False))
     logger.info("page: %s", store.folder / comparison.PAGE)
+    if compared.address:
+        logger.info("%s", views.opening(store.root, compared.address))
 
 
 def _about(store: TrialStore, command: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from manyheads.config.schema import Config
 from manyheads.errors import ManyheadsError, TrainingStopped
+from manyheads.evaluation.comparison import OF_LAUNCH, promotion
 from manyheads.paths import Paths
 from manyheads.runtime.credentials import masked
 from manyheads.sweeps.trials import TrialState, TrialStore
@@ -96,7 +97,13 @@ def record_in_mlflow_again(store: TrialStore, trial_id: str, config: Config) -> 
 
 
 def _run_spec(store: TrialStore, trial_id: str, state: TrialState) -> RunSpec:
-    tags = {store.kind: store.folder.name, "trial": trial_id, "overrides": json.dumps(state.overrides)}
+    tags = {
+        store.kind: store.folder.name,
+        "trial": trial_id,
+        "overrides": json.dumps(state.overrides),
+        "differs": json.dumps([override for override in state.overrides if not OF_LAUNCH.match(override)]),
+        "promote": promotion(state.overrides),
+    }
     return RunSpec(state.name, tags, store.parent, state.run_id)
 
 

@@ -5,10 +5,12 @@ If the store cannot be reached, each function logs one warning and the work goes
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from manyheads.runtime.credentials import masked
+from manyheads.tracking import views
 from manyheads.tracking.runs import RunSpec
 from manyheads.tracking.store import (
     attempt,
@@ -24,7 +26,7 @@ from manyheads.tracking.store import (
 def open_shared_run(experiment: str, root: Path, spec: RunSpec) -> str:
     """Return the id of a run, new or known, that several processes share.
 
-    No process has the run open: ``set_status`` ends it, ``attach`` adds files to it.
+    No process has the run open: ``set_status`` ends it, ``publish`` adds to it.
 
     Args:
         experiment: Name of the MLflow experiment.
@@ -83,20 +85,84 @@ def end_dead_run(root: Path, run_id: str, status: str) -> None:
         attempt("the end of a run", action)
 
 
-def attach(root: Path, run_id: str, paths: Iterable[Path], folder: str) -> None:
-    """Log files as artifacts of a run; its status stays as it is.
+class Summary(NamedTuple):
+    """What the run of a sweep or search shows of its trials.
+
+    Attributes:
+        metrics: Metrics by name.
+        tags: Tags by name; the description is one of them.
+        files: Files to attach.
+        folder: The artifacts' folder of these files.
+        view: The view of the trials.
+    """
+
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    files: Sequence[Path]
+    folder: str
+    view: views.View
+
+
+def publish(root: Path, run_id: str, summary: Summary) -> None:
+    """Write a summary into a run; the run's status stays as it is.
 
     Args:
         root: The project's root folder.
         run_id: The run; nothing happens if it is an empty text.
-        paths: The files.
-        folder: The artifacts' folder in the run.
+        summary: The summary.
     """
 
     def action() -> None:
         client = load_mlflow().MlflowClient(tracking_uri(root))
-        for path in paths:
-            client.log_artifact(run_id, str(path), folder)
+        for name, value in summary.metrics.items():
+            client.log_metric(run_id, name, value)
+        for name, text in masked_tags(summary.tags).items():
+            client.set_tag(run_id, name, text)
+        for path in summary.files:
+            client.log_artifact(run_id, str(path), summary.folder)
+        views.save(client, root, client.get_run(run_id).info.experiment_id, summary.view)
 
     if run_id:
-        attempt(f"the files for {folder}", action)
+        attempt("the summary of a run", action)
+
+
+def save_view(root: Path, experiment_id: str, view: views.View) -> None:
+    """Save a view of an experiment; nothing happens if the experiment's id is an empty text."""
+    if experiment_id:
+        client = load_mlflow().MlflowClient(tracking_uri(root))
+        attempt("a view", lambda: views.save(client, root, experiment_id, view))
+
+
+def experiment_of(root: Path, run_id: str) -> str:
+    """Return the id of a run's experiment; an empty text if the run's id is empty or the store cannot be reached."""
+    found: list[str] = []
+
+    def action() -> None:
+        client = load_mlflow().MlflowClient(tracking_uri(root))
+        found.append(client.get_run(run_id).info.experiment_id)
+
+    return found[0] if run_id and attempt("the summary of a run", action) else ""
+
+
+def page_by_score(root: Path, experiment: str, data: str) -> str:
+    """Return the UI's page of an experiment's runs of a dataset, the highest score first.
+
+    The store and the experiment are made if they are missing.
+
+    Args:
+        root: The project's root folder.
+        experiment: Name of the MLflow experiment.
+        data: Name of the dataset.
+
+    Returns:
+        An address relative to ``views.ui_address``, or an empty text if the store cannot be reached.
+    """
+    found: list[str] = []
+
+    def action() -> None:
+        client, experiment_id = open_experiment(experiment, root)
+        key = views.key_by_score(data)
+        known = f"{views.TAG}{key}" in client.get_experiment(experiment_id).tags
+        found.append(views.page_of_view(experiment_id, key) if known else views.page_of_runs(experiment_id))
+
+    return found[0] if attempt("the address of the runs", action) else ""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from manyheads.errors import DataError, MachineError
 from manyheads.runtime.credentials import masked
+from manyheads.tracking import views
 from manyheads.tracking.store import load_mlflow, reason_of, tracking_uri
 
 SHORTEST_PREFIX = 6
@@ -149,6 +150,39 @@ def _id_that_begins(prefix: str, run_ids: Iterable[str]) -> str | None:
     if len(matches) > 1:
         raise DataError(f"{len(matches)} runs begin with {prefix!r}: give more of the id")
     return matches[0] if matches else None
+
+
+def pages_of_model(experiment: str, root: Path, model: str) -> dict[str, str]:
+    """Return the UI's pages of the newest run with a model and of the runs of its data by score.
+
+    Args:
+        experiment: Name of the MLflow experiment.
+        root: The project's root folder.
+        model: Tag of the saved model.
+
+    Returns:
+        Addresses relative to ``views.ui_address`` by what they show; empty if the store has no such run or cannot be
+        reached.
+    """
+    uri = tracking_uri(root)
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        return {}
+    try:
+        client = load_mlflow().MlflowClient(uri)
+        known = client.get_experiment_by_name(experiment)
+        newest = ["attributes.start_time DESC"]
+        ids = [known.experiment_id] if known else []
+        with_model = client.search_runs(ids, f"tags.model = '{model}'", order_by=newest) if ids else []
+        run = next((run for run in with_model if "trial" not in run.data.tags), None)
+    except Exception:  # whatever a store, a driver or a server raises
+        return {}
+    if run is None:
+        return {}
+    pages = {"this run in MLflow": views.page_of_run(run.info.experiment_id, run.info.run_id)}
+    key = views.key_by_score(run.data.tags.get("data", ""))
+    if f"{views.TAG}{key}" in known.tags:
+        pages["all runs by score"] = views.page_of_view(run.info.experiment_id, key)
+    return pages
 
 
 def test_predictions(experiment: str, root: Path, run_id: str) -> Path | None:

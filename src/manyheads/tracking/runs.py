@@ -7,6 +7,8 @@ more is sent. Every metric is on disk before it is logged.
 from __future__ import annotations
 
 import json
+import os
+import re
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,8 +17,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import yaml
+
 from manyheads.errors import IntegrityError, TrainingStopped
 from manyheads.runtime.credentials import masked
+from manyheads.tracking import descriptions, network, views
 from manyheads.tracking.dvc import locked_digest
 from manyheads.tracking.store import attempt, is_active, masked_tags, open_experiment, tracking_uri, warn_not_taken
 
@@ -25,6 +30,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from manyheads.heads import Head
+
+
+NAMED_DIFFERENCES = 4
+"""Maximum number of settings in the name of a run."""
 
 
 class RunSpec(NamedTuple):
@@ -49,6 +58,24 @@ class RunSpec(NamedTuple):
     parent: str = ""
     run_id: str = ""
     model: str = ""
+
+
+def spec_of_differences(differs: Sequence[str]) -> RunSpec:
+    """Return the specification of the run of a training whose settings differ from the default in some overrides.
+
+    Example:
+        >>> spec_of_differences(["loss=age_heavy", "train.epochs=8"]).name
+        'loss=age_heavy epochs=8'
+    """
+    keys = [override.partition("=")[0].rpartition(".")[2] for override in differs]
+    short = [
+        override.removeprefix(override.partition("=")[0].removesuffix(key)) if keys.count(key) == 1 else override
+        for key, override in zip(keys, differs, strict=True)
+    ]
+    more = f" +{len(short) - NAMED_DIFFERENCES}" if len(short) > NAMED_DIFFERENCES else ""
+    experiment = os.environ.get("DVC_EXP_NAME")
+    name = " ".join(short[:NAMED_DIFFERENCES]) + more if short else "default"
+    return RunSpec(f"{name} · {experiment}" if experiment else name, {"differs": json.dumps(list(differs))})
 
 
 class Run:
@@ -76,6 +103,10 @@ class Run:
             mlflow.log_params({key: value for key, value in flattened(values).items() if key not in known})
 
         self._attempt("parameters", action)
+
+    def settings(self, values: Mapping[str, Any]) -> None:
+        """Log nested settings as the artifact ``params.yaml``, from which the pipeline makes the run again."""
+        self.text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True), "params.yaml")
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Log metrics by name, at an epoch if ``step`` is given."""
@@ -141,13 +172,32 @@ class Run:
 
         self._attempt("dataset", action)
 
+    def describe(self) -> None:
+        """Write the run's description anew, from what the store has of it, and save the view of its data's runs."""
+        import mlflow
+
+        def action() -> None:
+            client = mlflow.MlflowClient()
+            run, files = client.get_run(self.run_id), client.list_artifacts(self.run_id)
+            described = descriptions.Described(
+                run.info.run_id, run.info.experiment_id, run.data.params, run.data.metrics, run.data.tags,
+                [file.path for file in files],
+            )  # fmt: skip
+            mlflow.set_tag(descriptions.TAG, masked(descriptions.describe(described)))
+            if (view := descriptions.view_by_score(described)) is not None:
+                views.save(client, self.root, run.info.experiment_id, view)
+
+        self._attempt("description", action)
+
     def failure(self, error: BaseException) -> None:
         """Record an error: its traceback as ``traceback.txt``, the start of its message as the tag ``error``."""
         self.text("".join(traceback.format_exception(error)), "traceback.txt")
         self.tags({"error": masked(" ".join(str(error).split()))[:500] or type(error).__name__})
 
     def model(self, model: keras.Model, heads: Mapping[str, Head]) -> None:
-        """Log a model with its signature: the inputs, and every head's outputs by name.
+        """Log a model with its signature, a drawing of it as ``network.html`` and its layers as ``layers.txt``.
+
+        The signature has the inputs, and every head's outputs by name.
 
         Args:
             model: The model for inference.
@@ -172,6 +222,8 @@ class Run:
             mlflow.tensorflow.log_model(model, name="model", signature=signature, pip_requirements=requirements)
 
         self._attempt("model", action)
+        self._attempt("drawing", lambda: mlflow.log_text(network.drawing(model, heads), "network.html"))
+        self._attempt("table of layers", lambda: mlflow.log_text(network.layer_table(model), "layers.txt"))
 
 
 @contextmanager
@@ -222,7 +274,8 @@ def _start(experiment: str, root: Path, spec: RunSpec) -> str:
         tags["model"] = spec.model
         run_id = _run_of_model(client, experiment_id, spec.model)
     if not run_id:
-        started = mlflow.start_run(run_name=spec.name, tags=tags, nested=True, parent_run_id=spec.parent or None)
+        name = _free_name(client, experiment_id, spec.name)
+        started = mlflow.start_run(run_name=name, tags=tags, nested=True, parent_run_id=spec.parent or None)
         return str(started.info.run_id)
     known = mlflow.start_run(run_id=run_id, nested=True)
     new = {key: value for key, value in tags.items() if key not in known.data.tags}
@@ -230,6 +283,16 @@ def _start(experiment: str, root: Path, spec: RunSpec) -> str:
     if "error" in known.data.tags:
         mlflow.delete_tag("error")  # of the previous attempt
     return str(known.info.run_id)
+
+
+def _free_name(client: Any, experiment_id: str, name: str) -> str:
+    """Return a name that no run has yet: the wanted one, or that with a number."""
+    # A quote would end the text of the filter, and the wildcard matches it.
+    pattern = re.sub("['\"]", "_", name)
+    found = client.search_runs([experiment_id], f"attributes.run_name LIKE '{pattern}%'", max_results=1000)
+    taken = {run.info.run_name for run in found}
+    numbered = (f"{name} ({number})" for number in range(2, len(taken) + 3))
+    return next(free for free in (name, *numbered) if free not in taken)
 
 
 def _run_of_model(client: Any, experiment_id: str, model: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,15 @@ def load_mlflow() -> Any:
     return mlflow
 
 
+def store_lock(root: Path) -> AbstractContextManager[Any]:
+    """Hold the lock of changes that two processes of this project must not make to the store at once."""
+    import filelock
+
+    folder = main_project(root) / ".cache"
+    folder.mkdir(exist_ok=True)
+    return filelock.FileLock(folder / "mlflow.lock")
+
+
 def open_experiment(experiment: str, root: Path) -> tuple[Any, str]:
     """Return an MLflow client and the id of an experiment; the experiment is made if the store lacks it.
 
@@ -57,13 +67,10 @@ def open_experiment(experiment: str, root: Path) -> tuple[Any, str]:
         experiment: Name of the experiment.
         root: The project's root folder.
     """
-    import filelock
-
     mlflow = load_mlflow()
     uri, main = tracking_uri(root), main_project(root)
-    (main / ".cache").mkdir(exist_ok=True)
     # Two processes that open a new SQLite store at once would both migrate it and corrupt it.
-    with filelock.FileLock(main / ".cache/mlflow.lock"):
+    with store_lock(root):
         client = mlflow.MlflowClient(uri)
         known = client.get_experiment_by_name(experiment)
         if known is not None:

@@ -13,6 +13,7 @@ import pandas as pd
 from manyheads.config.schema import Config, TrainConfig
 from manyheads.data.subsets import Subset, load_subset
 from manyheads.data.tables import write_table
+from manyheads.heads import baseline_metrics
 from manyheads.modeling import saving
 from manyheads.modeling.build import averaged_over_flip, build_network
 from manyheads.modeling.inference import fold
@@ -48,7 +49,8 @@ def train(
         callbacks: Listeners, called in this order.
 
     Returns:
-        ``best/val/…`` and ``last/val/…`` metrics, ``best/epoch`` and ``wall_seconds``.
+        ``best/val/…`` and ``last/val/…`` metrics, ``best/epoch``, ``wall_seconds``, and the baseline of each head's
+        main metric as ``val_baseline/…``.
 
     Raises:
         ManyheadsError: The data does not fit the settings, the loss is not finite, or the checkpoint belongs to another
@@ -85,7 +87,7 @@ def train(
         require_by_heart(config.data.heads, validation, progress.history)
     network = inference_network(config, objective, model)
     _write(destination, config, network, progress)
-    metrics = training_metrics(progress)
+    metrics = training_metrics(progress) | _baselines(config, train, validation)
     for callback in callbacks:
         callback.on_end(network, metrics)
     logger.info(
@@ -116,6 +118,12 @@ def training_metrics(progress: Progress) -> dict[str, float]:
     metrics["best/epoch"] = progress.best_epoch
     metrics["wall_seconds"] = sum(row["train/seconds"] for row in progress.history)
     return metrics
+
+
+def _baselines(config: Config, train: Subset, validation: Subset) -> dict[str, float]:
+    baselines = baseline_metrics(config.data.heads, train.labels, validation.labels)
+    main = {name: head.main_metric for name, head in config.data.heads.items()}
+    return {f"val_baseline/{name}/{metric}": baselines[name][metric] for name, metric in main.items()}
 
 
 def _log_start(

@@ -6,6 +6,7 @@ A training with the same fingerprint continues one that was stopped, in the same
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +14,7 @@ import pandas as pd
 
 from manyheads.config.schema import Config
 from manyheads.data.subsets import label_table
-from manyheads.heads import Metric
+from manyheads.heads import Head, Metric
 from manyheads.paths import Paths
 from manyheads.runtime.hardware import describe
 from manyheads.tracking import git, runs
@@ -24,6 +25,10 @@ from manyheads.training.run import train
 
 if TYPE_CHECKING:
     import keras
+
+
+OF_EVERY_HEAD = ("loss", "skill", "weight")
+"""Metrics of an epoch that MLflow gets of every head beside its main metric."""
 
 
 class Trained(NamedTuple):
@@ -85,21 +90,24 @@ class RunLogger(TrainingCallback):
         progress.run_id = self.run.run_id
         derived = {"parameters": model.count_params(), "precision": precision_of(config.train)}
         self.run.params(config.model_dump() | derived)
+        self.run.settings(config.model_dump(mode="json"))
         self.run.dataset(
             label_table(config.data.heads, train), f"{config.data.name}-train", config.data.path, "training"
         )
-        self.run.missing_epochs(progress.history)
-        self.heads = config.data.heads
+        self.heads, self.progress = config.data.heads, progress
+        self.run.missing_epochs(epoch_metrics(progress.history, self.heads))
 
     def on_epoch(self, epoch: int, row: Row) -> None:
         """Log the metrics of an epoch."""
-        self.run.metrics(row, step=epoch)
+        del row  # the history has it, with the epochs before it
+        self.run.metrics(epoch_metrics(self.progress.history, self.heads)[-1], step=epoch)
 
     def on_end(self, network: keras.Model, metrics: dict[str, float]) -> None:
         """Log the result and the model."""
         self.run.tags({"machine": describe()})
-        _record_results(self.run, self.project, self.destination, metrics)
+        _record_results(self.run, self.project, self.destination, metrics, self.heads)
         self.run.model(network, self.heads)
+        self.run.describe()
 
 
 def run_spec(spec: runs.RunSpec, config: Config, project: Paths) -> runs.RunSpec:
@@ -112,8 +120,7 @@ def run_spec(spec: runs.RunSpec, config: Config, project: Paths) -> runs.RunSpec
         "split": split_digest(project),
         "main_metrics": json.dumps({name: each.model_dump() for name, each in main_metrics(config).items()}),
     }
-    name = spec.name or f"{config.data.name}-{config.model.encoder}-{config.loss.name}"
-    return spec._replace(name=name, tags=tags | dict(spec.tags))
+    return spec._replace(name=spec.name or config.data.name, tags=tags | dict(spec.tags))
 
 
 def main_metrics(config: Config) -> dict[str, Metric]:
@@ -140,14 +147,59 @@ def record_again(
     rows = [dict(zip(history.columns.astype(str), values, strict=True)) for values in history.to_numpy().tolist()]
     with runs.run(config.tracking.experiment, project.root, run_spec(spec, config, project)) as run:
         run.params(config.model_dump())
-        run.missing_epochs(rows)
-        _record_results(run, project, destination, metrics)
+        run.settings(config.model_dump(mode="json"))
+        run.missing_epochs(epoch_metrics(rows, config.data.heads))
+        _record_results(run, project, destination, metrics, config.data.heads)
         run.files(destination.model, "models")
+        run.describe()
     return run.run_id
 
 
-def _record_results(run: runs.Run, project: Paths, destination: Paths, metrics: Mapping[str, float]) -> None:
-    run.metrics(metrics)
+def epoch_metrics(history: Sequence[Row], heads: Mapping[str, Head]) -> list[Row]:
+    """Return the metrics of each epoch that MLflow gets.
+
+    MLflow shows every metric of a run beside the others, so it gets those that people compare: the score, losses, and
+    each head's main metric and skill score. ``reports/history.csv`` has all. The best score so far comes first: a page
+    of MLflow opens with the first metric, and no loss weight changes this one.
+
+    Args:
+        history: All metrics of each epoch, the first epoch first.
+        heads: The heads by name.
+    """
+    wanted = {
+        f"{subset}/{name}/{metric}"
+        for subset in ("train", "val")
+        for name, head in heads.items()
+        for metric in (*OF_EVERY_HEAD, head.main_metric)
+    }
+    rows, best = [], -math.inf
+    for row in history:
+        best = max(best, row["val/score"])
+        chosen = {name: value for name, value in row.items() if name in wanted or name.count("/") == 1}
+        rows.append({"best/val/score": best, "val/score": row["val/score"]} | chosen)
+    return rows
+
+
+def result_metrics(metrics: Mapping[str, float], heads: Mapping[str, Head]) -> dict[str, float]:
+    """Return the metrics of a finished training that MLflow gets in addition to those of the epochs.
+
+    Args:
+        metrics: Metrics from ``training.run.train``.
+        heads: The heads by name.
+    """
+    wanted = {
+        f"best/val/{name}/{metric}" for name, head in heads.items() for metric in (*head.tracked_metrics, "skill")
+    }
+    return {
+        name: value for name, value in metrics.items()
+        if name in wanted or name in ("best/epoch", "wall_seconds") or name.startswith("val_baseline/")
+    }  # fmt: skip
+
+
+def _record_results(
+    run: runs.Run, project: Paths, destination: Paths, metrics: Mapping[str, float], heads: Mapping[str, Head]
+) -> None:
+    run.metrics(result_metrics(metrics, heads))
     run.tags({"model": runs.model_tag(destination.model)})
     run.files(destination.history)
     run.files(project.split_counts)

@@ -1,0 +1,156 @@
+"""The description of a run in the MLflow UI: what it reached, what differs, and how to get it again.
+
+It is made from what the run has in the store, so each stage that adds something makes it anew. Links in it are relative
+to the UI, so they hold for every address that the UI is served at.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from manyheads.tracking.views import SCORE, View, key_by_score, page_of_run
+
+TAG = "mlflow.note.content"
+"""MLflow shows the value of this tag as the description of a run."""
+
+SUBSETS = {
+    "test": ("test/score", "test", "test_baseline"),
+    "validation": (SCORE, "best/val", "val_baseline"),
+}
+"""Metric of the score, and the start of the names of the heads' metrics and of their baselines, of each subset."""
+
+LINKS = {
+    "report.html": "report",
+    "network.html": "network",
+    "layers.txt": "layers",
+    "evaluation.json": "groups and intervals",
+    "model_card.md": "model card",
+    "params.yaml": "settings",
+}
+"""Artifacts that a description links to, by file name, in this order."""
+
+MOST_DIFFERENCES = 12
+
+
+class Described(NamedTuple):
+    """What the store has of a run.
+
+    Attributes:
+        run_id: Its id.
+        experiment_id: Id of its experiment.
+        params: Flat settings.
+        metrics: The last value of each metric.
+        tags: Its tags.
+        artifacts: Names of its files.
+    """
+
+    run_id: str
+    experiment_id: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    artifacts: Collection[str]
+
+
+def describe(run: Described) -> str:
+    """Return the description of a training in Markdown.
+
+    MLflow shows about five lines of it before one asks for more, so every line holds one answer.
+    """
+    lines = [_figures(run, "test"), _figures(run, "validation"), _differences(run), _again(run), _links(run)]
+    return "\n\n".join(line for line in lines if line)
+
+
+def view_by_score(run: Described) -> View | None:
+    """Return the view of all runs of the same data by score, or None if the run has no record of its heads."""
+    heads, data = _heads(run), run.tags.get("data", "")
+    if not heads or "'" in data:
+        return None
+    return View(
+        key=key_by_score(data),
+        name=f"{data} by score",
+        query=f"tags.data = '{data}'",
+        metrics=tuple(f"best/val/{head}/{metric}" for head, metric in heads.items()),
+        params=tuple(name for name in run.params if name.startswith("loss.weights.")),
+        columns=("test/score",),
+    )
+
+
+def code(text: str) -> str:
+    """Return a text as code in Markdown."""
+    longest = max((len(ticks) for ticks in re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if longest else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
+def _heads(run: Described) -> Mapping[str, str]:
+    """Return the name of each head's main metric."""
+    return {head: metric["name"] for head, metric in json.loads(run.tags.get("main_metrics", "{}")).items()}
+
+
+def _figures(run: Described, subset: str) -> str:
+    score, values, baselines = SUBSETS[subset]
+    if score not in run.metrics:
+        return ""
+    heads = []
+    for head, metric in _heads(run).items():
+        value, baseline = (run.metrics.get(f"{prefix}/{head}/{metric}") for prefix in (values, baselines))
+        if value is not None:
+            beside = "" if baseline is None else f" ({baseline:.3f})"
+            heads.append(f"{head} {metric} **{value:.3f}**{beside}")
+    said = f"**{subset.capitalize()} score {run.metrics[score]:.3f}** of at most {len(_heads(run))}, the baseline is 0"
+    named = f"; {', '.join(heads)}, in brackets the baseline" if heads else ""
+    return f"{said}{named}{_course(run) if subset == 'validation' else ''}."
+
+
+def _course(run: Described) -> str:
+    epoch, seconds = run.metrics.get("best/epoch"), run.metrics.get("wall_seconds")
+    if epoch is None or seconds is None:
+        return ""
+    duration = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    return f"; best epoch {epoch:.0f} of {run.params.get('train.epochs', '?')}, trained in {duration}"
+
+
+def _differences(run: Described) -> str:
+    if "differs" not in run.tags:
+        return ""
+    differs = json.loads(run.tags["differs"])
+    if not differs:
+        return "**Differs from the default in** nothing."
+    more = len(differs) - MOST_DIFFERENCES
+    named = " ".join(code(each) for each in differs[:MOST_DIFFERENCES])
+    return f"**Differs from the default in** {named}{f' and {more} more settings' if more > 0 else ''}"
+
+
+def _again(run: Described) -> str:
+    tags = run.tags
+    commit = tags.get("dvc.baseline") or tags.get("git.commit")
+    steps = [f"git checkout {commit[:12]}"] if commit else []
+    if "promote" in tags:
+        return f"**Promote it:** {code(tags['promote'])}" + (f", with the code of {code(steps[0])}" if steps else "")
+    if "dvc.experiment" in tags:
+        steps.append(f"dvc exp apply {shlex.quote(tags['dvc.experiment'])}")
+    elif "differs" in tags:
+        steps += [shlex.join(["python", "-m", "manyheads", "params", *json.loads(tags["differs"])]), "dvc repro"]
+    else:
+        return ""
+    edited = tags.get("git.dirty") == "true" and "dvc.experiment" not in tags
+    return f"**Get it again:** {code(' && '.join(steps))}" + (
+        " (files were edited after this commit)" if edited else ""
+    )
+
+
+def _links(run: Described) -> str:
+    links = [
+        f"[{text}]({page_of_run(run.experiment_id, run.run_id, name)[1:]})"
+        for name, text in LINKS.items() if name in run.artifacts
+    ]  # fmt: skip
+    if parent := run.tags.get("mlflow.parentRunId"):
+        links.append(f"[the {'search' if 'search' in run.tags else 'sweep'} that it belongs to]"
+                     f"({page_of_run(run.experiment_id, parent)[1:]})")  # fmt: skip
+    return f"**Open:** {' · '.join(links)}" if links else ""
