@@ -1,6 +1,5 @@
 import math
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -154,43 +153,22 @@ def test_heads_and_classes_whose_columns_would_be_one_are_refused(classes, furth
         composition.compose(ROOT, overrides)
 
 
-@pytest.fixture
-def wine(tmp_path):
-    """Return a project with a dataset that has heads and inputs alone."""
-    shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    (tmp_path / "conf/data/wine.yaml").write_text("""# @package _global_
-defaults: [override /model: default, override /loss: default, override /train: base]
-audit: {folds: 0}
-data:
-  name: table
-  path: data/raw/wine.csv
-  max_reject_fraction: 0.01
-  columns: {features: [pH, fixed acidity], quality: Quality}
-  heads:
-    quality: {kind: regression, unit: points, minimum: 0, maximum: 9, bins: [5], tolerance: 1}
-    colour: {kind: binary, classes: [red, white]}
-inputs:
-  features: {kind: numbers, width: 2}
-""")
-    return tmp_path
-
-
-def test_heads_without_a_loss_or_a_weight_have_the_default_of_their_kind(wine):
-    loss = composition.compose(wine, ["data=wine"]).loss
+def test_heads_without_a_loss_or_a_weight_have_the_default_of_their_kind(wine_project):
+    loss = composition.compose(wine_project, ["data=wine"]).loss
     assert loss.functions == {"quality": "mae", "colour": "binary_crossentropy"}
     assert loss.weights == {"quality": 1, "colour": 1}
-    assert "functions: default" in composition.compose_text(wine, ["data=wine"])
+    assert "functions: default" in composition.compose_text(wine_project, ["data=wine"])
 
 
-def test_the_loss_and_the_weight_of_a_head_are_settable_where_the_option_names_none(wine):
+def test_the_loss_and_the_weight_of_a_head_are_settable_where_the_option_names_none(wine_project):
     overrides = ["data=wine", "loss.weights.quality=3", "loss.functions.quality=mse"]
-    loss = composition.compose(wine, overrides).loss
+    loss = composition.compose(wine_project, overrides).loss
     assert loss.functions == {"quality": "mse", "colour": "binary_crossentropy"}
     assert loss.weights == {"quality": 3, "colour": 1}
-    taken = composition.as_hydra_takes(wine, overrides)
+    taken = composition.as_hydra_takes(wine_project, overrides)
     assert taken == ["data=wine", "++loss.weights.quality=3", "++loss.functions.quality=mse"]
-    assert composition.compose(wine, taken).loss == loss
-    assert composition.as_hydra_takes(wine, ["loss.weights.age=3"]) == ["loss.weights.age=3"]
+    assert composition.compose(wine_project, taken).loss == loss
+    assert composition.as_hydra_takes(wine_project, ["loss.weights.age=3"]) == ["loss.weights.age=3"]
 
 
 @pytest.mark.parametrize(
@@ -212,9 +190,9 @@ def test_the_loss_and_the_weight_of_a_head_are_settable_where_the_option_names_n
         ),
     ],
 )
-def test_an_option_that_does_not_fit_names_those_that_do(override, message, wine):
+def test_an_option_that_does_not_fit_names_those_that_do(override, message, wine_project):
     with pytest.raises(ConfigError) as caught:
-        composition.compose(wine, ["data=wine", override])
+        composition.compose(wine_project, ["data=wine", override])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
