@@ -165,13 +165,6 @@ def test_an_experiment_from_the_queue_leaves_a_run_with_the_metrics_that_dvc_has
     assert len(in_dvc) == 2
 
 
-def test_missing_photographs_say_where_they_come_from(clone):
-    clone.run("git", "checkout", "-q", ".")
-    said = clone.fails("dvc", "exp", "run", "-S", "experiment=hour")
-    assert "non-commercial research" in said
-    assert "data/raw/UTKFace.tar.gz" in said
-
-
 @pytest.mark.timeout(600)
 def test_training_on_packed_data_of_another_dataset_says_the_commands_that_help(clone):
     """The command is run word for word, and the training then trains on the other dataset."""
@@ -187,3 +180,10 @@ def test_training_on_packed_data_of_another_dataset_says_the_commands_that_help(
     said = clone.run("python", "-m", "manyheads", *train, PYTHONPATH="src")
     assert "best epoch 1 of 1" in said
     assert json.loads((clone.root / "models/model.json").read_text())["data"] == "utkface"
+
+
+def test_missing_photographs_say_where_they_come_from(clone):
+    clone.run("git", "checkout", "-q", ".")
+    said = clone.fails("dvc", "exp", "run", "-S", "experiment=hour")
+    assert "non-commercial research" in said
+    assert "data/raw/UTKFace.tar.gz" in said

@@ -49,7 +49,7 @@ def written(folder, trials, about=None):
 
 
 def printed(trials):
-    console = Console(file=io.StringIO(), width=100, highlight=False)
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None, highlight=False)
     comparison.show(compare(trials), console)
     return console.file.getvalue()
 

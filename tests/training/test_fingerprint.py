@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from manyheads.errors import IntegrityError
+from manyheads.stages import train
 from manyheads.training import fingerprint
 from manyheads.training.checkpoint import Progress, save_checkpoint
 
@@ -51,3 +53,10 @@ def test_the_same_training_is_not_mentioned(said):
 
 def test_a_damaged_checkpoint_of_another_training_stops_nothing(said):
     assert said("train.epochs=9", damaged=True) == ""
+
+
+@pytest.mark.parametrize("name", ["samples", "splits"])
+def test_without_packed_data_it_says_what_to_run(name, tiny_project, tiny_config):
+    getattr(tiny_project, name).unlink()
+    with pytest.raises(IntegrityError, match=r"is missing: run `dvc repro split`"):
+        train.run(tiny_config(), tiny_project, tiny_project)

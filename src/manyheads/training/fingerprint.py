@@ -32,17 +32,27 @@ def fingerprint(config: Config, project: Paths) -> dict[str, str]:
 
     The samples table has the hash of each sample's bytes, so the arrays are not read. The code consists of the files
     that ``dvc.yaml`` lists for the stage.
+
+    Raises:
+        IntegrityError: The packed samples or the split are missing.
     """
     settings = config.model_dump(mode="json", include={"seed", "model", "loss", "train", "inputs"})
     settings["train"]["precision"] = precision_of(config.train)
     settings["data"] = {"heads": config.model_dump(mode="json")["data"]["heads"]}
     return {
         **{name: str(value) for name, value in runs.flattened(settings).items()},
-        "the packed samples": sha256_of(project.samples),
-        "the split": sha256_of(project.splits),
+        "the packed samples": _digest_of(project.samples),
+        "the split": _digest_of(project.splits),
         **code_digests("train", project.root),
         **_versions(),
     }
+
+
+def _digest_of(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing: run `dvc repro split`") from None
 
 
 def digest(config: Config, project: Paths) -> str:
