@@ -62,7 +62,7 @@ def describe(run: Described) -> str:
     MLflow shows about five lines of it before one asks for more, so every line holds one answer.
     """
     lines = [_figures(run, "test"), _figures(run, "validation"), _differences(run), _again(run), _links(run)]
-    return "\n\n".join(line for line in lines if line)
+    return "\n".join(line for line in lines if line)
 
 
 def view_by_score(run: Described) -> View | None:
@@ -97,15 +97,16 @@ def _figures(run: Described, subset: str) -> str:
     score, values, baselines = SUBSETS[subset]
     if score not in run.metrics:
         return ""
-    heads = []
+    heads: list[str] = []
     for head, metric in _heads(run).items():
         value, baseline = (run.metrics.get(f"{prefix}/{head}/{metric}") for prefix in (values, baselines))
         if value is not None:
-            beside = "" if baseline is None else f" ({baseline:.3f})"
+            word = "" if heads else "baseline "
+            beside = "" if baseline is None else f" ({word}{baseline:.3f})"
             heads.append(f"{head} {metric} **{value:.3f}**{beside}")
-    said = f"**{subset.capitalize()} score {run.metrics[score]:.3f}** of at most {len(_heads(run))}, the baseline is 0"
-    named = f"; {', '.join(heads)}, in brackets the baseline" if heads else ""
-    return f"{said}{named}{_course(run) if subset == 'validation' else ''}."
+    said = f"**{subset.capitalize()} score {run.metrics[score]:.3f} of at most {len(_heads(run))}**"
+    course = _course(run) if subset == "validation" else ""
+    return f"{said}{': ' if heads else ''}{', '.join(heads)}{course}"
 
 
 def _course(run: Described) -> str:
@@ -121,10 +122,10 @@ def _differences(run: Described) -> str:
         return ""
     differs = json.loads(run.tags["differs"])
     if not differs:
-        return "**Differs from the default in** nothing."
+        return "Differs from the default in nothing."
     more = len(differs) - MOST_DIFFERENCES
     named = " ".join(code(each) for each in differs[:MOST_DIFFERENCES])
-    return f"**Differs from the default in** {named}{f' and {more} more settings' if more > 0 else ''}"
+    return f"Differs from the default: {named}{f' and {more} more settings' if more > 0 else ''}"
 
 
 def _again(run: Described) -> str:

@@ -24,6 +24,9 @@ PORT = 5000
 
 SCORE = "best/val/score"
 TAG = "mlflow.sharedViewState."
+# In pixels, so that names of runs and headers of columns are not cut.
+WIDTH_OF_NAMES, NARROWEST, WIDTH_OF_LETTER = 300, -10, 7
+
 DEFLATE = "deflate;"
 """Start of a compressed state in a saved view."""
 
@@ -134,13 +137,15 @@ def _state(view: View) -> dict[str, Any]:
 
     shown = [column("metrics", name) for name in (SCORE, *view.metrics, *view.columns)]
     shown += [column("params", name) for name in view.params]
+    widths = {column("attributes", "Run Name"): WIDTH_OF_NAMES}
+    widths |= {name: NARROWEST + WIDTH_OF_LETTER * len(name) for name in shown}
     return {
         "searchFilter": view.query,
         "orderByKey": column("metrics", SCORE),
         "orderByAsc": False,
         "selectedColumns": [*shown, column("attributes", "Duration")],
-        "columnOrder": shown,
-        "columnWidths": {column("attributes", "Run Name"): 330},
+        "columnOrder": [*widths],
+        "columnWidths": widths,
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": _charts(view),
         "compareRunSections": [_section("comparison", "Comparison")],
