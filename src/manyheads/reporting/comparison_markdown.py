@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from manyheads.evaluation.comparison import Comparison
 from manyheads.evaluation.trials import SCORE
-from manyheads.reporting.comparison_text import answer
+from manyheads.reporting.comparison_text import verdict
 from manyheads.reporting.numbers import signed_text
 
 NEXT = 3
@@ -14,16 +14,19 @@ NEXT = 3
 
 
 def description(comparison: Comparison, links: Mapping[str, str]) -> str:
-    """Return the answer, the next candidates and the noise, the command that promotes the best, and links.
+    """Return which candidate is best, the next ones and the noise, the command that promotes the best, and links.
 
     Args:
         comparison: The comparison.
         links: Pages of the MLflow UI by the text of the link, each with a path that begins with ``/#``.
     """
-    lines = [f"**{answer(comparison)}**"]
+    lines = [f"**{verdict(comparison)}**"]
     others = comparison.candidates[1:]
     if others:
-        named = ", ".join(f"{other.name} {signed_text(other.difference)}" for other in others[:NEXT])
+        named = ", ".join(
+            f"{other.name} {signed_text(other.difference)}{' (within noise)' if other.within_noise else ''}"
+            for other in others[:NEXT]
+        )
         more = f" and {len(others) - NEXT} more" if len(others) > NEXT else ""
         noise = (
             f"the seed alone moves the score by {comparison.noise.scores[SCORE]:.3f}"

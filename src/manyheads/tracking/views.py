@@ -24,8 +24,8 @@ PORT = 5000
 
 SCORE = "best/val/score"
 TAG = "mlflow.sharedViewState."
-# In pixels, so that names of runs and headers of columns are not cut.
-WIDTH_OF_NAMES, NARROWEST, WIDTH_OF_LETTER = 300, -10, 7
+# Widths of columns in pixels: score, heads and weights of three heads fit a page of 1600 pixels.
+WIDTH_OF_NAMES, PADDING, WIDTH_OF_LETTER, WIDEST = 240, 24, 6, 130
 
 DEFLATE = "deflate;"
 """Start of a compressed state in a saved view."""
@@ -138,7 +138,7 @@ def _state(view: View) -> dict[str, Any]:
     shown = [column("metrics", name) for name in (SCORE, *view.metrics, *view.columns)]
     shown += [column("params", name) for name in view.params]
     widths = {column("attributes", "Run Name"): WIDTH_OF_NAMES}
-    widths |= {name: NARROWEST + WIDTH_OF_LETTER * len(name) for name in shown}
+    widths |= {name: min(WIDEST, PADDING + WIDTH_OF_LETTER * len(name.split("`")[1])) for name in shown}
     return {
         "searchFilter": view.query,
         "orderByKey": column("metrics", SCORE),
