@@ -21,7 +21,7 @@ SUBSETS = {
     "Test": ("test/score", "test", "test_baseline"),
     "Validation": (SCORE, "best/val", "val_baseline"),
 }
-"""Metric of the score, and start of the names of the heads' metrics and baselines; the first that a run has is shown."""
+"""Metric of the score, and start of the names of metrics and baselines; the first subset that a run has is shown."""
 
 LINKS = {
     "report.html": "report",
