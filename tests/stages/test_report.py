@@ -92,7 +92,7 @@ def test_the_description_has_the_figures_with_their_baseline_and_the_way_back(re
     (run,) = mlflow.MlflowClient().search_runs(["1"])
     described, metrics = run.data.tags["mlflow.note.content"], json.loads(layout.metrics.read_text())
     assert f"Test score {metrics['score']:.3f}" in described
-    assert f"age mae **{metrics['age']['mae']:.3f}** ({metrics['baseline']['age']['mae']:.3f})" in described
+    assert f"age mae **{metrics['age']['mae']:.3f}** (baseline {metrics['baseline']['age']['mae']:.3f})" in described
     assert f"/runs/{run.info.run_id}/artifacts/report.html" in described
     again = yaml.safe_load(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/params.yaml"))
     assert loading.load(again, "params.yaml") == config

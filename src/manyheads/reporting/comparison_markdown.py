@@ -5,49 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from manyheads.evaluation.comparison import Comparison
-from manyheads.reporting.comparison_text import answer, axis_labels, noise_sentence, shown_value, title_of
+from manyheads.evaluation.trials import SCORE
+from manyheads.reporting.comparison_text import verdict
 from manyheads.reporting.numbers import signed_text
 
-ROWS = 6
-"""Maximum number of candidates, so that the description fits a screen."""
+NEXT = 3
+"""Maximum number of candidates after the best; MLflow shows about five lines before one asks for more."""
 
 
 def description(comparison: Comparison, links: Mapping[str, str]) -> str:
-    """Return the answer, the first candidates, the command that promotes the best, and links.
+    """Return which candidate is best, the next ones and the noise, the command that promotes the best, and links.
 
     Args:
         comparison: The comparison.
         links: Pages of the MLflow UI by the text of the link, each with a path that begins with ``/#``.
     """
-    parts = [f"**{answer(comparison)}**"]
+    lines = [f"**{verdict(comparison)}**"]
+    others = comparison.candidates[1:]
+    if others:
+        named = ", ".join(
+            f"{other.name} {signed_text(other.difference)}{' (within noise)' if other.within_noise else ''}"
+            for other in others[:NEXT]
+        )
+        more = f" and {len(others) - NEXT} more" if len(others) > NEXT else ""
+        noise = (
+            f"the seed alone moves the score by {comparison.noise.scores[SCORE]:.3f}"
+            if comparison.noise
+            else "noise is unknown, add `seed=1,2,3`"
+        )
+        lines.append(f"Next: {named}{more}; {noise}.")
+    if comparison.left_out:
+        lines.append(f"{len(comparison.left_out)} of {len(comparison.trials)} trainings are not compared.")
     if comparison.recommendation and comparison.recommendation.command:
-        parts.append(f"**Promote it:** `{comparison.recommendation.command}`")
-    parts.append("**Open:** " + " · ".join(f"[{text}]({address[1:]})" for text, address in links.items()))
-    parts.append(f"{title_of(comparison)}. {noise_sentence(comparison)}")
-    if comparison.candidates:
-        parts.append(_table(comparison))
-    return "\n\n".join(parts)
-
-
-def _table(comparison: Comparison) -> str:
-    labels = axis_labels(comparison)
-    lines = [["", "candidate", "seeds", *labels.values(), "score", "to the best"]]
-    lines.append(["---"] * len(lines[0]))
-    for candidate in comparison.candidates[:ROWS]:
-        first = candidate is comparison.candidates[0]
-        marks = {
-            "best" if comparison.noise else "highest": first,
-            "within noise": not first and candidate.within_noise,
-            "front": candidate.on_front,
-        }
-        lines.append([
-            ", ".join(mark for mark, holds in marks.items() if holds),
-            candidate.name.replace("|", "\\|"),
-            str(candidate.seeds),
-            *(shown_value(comparison.main_metrics[head], candidate.metrics[head]) for head in labels),
-            f"{candidate.score:.3f}",
-            "" if first else signed_text(candidate.difference),
-        ])  # fmt: skip
-    more = len(comparison.candidates) - ROWS
-    rest = f"\n\n{more} more in trials.csv." if more > 0 else ""
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + rest
+        lines.append(f"**Promote it:** `{comparison.recommendation.command}`")
+    lines.append("**Open:** " + " · ".join(f"[{text}]({address[1:]})" for text, address in links.items()))
+    return "\n".join(lines)

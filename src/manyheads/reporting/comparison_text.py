@@ -18,6 +18,23 @@ NAMES_IN_A_SENTENCE = 4
 
 def answer(comparison: Comparison) -> str:
     """Return the recommendation as sentences."""
+    said = verdict(comparison)
+    if comparison.recommendation is None:
+        return said
+    others = comparison.recommendation.within_noise
+    if others:
+        named = ", ".join(other.name for other in others[:NAMES_IN_A_SENTENCE])
+        more = len(others) - NAMES_IN_A_SENTENCE
+        said += f" Within noise of it: {named}{f' and {more} more' if more > 0 else ''}."
+    elif comparison.noise is None and len(comparison.candidates) > 1:
+        said += " This does not show that it is better."
+    if not comparison.recommendation.command:
+        said += " Its runs have no overrides, so there is no command for it."
+    return said
+
+
+def verdict(comparison: Comparison) -> str:
+    """Return a sentence that names the best candidate and its figures."""
     if comparison.recommendation is None:
         return "No training finished, so there is nothing to recommend."
     best, others = comparison.recommendation.candidate, comparison.recommendation.within_noise
@@ -28,18 +45,10 @@ def answer(comparison: Comparison) -> str:
     )
     what = f"score {best.score:.3f}{f' ({metrics})' if metrics else ''}{seeds}"
     if len(comparison.candidates) == 1:
-        said = f"{best.name} is the only candidate: {what}."
-    elif comparison.noise is None:
-        said = f"{best.name} is highest: {what}. This does not show that it is better."
-    elif others:
-        named = ", ".join(other.name for other in others[:NAMES_IN_A_SENTENCE])
-        more = len(others) - NAMES_IN_A_SENTENCE
-        said = f"{best.name} is highest: {what}. Within noise of it: {named}{f' and {more} more' if more > 0 else ''}."
-    else:
-        said = f"{best.name} is better than every other candidate: {what}."
-    if not comparison.recommendation.command:
-        said += " Its runs have no overrides, so there is no command for it."
-    return said
+        return f"{best.name} is the only candidate: {what}."
+    if comparison.noise is None or others:
+        return f"{best.name} is highest: {what}."
+    return f"{best.name} is better than every other candidate: {what}."
 
 
 def noise_sentence(comparison: Comparison) -> str:

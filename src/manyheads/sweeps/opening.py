@@ -51,7 +51,8 @@ def open_store(
         "data": config.data.name,
     }
     known = run_id_file.read_text(encoding="utf-8").strip() if run_id_file.exists() else ""
-    run_id = open_run(RunSpec(folder.name, tags, run_id=known))
+    name = folder.name if folder.name.startswith(f"{kind}-") else f"{kind} {folder.name}"
+    run_id = open_run(RunSpec(name, tags, run_id=known))
     if run_id:
         write_text(run_id_file, f"{run_id}\n")
     return TrialStore(root, folder, kind, run_id)

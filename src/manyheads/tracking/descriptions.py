@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from manyheads.tracking.views import SCORE, View, key_by_score, page_of_run
@@ -18,10 +18,10 @@ TAG = "mlflow.note.content"
 """MLflow shows the value of this tag as the description of a run."""
 
 SUBSETS = {
-    "test": ("test/score", "test", "test_baseline"),
-    "validation": (SCORE, "best/val", "val_baseline"),
+    "Test": ("test/score", "test", "test_baseline"),
+    "Validation": (SCORE, "best/val", "val_baseline"),
 }
-"""Metric of the score, and the start of the names of the heads' metrics and of their baselines, of each subset."""
+"""Metric of the score, and start of the names of metrics and baselines; the first subset that a run has is shown."""
 
 LINKS = {
     "report.html": "report",
@@ -33,7 +33,7 @@ LINKS = {
 }
 """Artifacts that a description links to, by file name, in this order."""
 
-MOST_DIFFERENCES = 12
+MOST_DIFFERENCES = 6
 
 
 class Described(NamedTuple):
@@ -59,10 +59,10 @@ class Described(NamedTuple):
 def describe(run: Described) -> str:
     """Return the description of a training in Markdown.
 
-    MLflow shows about five lines of it before one asks for more, so every line holds one answer.
+    MLflow shows four lines of it before one asks for more: the figures, how they came about, the way back, and links.
     """
-    lines = [_figures(run, "test"), _figures(run, "validation"), _differences(run), _again(run), _links(run)]
-    return "\n\n".join(line for line in lines if line)
+    lines = [_figures(run), _course(run), _again(run), _links(run)]
+    return "\n".join(line for line in lines if line)
 
 
 def view_by_score(run: Described) -> View | None:
@@ -93,38 +93,42 @@ def _heads(run: Described) -> Mapping[str, str]:
     return {head: metric["name"] for head, metric in json.loads(run.tags.get("main_metrics", "{}")).items()}
 
 
-def _figures(run: Described, subset: str) -> str:
-    score, values, baselines = SUBSETS[subset]
-    if score not in run.metrics:
+def _figures(run: Described) -> str:
+    shown = next((subset for subset, (score, *_) in SUBSETS.items() if score in run.metrics), None)
+    if shown is None:
         return ""
-    heads = []
+    score, values, baselines = SUBSETS[shown]
+    heads: list[str] = []
     for head, metric in _heads(run).items():
         value, baseline = (run.metrics.get(f"{prefix}/{head}/{metric}") for prefix in (values, baselines))
         if value is not None:
-            beside = "" if baseline is None else f" ({baseline:.3f})"
+            word = "" if heads else "baseline "
+            beside = "" if baseline is None else f" ({word}{baseline:.3f})"
             heads.append(f"{head} {metric} **{value:.3f}**{beside}")
-    said = f"**{subset.capitalize()} score {run.metrics[score]:.3f}** of at most {len(_heads(run))}, the baseline is 0"
-    named = f"; {', '.join(heads)}, in brackets the baseline" if heads else ""
-    return f"{said}{named}{_course(run) if subset == 'validation' else ''}."
+    said = f"**{shown} score {run.metrics[score]:.3f} of at most {len(_heads(run))}**"
+    return f"{said}{': ' if heads else ''}{', '.join(heads)}"
 
 
 def _course(run: Described) -> str:
+    said = []
+    if "test/score" in run.metrics and SCORE in run.metrics:
+        said.append(f"Validation score {run.metrics[SCORE]:.3f}")
     epoch, seconds = run.metrics.get("best/epoch"), run.metrics.get("wall_seconds")
-    if epoch is None or seconds is None:
-        return ""
-    duration = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-    return f"; best epoch {epoch:.0f} of {run.params.get('train.epochs', '?')}, trained in {duration}"
+    if epoch is not None:
+        said.append(f"Best epoch {epoch:.0f} of {run.params.get('train.epochs', '?')}")
+    if seconds is not None:
+        said.append(f"Trained in {seconds:.0f} s" if seconds < 100 else f"Trained in {seconds / 60:.0f} min")
+    if "differs" in run.tags:
+        said.append(f"Differs from the default: {_differences(json.loads(run.tags['differs']))}")
+    return "; ".join(text if i == 0 else text[0].lower() + text[1:] for i, text in enumerate(said))
 
 
-def _differences(run: Described) -> str:
-    if "differs" not in run.tags:
-        return ""
-    differs = json.loads(run.tags["differs"])
+def _differences(differs: Sequence[str]) -> str:
     if not differs:
-        return "**Differs from the default in** nothing."
+        return "nothing"
     more = len(differs) - MOST_DIFFERENCES
     named = " ".join(code(each) for each in differs[:MOST_DIFFERENCES])
-    return f"**Differs from the default in** {named}{f' and {more} more settings' if more > 0 else ''}"
+    return f"{named}{f' and {more} more settings' if more > 0 else ''}"
 
 
 def _again(run: Described) -> str:

@@ -183,7 +183,7 @@ class Run:
                 run.info.run_id, run.info.experiment_id, run.data.params, run.data.metrics, run.data.tags,
                 [file.path for file in files],
             )  # fmt: skip
-            mlflow.set_tag(descriptions.TAG, masked(descriptions.describe(described)))
+            client.set_tag(self.run_id, descriptions.TAG, masked(descriptions.describe(described)))
             if (view := descriptions.view_by_score(described)) is not None:
                 views.save(client, self.root, run.info.experiment_id, view)
 

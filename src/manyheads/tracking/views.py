@@ -24,6 +24,9 @@ PORT = 5000
 
 SCORE = "best/val/score"
 TAG = "mlflow.sharedViewState."
+# Widths of columns in pixels: score, heads and weights of three heads fit a page of 1600 pixels.
+WIDTH_OF_NAMES, PADDING, WIDTH_OF_LETTER, WIDEST = 240, 24, 6, 130
+
 DEFLATE = "deflate;"
 """Start of a compressed state in a saved view."""
 
@@ -134,13 +137,15 @@ def _state(view: View) -> dict[str, Any]:
 
     shown = [column("metrics", name) for name in (SCORE, *view.metrics, *view.columns)]
     shown += [column("params", name) for name in view.params]
+    widths = {column("attributes", "Run Name"): WIDTH_OF_NAMES}
+    widths |= {name: min(WIDEST, PADDING + WIDTH_OF_LETTER * len(name.split("`")[1])) for name in shown}
     return {
         "searchFilter": view.query,
         "orderByKey": column("metrics", SCORE),
         "orderByAsc": False,
         "selectedColumns": [*shown, column("attributes", "Duration")],
-        "columnOrder": shown,
-        "columnWidths": {column("attributes", "Run Name"): 330},
+        "columnOrder": [*widths],
+        "columnWidths": widths,
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": _charts(view),
         "compareRunSections": [_section("comparison", "Comparison")],
