@@ -62,7 +62,8 @@ def test_another_clone_has_the_model_and_the_report_without_a_training(ours, the
     assert "Running stage" not in shell(theirs, "dvc repro --allow-missing")
     planned = shell(theirs, "sed -i 's/^seed: 1$/seed: 2/' params.yaml; dvc repro --allow-missing --dry")
     shell(theirs, "git checkout -q params.yaml")
-    assert re.findall(r"Running stage '(\w+)'", planned) == ["audit", "train", "evaluate", "report"]
+    # What depends on a new model is not known yet.
+    assert re.findall(r"Running stage '(\w+)'", planned) == ["audit", "train", "report"]
 
 
 def test_an_experiment_travels_by_its_name(ours, theirs):
@@ -109,7 +110,7 @@ def test_the_workflow_comments_what_a_pull_request_changes(ours, tmp_path):
     assert re.search(r"^\| reports/metrics\.json +\| score +\|", posted, re.MULTILINE)
     assert re.search(r"^\| params\.yaml +\| loss\.weights\.age +\| 1\.0 +\|", posted, re.MULTILINE)
     assert re.search(r"^On 20 test samples, ", posted, re.MULTILINE)
-    assert re.findall(r"^Running stage '(\w+)'", posted, re.MULTILINE) == ["audit", "train", "evaluate", "report"]
+    assert re.findall(r"^Running stage '(\w+)'", posted, re.MULTILINE) == ["audit", "train", "report"]
     assert "These stages are out of date" in posted
 
 
