@@ -1,3 +1,4 @@
+import json
 import subprocess
 from pathlib import Path
 
@@ -60,6 +61,42 @@ def test_a_run_ends_as_its_body_does(root, raised, status):
     with pytest.raises(raised), runs.run(EXPERIMENT, root, RunSpec("a run")):
         raise raised
     assert only_run(root).info.status == status
+
+
+def test_no_two_runs_have_the_same_name(root):
+    for _ in range(3):
+        with runs.run(EXPERIMENT, root, RunSpec("loss='a' lr=1_0")):
+            pass
+    mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    client = mlflow.MlflowClient()
+    found = client.search_runs([client.get_experiment_by_name("faces").experiment_id])
+    assert {run.info.run_name for run in found} == {
+        "loss='a' lr=1_0", "loss='a' lr=1_0 (2)", "loss='a' lr=1_0 (3)",
+    }  # fmt: skip
+
+
+def test_a_name_says_what_differs_and_the_experiment(monkeypatch):
+    assert runs.spec_of_differences([]).name == "default"
+    assert runs.spec_of_differences(["a.x=1", "b.x=2", "c.y.z=3"]).name == "a.x=1 b.x=2 z=3"
+    assert runs.spec_of_differences([f"a.b{number}=1" for number in range(6)]).name == "b0=1 b1=1 b2=1 b3=1 +2"
+    monkeypatch.setenv("DVC_EXP_NAME", "bold-hare")
+    spec = runs.spec_of_differences(["loss=age_heavy"])
+    assert spec.name == "loss=age_heavy · bold-hare"
+    assert json.loads(spec.tags["differs"]) == ["loss=age_heavy"]
+
+
+def test_a_description_and_the_settings_hold_no_credentials(root):
+    settings = {"data": {"path": "https://ann:hunter22@store.example/faces.zip"}}
+    spec = RunSpec("a run", {"differs": json.dumps([f"data.path={settings['data']['path']}"]), "data": "faces"})
+    with runs.run(EXPERIMENT, root, spec) as run:
+        run.settings(settings)
+        run.metrics({"best/val/score": 1.0})
+        run.describe()
+    stored = only_run(root)
+    described = stored.data.tags["mlflow.note.content"]
+    assert "data.path=https://***@store.example/faces.zip" in described
+    assert "hunter22" not in str(stored.data.tags)
+    assert "hunter22" not in mlflow.artifacts.load_text(f"{stored.info.artifact_uri}/params.yaml")
 
 
 def test_artifacts_lie_in_the_main_project_whatever_the_working_directory(root, tmp_path_factory, monkeypatch):

@@ -27,7 +27,7 @@ from manyheads.paths import Paths, brought_here
 from manyheads.reporting import cards, report
 from manyheads.reporting.contents import Contents, data_counts
 from manyheads.runtime.files import read_json, sha256_of, write_text
-from manyheads.tracking import git, runs
+from manyheads.tracking import by_id, git, runs, views
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,9 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
             "MLflow run": record.run_id,
             "git commit": tags.get("git.commit", "not in a repository") + edited,
         }
+        if experiment_id := by_id.experiment_of(inputs.root, record.run_id):
+            page = views.page_of_run(experiment_id, record.run_id)
+            of_the_run["in MLflow"] = views.absolute(inputs.root, page, experiment_id)
         recorded = contents._replace(thumbnails=None, provenance=of_the_run | dict(contents.provenance))
         record.text(report.page(recorded, title), "report.html")
         record.text(cards.model_card(recorded, config), outputs.model_card.name)

@@ -128,9 +128,12 @@ def publish(root: Path, run_id: str, summary: Summary) -> None:
 
 def save_view(root: Path, experiment_id: str, view: views.View) -> None:
     """Save a view of an experiment; nothing happens if the experiment's id is an empty text."""
+
+    def action() -> None:
+        views.save(load_mlflow().MlflowClient(tracking_uri(root)), root, experiment_id, view)
+
     if experiment_id:
-        client = load_mlflow().MlflowClient(tracking_uri(root))
-        attempt("a view", lambda: views.save(client, root, experiment_id, view))
+        attempt("a view", action)
 
 
 def experiment_of(root: Path, run_id: str) -> str:
