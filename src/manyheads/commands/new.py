@@ -13,7 +13,7 @@ from pathlib import Path
 
 from manyheads.config import composition
 from manyheads.config.schema import Config
-from manyheads.errors import ConfigError, DataError
+from manyheads.errors import ConfigError
 from manyheads.guessing import images, pictures, placing, rehearsal, settings, sources, tables, writing
 from manyheads.guessing.proposals import Finding, Part, Proposal
 from manyheads.guessing.sources import Source
@@ -42,8 +42,14 @@ def main(arguments: list[str]) -> None:
         description="Look at data and write conf/data/NAME.yaml, which learns from it.",
     )  # fmt: skip
     parser.add_argument("name", metavar="NAME", help="name of the new option: data=NAME")
-    parser.add_argument("--from", dest="source", required=True, type=Path, metavar="PATH",
-                        help="a .csv or .parquet, a folder, a .zip, .tar or .tar.gz, or a COCO file (.json)")  # fmt: skip
+    parser.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        type=Path,
+        metavar="PATH",
+        help="a .csv or .parquet table, a folder, a .zip, .tar or .tar.gz archive, or a COCO file (.json)",
+    )
     parser.add_argument("--heads", metavar="A,B", help="columns to learn; all other columns with content are inputs")
     parser.add_argument("--inputs", metavar="A,B", help="columns to learn from (default: all that hold something)")
     options = parser.parse_args(arguments)
@@ -87,7 +93,9 @@ def _proposed(source: Source, heads: list[str] | None, inputs: list[str] | None)
         if part.settings["kind"] == "image":
             looked = images.look_at_images(source, _paths(source, part), LARGEST_IMAGE[proposal.dataset])
             proposal.inputs[name] = part._replace(settings={**part.settings, **looked.settings})
-            proposal.findings.append(Finding(f"images of {name}", f"input, {looked.settings['image_size']} pixels", looked.said))
+            proposal.findings.append(
+                Finding(f"images of {name}", f"input, {looked.settings['image_size']} pixels", looked.said)
+            )
             proposal.doubts += [looked.doubt] if looked.doubt else []
     if source.left_out:
         proposal.findings.append(Finding("other files", "left out", f"{source.left_out:,} files"))
@@ -158,7 +166,8 @@ def _say(name: str, root: Path, target: Path, placed: str, proposal: Proposal, f
     lines += [f"rejected: {line}" for line in rehearsal.counts_by_code(found.rejects + found.unreadable)]
     path = target.relative_to(root.resolve())
     lines += [
-        f"samples: {found.accepted:,}" + (f", {found.copies:,} of them with the inputs of another" if found.copies else ""),
+        f"samples: {found.accepted:,}"
+        + (f", {found.copies:,} of them with the inputs of another" if found.copies else ""),
         f"data: {path}, {placed}",
         f"wrote: conf/data/{name}.yaml - read it, and fill in units and what is unsure",
         f"next: make repro ARGS='data={name}'",

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from manyheads.guessing.sources import is_image_name
+from manyheads.preprocessing.labels import MISSING_WORDS
 
 Content = Literal[
     "nothing", "one value", "row numbers", "identifiers", "dates", "images", "numbers", "rows of numbers", "token ids",
@@ -97,15 +98,21 @@ def examine(name: str, cells: pd.Series[str], is_image: Callable[[str], bool]) -
         is_image: Returns whether a path that a cell holds is that of an image beside the table.
     """
     texts = cells.astype(str).str.strip()
-    empty = (texts == "").to_numpy(dtype=bool)
+    # "NA" is no number, but as a text it is one of the values.
+    missing = texts.str.casefold().isin(("", *MISSING_WORDS)).to_numpy(dtype=bool)
+    numbers = _numbers(texts[~missing])
+    empty = missing if len(numbers) else (texts == "").to_numpy(dtype=bool)
     filled = texts[~empty]
     counts = filled.value_counts()
-    numbers = pd.to_numeric(filled, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    numeric = bool(len(filled)) and bool(np.isfinite(numbers).all())
-    words = float(filled.str.split().str.len().mean()) if len(filled) else 0.0
+    words = float(filled.map(lambda cell: len(cell.split())).mean()) if len(filled) else 0.0
     content, remark = _content(name, filled, counts, numbers, words, is_image)
-    kept = numbers if numeric else np.empty(0)
-    return Column(name, content, filled, empty, counts, kept, words, remark)
+    return Column(name, content, filled, empty, counts, numbers, words, remark)
+
+
+def _numbers(texts: pd.Series[str]) -> npt.NDArray[np.float64]:
+    """Return texts as numbers, or an empty array if one is none."""
+    numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    return numbers if np.isfinite(numbers).all() else np.empty(0)
 
 
 def _content(
@@ -119,13 +126,14 @@ def _content(
     n, distinct = len(filled), len(counts)
     if n == 0:
         return "nothing", ""
+    if not name or not name.isprintable():
+        return "identifiers", "" if not name else "a name that cannot be printed: rename the column to use it"
     if filled.map(is_image_name).mean() >= ALMOST_ALL:
         found = counts.index[:20].map(is_image).to_numpy().mean()
         return ("images", "") if found > 0.5 else ("identifiers", "paths of images that are not beside the table")
     if distinct == 1:
         return "one value", ""
-    finite = np.isfinite(numbers)
-    if finite.all():
+    if len(numbers):
         return _content_of_numbers(name, numbers, distinct), ""
     if filled.map(lambda cell: bool(_DATE.fullmatch(cell))).mean() >= ALMOST_ALL:
         return "dates", ""
@@ -133,9 +141,11 @@ def _content(
         return "identifiers", "numbers with a comma: write them with a point to use them"
     if words > 1 and (rows := _rows_of_numbers(filled)):
         return rows, ""
-    if finite.mean() >= 0.8:
-        odd = filled[~finite].iloc[0]
-        remark = f"numbers but for {int((~finite).sum())} cells such as {shortened(odd)!r}: empty these to use it as numbers"
+    odd = filled[pd.to_numeric(filled, errors="coerce").isna()]
+    if len(odd) <= n / 5:
+        remark = (
+            f"numbers but for {len(odd)} cells such as {shortened(odd.iloc[0])!r}: empty these to use it as numbers"
+        )
         return ("classes", remark) if _are_classes(n, distinct) else ("identifiers", remark)
     if is_identifier(name) and distinct > MOST_CLASSES:
         return "identifiers", ""
@@ -175,8 +185,8 @@ def _rows_of_numbers(filled: pd.Series[str]) -> Content | None:
     sample = filled.iloc[:1000]
     if not sample.map(lambda cell: bool(re.fullmatch(r"[-+0-9.eE\s]+", cell))).all():
         return None
-    lengths = sample.str.split().str.len()
-    if lengths.nunique() == 1:
+    lengths = set(sample.map(lambda cell: len(cell.split())))
+    if len(lengths) == 1:
         return "rows of numbers"
     return "token ids" if sample.map(lambda cell: bool(re.fullmatch(r"[\d\s]+", cell))).all() else None
 

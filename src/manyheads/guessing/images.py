@@ -73,8 +73,8 @@ def look_at_images(source: Source, names: list[str], largest: int) -> Looked:
     doubt = ""
     if correlation != CORRELATIONS[0]:
         doubt = (
-            f"the images are alike: at a correlation of {CORRELATIONS[0]} each would have {partners:.3g} near duplicates, "
-            f"so duplicate_correlation is {correlation:g}; lower it if the data has edited copies of images"
+            f"the images are alike: at a correlation of {CORRELATIONS[0]} each would have {partners:.3g} near "
+            f"duplicates, so duplicate_correlation is {correlation:g}; lower it if the data has edited copies of images"
         )
     return Looked(
         {"image_size": size, "duplicate_correlation": correlation}, f"{across} x {down} pixels in the median", doubt

@@ -52,14 +52,18 @@ def propose_objects(source: Source) -> Proposal:
     # The box head takes the first class for the absence of an object.
     ordered = [NOTHING] * (NOTHING in names) + sorted(set(names) - {NOTHING})
     proposal.heads["class"] = Part({"kind": "categorical", "classes": ordered})
-    proposal.heads["box"] = Part({"kind": "box", "of": "class"}, comment="Left, top, width, height in shares of the image.")
+    proposal.heads["box"] = Part(
+        {"kind": "box", "of": "class"}, comment="Left, top, width, height in shares of the image."
+    )
     proposal.inputs["image"] = Part({"kind": "image"})
     proposal.findings.append(Finding("category", "head class, categorical", _listed(counts)))
-    proposal.findings.append(Finding("bbox", "head box", f"{counts.total() - counts[NOTHING]:,} images with one object"))
+    proposal.findings.append(
+        Finding("bbox", "head box", f"{counts.total() - counts[NOTHING]:,} images with one object")
+    )
     if several:
         proposal.doubts.append(
-            f"{several:,} of {total:,} images have several objects and are rejected, because the model locates one; cut "
-            "them into one image for each object to use them"
+            f"{several:,} of {total:,} images have several objects and are rejected, because the model locates one; "
+            "cut them into one image for each object to use them"
         )
     return proposal
 

@@ -45,7 +45,9 @@ def planned(source: Source, root: Path, name: str) -> Path:
 
 def _is_committed(root: Path, target: Path) -> bool:
     # Exit code 0: ignored, 1: not ignored, 128: no repository.
-    return subprocess.run(["git", "check-ignore", "--quiet", str(target)], cwd=root, capture_output=True).returncode == 1
+    return (
+        subprocess.run(["git", "check-ignore", "--quiet", str(target)], cwd=root, capture_output=True).returncode == 1
+    )
 
 
 def place(source: Source, target: Path) -> str:

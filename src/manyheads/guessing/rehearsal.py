@@ -150,7 +150,9 @@ def amend(proposal: Proposal, rehearsal: Rehearsal) -> bool:
         share = f"{rehearsal.conflicting:.0%} of the samples have the inputs of another and a different label"
         proposal.split = "random"
         proposal.split_comment = f"{share}: they are no duplicates, which split=clean would exclude."
-        proposal.doubts.append(f"{share}, so the split is random; if they are copies with wrong labels, write split: clean")
+        proposal.doubts.append(
+            f"{share}, so the split is random; if they are copies with wrong labels, write split: clean"
+        )
     rejected = len(rehearsal.rejects)
     shares = (
         rejected / (rejected + rehearsal.accepted + len(rehearsal.unreadable)),

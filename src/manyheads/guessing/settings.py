@@ -7,7 +7,6 @@ import re
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from manyheads.guessing.columns import Column, identifier
 
@@ -26,6 +25,7 @@ STEPS = 1_500
 """Number of steps that a training should have, within limits of its epochs."""
 
 _YES_AND_NO = (("0", "1"), ("no", "yes"), ("n", "y"), ("false", "true"), ("f", "t"), ("0.0", "1.0"))
+_ROUND: list[int] = [factor * 10**power for power in range(6) for factor in (1, 2, 3, 5)]
 _WORDS = re.compile(r"\w+|[^\w\s]")
 
 
@@ -37,9 +37,9 @@ def regression(column: Column) -> dict[str, Any]:
     if not column.is_whole or maximum - minimum > WIDEST_REGRESSION:
         return {"kind": "vector", "unit": unit, "width": 1, "minimum": minimum, "maximum": maximum}
     inner = np.rint(np.quantile(column.numbers, [0.2, 0.4, 0.6, 0.8])).astype(int)
-    bins = sorted({int(edge) for edge in inner if minimum < edge <= maximum and low < edge})
-    bins = [edge for edge in bins if edge < maximum]
-    tolerance = max(1, int(_round_number(float(np.std(column.numbers)) / 4)))
+    bins = sorted({int(edge) for edge in inner if low < edge < maximum})
+    deviation = max(1.0, float(np.std(column.numbers)) / 4)
+    tolerance = min(_ROUND, key=lambda each: abs(math.log(each / deviation)))
     return {
         "kind": "regression", "unit": unit, "minimum": int(minimum), "maximum": int(maximum), "bins": bins,
         "tolerance": tolerance,
@@ -72,13 +72,17 @@ def text(column: Column) -> dict[str, Any]:
         settings: dict[str, Any] = {"kind": "text", "tokens": "ids", "vocabulary": max(ids) + 1}
     else:
         # Words share ids by chance; with twice as many ids as words, two in five do, with a ceiling for long tables.
-        settings = {"kind": "text", "tokens": "words", "vocabulary": min(20_000, max(100, 4 * _up_to_two_digits(words)))}
+        settings = {
+            "kind": "text",
+            "tokens": "words",
+            "vocabulary": min(20_000, max(100, 4 * _up_to_two_digits(words))),
+        }
     length = float(np.quantile([len(words) for words in tokens], 0.95))
     return {**settings, "length": min(512, max(1, math.ceil(length)))}
 
 
 def _up_to_two_digits(number: int) -> int:
-    step = 10 ** max(0, len(str(number)) - 2)
+    step: int = 10 ** max(0, len(str(number)) - 2)
     return math.ceil(number / step) * step
 
 
@@ -100,11 +104,6 @@ def _round_number(number: float) -> float:
     """Return 1, 2 or 5 times a power of ten that is at most a number above 0."""
     power = 10.0 ** math.floor(math.log10(number))
     return max(factor * power for factor in (1, 2, 5) if factor * power <= number * (1 + 1e-9))
-
-
-def quantiles_text(numbers: npt.NDArray[np.float64]) -> str:
-    """Return the quartiles of numbers as text."""
-    return ", ".join(f"{value:g}" for value in np.quantile(numbers, [0.25, 0.5, 0.75]))
 
 
 def training(samples: int) -> tuple[dict[str, Any], str]:

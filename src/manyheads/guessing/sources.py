@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -95,9 +95,9 @@ def look(path: Path) -> Source:
 
 def _root(names: Collection[str] | Iterator[str]) -> str:
     """Return the folder that all paths are in, with a slash at its end, or an empty text."""
-    parts = [PurePosixPath(name).parent.parts for name in names if not archives.is_junk(name)]
-    common = os.path.commonprefix(parts) if parts else ()
-    return "".join(f"{part}/" for part in common)
+    folders = {posixpath.dirname(name) for name in names if not archives.is_junk(name)}
+    common = posixpath.commonpath(folders) if folders else ""
+    return f"{common}/" if common else ""
 
 
 def _files_below(folder: Path) -> tuple[dict[str, Path], bool]:
@@ -148,15 +148,15 @@ def _look_into(path: Path, files: dict[str, Path] | None, linked: bool = False) 
     raise DataError(_nothing_known(path, names, images))
 
 
-def _class_folders(
-    path: Path, files: dict[str, Path] | None, images: list[str], linked: bool, left_out: int
-) -> Source:
+def _class_folders(path: Path, files: dict[str, Path] | None, images: list[str], linked: bool, left_out: int) -> Source:
     """Return images whose class is the name of their folder, such as ``train/cat/1.jpg`` or ``cat/1.jpg``."""
     above = {PurePosixPath(name).parent.parent for name in images}
     if files is None:
         if len(above) > 1:
             listed = ", ".join(sorted(map(str, above))[:3])
-            raise DataError(f"{path} has folders of classes in several folders, {listed}: unpack it and give the folder")
+            raise DataError(
+                f"{path} has folders of classes in several folders, {listed}: unpack it and give the folder"
+            )
         return Source("class folders", path, {}, images, left_out=left_out)
     kept = {name: files[name] for name in images}
     if above == {PurePosixPath(".")}:
@@ -179,8 +179,8 @@ def _nothing_known(path: Path, names: Collection[str], images: Collection[str]) 
     endings = Counter(PurePosixPath(name).suffix.lower() or "no ending" for name in names)
     listed = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(3))
     return (
-        f"{path} has neither images in folders of their classes nor a table at its top; it has {listed}: give the table "
-        f"itself, or images that end with {', '.join(ImageInput.FILE_SUFFIXES)}"
+        f"{path} has neither images in folders of their classes nor a table at its top; it has {listed}: give the "
+        f"table itself, or images that end with {', '.join(ImageInput.FILE_SUFFIXES)}"
     )
 
 
@@ -216,7 +216,9 @@ def _table_among(
     path: Path, files: dict[str, Path] | None, root: str, at_top: list[str], names: list[str], linked: bool
 ) -> Source:
     if len(at_top) > 1:
-        raise DataError(f"{path} has {len(at_top)} tables at its top, {', '.join(sorted(at_top)[:3])}: name one with --from")
+        raise DataError(
+            f"{path} has {len(at_top)} tables at its top, {', '.join(sorted(at_top)[:3])}: name one with --from"
+        )
     (name,) = at_top
     if files is None:
         data = next(data for member, data in archives.selected(path, (root + name).__eq__) if member == root + name)
@@ -234,7 +236,9 @@ def _coco_among(path: Path, files: dict[str, Path] | None, root: str, described:
     if files is None:
         if ANNOTATIONS not in described:
             return None
-        data = next(data for name, data in archives.selected(path, (root + ANNOTATIONS).__eq__) if name == root + ANNOTATIONS)
+        data = next(
+            data for name, data in archives.selected(path, (root + ANNOTATIONS).__eq__) if name == root + ANNOTATIONS
+        )
         content = _json(path / ANNOTATIONS, data) if isinstance(data, bytes) else None
         if not _is_coco(content):
             return None

@@ -13,13 +13,16 @@ from manyheads.errors import ConfigError, DataError
 from manyheads.guessing import settings
 from manyheads.guessing.columns import Column, examine, identifier, shortened
 from manyheads.guessing.proposals import Finding, Part, Proposal
+from manyheads.preprocessing.labels import MISSING_WORDS
 
 # Exact names of columns that exist to be predicted, and names that usually are.
-_TARGET = re.compile(r"(label|target|class|outcome|output|response)s?(_\w+)?|y_?\d*|(\w+_)?(label|target|class)", re.ASCII)
-_USUAL_TARGETS = frozenset(
-    "quality price sale_price selling_price median_house_value medv income survived species diagnosis churn churned "
-    "exited default fraud is_fraud sentiment score rating grade salary cost charges strength mpg category status "
-    "attrition sales revenue risk result variety approved subscribed purchased".split()
+_TARGET = re.compile(
+    r"(label|target|class|outcome|output|response)s?(_\w+)?|y_?\d*|(\w+_)?(label|target|class)", re.ASCII
+)
+_USUAL_TARGETS = re.compile(
+    "quality|price|sale_price|selling_price|median_house_value|medv|income|survived|species|diagnosis|churn|churned|"
+    "exited|default|fraud|is_fraud|sentiment|score|rating|grade|salary|cost|charges|strength|mpg|category|status|"
+    "attrition|sales|revenue|risk|result|variety|approved|subscribed|purchased"
 )
 _NAMES_OF_CLASSES = re.compile(
     r"(.*_)?(label|class|target|category|type|kind|group|cluster|species|race|gender|sex|ethnicity|digit|colou?r|code|y)"
@@ -163,7 +166,7 @@ def _guessed_heads(columns: Sequence[Column], inputs: Collection[str], doubts: l
     if len(possible) < 1 or len(useful) < 2:
         return [column.name for column in possible]
     by_name = [column for column in possible if _TARGET.fullmatch(identifier(column.name, ""))]
-    by_name = by_name or [column for column in possible if identifier(column.name, "") in _USUAL_TARGETS]
+    by_name = by_name or [column for column in possible if _USUAL_TARGETS.fullmatch(identifier(column.name, ""))]
     last = useful.index(by_name[-1]) + 1 if by_name else 0
     ending: list[Column] = []
     for column in reversed(useful[last:]):
@@ -179,7 +182,9 @@ def _guessed_heads(columns: Sequence[Column], inputs: Collection[str], doubts: l
         found = [column for column in useful if _can_be_head(column)][-1:]
         reason = "its place at the end" if found and found[0] is useful[-1] else "nothing but its form"
     names = [column.name for column in found]
-    doubts.append(f"{', '.join(names)} {'are heads' if len(names) > 1 else 'is the head'} because of {reason}; --heads chooses")
+    doubts.append(
+        f"{', '.join(names)} {'are heads' if len(names) > 1 else 'is the head'} because of {reason}; --heads chooses"
+    )
     return names
 
 
@@ -195,7 +200,11 @@ def _can_be_head(column: Column) -> bool:
 
 
 def _common(column: Column) -> list[str]:
-    return [str(name) for name in column.counts.index[column.counts >= FEWEST_SAMPLES_OF_A_CLASS]]
+    """Return the values that are frequent enough for a class, without those that mean a missing label."""
+    frequent = column.counts.index[column.counts >= FEWEST_SAMPLES_OF_A_CLASS]
+    # "none" may well be a class.
+    no_class = set(MISSING_WORDS) - {"none"}
+    return [name for name in map(str, frequent) if name.casefold() not in no_class and name.isprintable()]
 
 
 def head_of(column: Column, doubts: list[str], *, named: bool) -> Part:
@@ -214,8 +223,13 @@ def head_of(column: Column, doubts: list[str], *, named: bool) -> Part:
     is_number = len(column.numbers) > 0
     if is_number and not _numbers_are_classes(column, doubts):
         part = settings.regression(column)
-        return Part(part, (column.name,), _unit_comment(part))
+        return Part(part, (column.name,), _comment(column, part))
     names = _common(column)
+    if rare := _rare_classes(column, names):
+        doubts.append(
+            f"{column.name}: {rare} occur in fewer than {FEWEST_SAMPLES_OF_A_CLASS} rows, too few for three subsets, "
+            "and these rows are rejected; give them another class in the table, or add rows"
+        )
     if len(names) < 2 or (not is_number and len(names) > MOST_HEAD_CLASSES and not named):
         raise DataError(
             f"{column.name} cannot be a head: {len(names)} of its {len(column.counts)} values occur in at least "
@@ -224,8 +238,10 @@ def head_of(column: Column, doubts: list[str], *, named: bool) -> Part:
     return Part(settings.classes(names), (column.name,))
 
 
-def _unit_comment(part: dict[str, object]) -> str:
-    return "unit: fill in" if part["unit"] == settings.UNKNOWN_UNIT else ""
+def _comment(column: Column, part: dict[str, object]) -> str:
+    unit = " Fill in the unit, in the plural." if part["unit"] == settings.UNKNOWN_UNIT else ""
+    low, high = column.numbers.min(), column.numbers.max()
+    return f"{low:g} to {high:g} in the data; a label outside of the bounds is rejected.{unit}"
 
 
 def _numbers_are_classes(column: Column, doubts: list[str]) -> bool:
@@ -264,14 +280,18 @@ def _without_many_empty(
         kept.remove(worst)
         becomes[worst.name] = "ignored, many empty cells"
         doubts.append(
-            f"{worst.name} is left out: {int(worst.empty.sum()):,} cells are empty, and a row without an input cannot be "
-            "used; fill them in to use it"
+            f"{worst.name} is left out: {int(worst.empty.sum()):,} cells are empty, and a row without an input cannot "
+            "be used; fill them in to use it"
         )
     return kept
 
 
 def _add_inputs(proposal: Proposal, columns: Sequence[Column], names: _Names, becomes: dict[str, str]) -> None:
-    numbers = [column for column in columns if column.content in ("numbers", "dates", "identifiers", "row numbers") and len(column.numbers)]
+    numbers = [
+        column
+        for column in columns
+        if column.content in ("numbers", "dates", "identifiers", "row numbers") and len(column.numbers)
+    ]
     for column in columns:
         if column in numbers:
             continue
@@ -302,7 +322,9 @@ def _ignored(column: Column, not_named: bool) -> str:
     return "ignored, not in --inputs" if not_named else "ignored"
 
 
-def rare_classes(column: Column) -> str:
-    """Return the values of a column that are too rare for a class, as text; empty if there are none."""
-    rare = column.counts[column.counts < FEWEST_SAMPLES_OF_A_CLASS]
-    return ", ".join(f"{shortened(str(name))} ({count})" for name, count in rare.items())
+def _rare_classes(column: Column, common: Collection[str]) -> str:
+    """Return the values that are too rare for a class, as text; empty if there are none."""
+    rare = [(str(name), count) for name, count in column.counts.items() if str(name) not in common]
+    rare = [(name, count) for name, count in rare if name.casefold() not in MISSING_WORDS]
+    listed = ", ".join(f"{shortened(name)} ({count})" for name, count in rare[:3])
+    return listed + (f" and {len(rare) - 3} more" if len(rare) > 3 else "")

@@ -39,7 +39,11 @@ def text_of(name: str, path: str, proposal: Proposal) -> str:
     ]
     if proposal.split != "clean":
         lines += [f"  # {proposal.split_comment}", f"  - override /split: {proposal.split}"]
-    lines += ["", "# 3 lists labels that look wrong, and takes as long as three more trainings of 4 epochs.", "audit: {folds: 0}"]
+    lines += [
+        "",
+        "# 3 lists labels that look wrong, and takes as long as three more trainings of 4 epochs.",
+        "audit: {folds: 0}",
+    ]
     lines += ["data:", f"  name: {scalar(proposal.dataset)}", f"  path: {scalar(path)}"]
     lines += ["  # The largest share of samples that may be rejected; data/rejected.csv says which and why."]
     lines += [f"  max_reject_fraction: {proposal.max_reject_fraction:g}"]
