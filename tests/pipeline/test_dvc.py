@@ -16,6 +16,7 @@ import mlflow
 import pytest
 from dvc.repo import Repo
 
+from cloning import copy_project
 from manyheads.__main__ import OTHERS, STAGES
 
 ROOT = Path(__file__).parents[2]
@@ -47,16 +48,7 @@ class Clone:
         }  # fmt: skip
         if (folder / ".git").exists():
             return
-        names = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            check=True,
-        ).stdout.decode()
-        for name in filter(None, names.split("\0")):
-            if (ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes((ROOT / name).read_bytes())
+        copy_project(folder)
         self.run("git", "init", "-q")
         self.run("python", "-m", "manyheads", "params", *TINY, PYTHONPATH="src")
         self.commit("clone")
