@@ -258,12 +258,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _default_losses(self) -> Self:
-        functions = {
-            name: self.data.heads[name].loss_functions[0]
-            if function == "default" and name in self.data.heads
-            else function
-            for name, function in self.loss.functions.items()
-        }
+        functions = dict(self.loss.functions)
+        for name, head in self.data.heads.items():
+            if functions.get(name) == "default":
+                functions[name] = head.loss_functions[0]
         return self.model_copy(update={"loss": self.loss.model_copy(update={"functions": functions})})
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ class ImageInput(Input):
             be mirrored.
     """
 
+    TOWER: ClassVar[str] = "image"
     FILE_SUFFIXES: ClassVar[tuple[str, ...]] = jpeg.SUFFIXES
     AUGMENTATION_DRAWS: ClassVar[int] = 11
     HAS_MIRROR_IMAGE: ClassVar[bool] = True

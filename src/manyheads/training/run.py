@@ -62,6 +62,7 @@ def train(
         config.model, config.inputs, objective, config.train, config.seed, len(train),
         weighting=config.loss.weighting, form=config.loss.form,
     )  # fmt: skip
+    config.model.adapt(model, config.inputs, train.inputs, train.rows)
     progress = resume(checkpoint, model, fingerprint(config, project))
     _log_start(model, train, validation, config.train, progress, checkpoint)
     for callback in callbacks:
