@@ -82,7 +82,7 @@ def test_a_table_becomes_one_commented_file(project, tmp_path, capsys):
     text = (project / "conf/data/wine.yaml").read_text("utf-8")
     assert text.startswith("# @package _global_\n# data=wine: a table of 60 rows")
     assert max(map(len, text.splitlines())) <= 120
-    assert os.path.samefile(project / "data/raw/wine.csv", tmp_path / "wine.csv")
+    assert (project / "data/raw/wine.csv").samefile(tmp_path / "wine.csv")
     said = capsys.readouterr().out
     assert "colour         head, categorical       2 distinct; red, white" in said
     assert "next: make repro ARGS='data=wine'" in said
@@ -116,7 +116,7 @@ def test_class_folders_are_read_with_links_folders_above_and_other_files(project
     placed = sorted(path.relative_to(project / "data/raw").as_posix() for path in project.glob("data/raw/*/*/*"))
     assert len(placed) == 40
     assert placed[0] == "pets/cat/test_14.jpg"
-    assert os.path.samefile(project / "data/raw" / placed[0], tmp_path / "elsewhere/cat/14.jpg")
+    assert (project / "data/raw" / placed[0]).samefile(tmp_path / "elsewhere/cat/14.jpg")
 
 
 @pytest.mark.parametrize("ending", ["zip", "tar.gz"])
@@ -247,7 +247,7 @@ REFUSALS = {
     "one column": ("x.csv", "a\n" + "1\n2\n" * 30, "no column is left as input"),
     "twice": ("x.csv", "a,a\n1,2\n", "has several columns 'a'"),
     "ragged": ("x.csv", "a,b\n1,2,3\n", "cannot be read as a table"),
-    "no head": ("x.csv", "a,b\n" + "".join(f"n{i},2024-01-{i % 28 + 1:02}\n" for i in range(60)), "no column can be a head"),
+    "no head": ("x.csv", "a,b\n" + "".join(f"n{i},2024-01-{i % 28 + 1:02}\n" for i in range(60)), "can be a head"),
     "few rows": ("x.csv", "a,y\n1,2\n2,3\n3,4\n", "gets none of 3 duplicate groups"),
     "parquet": ("x.parquet", "a,b\n1,2\n", "cannot be read as a table"),
     "zip": ("x.zip", "no zip", "is not zip"),
@@ -275,7 +275,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(case, project, tmp_path):
 @pytest.mark.parametrize("name", ["sample", "Wine", "my-wine", "null", "class", "1st", ""])
 def test_a_name_that_cannot_be_an_option_is_refused(name, project, tmp_path):
     wine(tmp_path / "wine.csv")
-    with pytest.raises(ManyheadsError, match="cannot name an option|exists: choose another NAME"):
+    with pytest.raises(ManyheadsError, match=r"cannot name an option|exists: choose another NAME"):
         run(name, tmp_path / "wine.csv")
 
 
@@ -350,11 +350,15 @@ def test_any_table_gives_one_line_or_a_valid_file(columns, n, base, tmp_path_fac
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(new, "_composed", composed)
         patch.chdir(folder)
+        refusal = None
         try:
             new.main(["any", "--from", "any.csv"])
         except ManyheadsError as error:
-            assert "\n" not in str(error)
-            assert not (folder / "conf/data/any.yaml").exists()
+            refusal = error
+        written = (folder / "conf/data/any.yaml").exists()
+        if refusal is not None:
+            assert "\n" not in str(refusal)
+            assert not written
             return
         text = (folder / "conf/data/any.yaml").read_text("utf-8")
         assert composed(folder, "any", text).data.heads

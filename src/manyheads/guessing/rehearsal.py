@@ -109,7 +109,22 @@ def rehearse(config: Config, source: Path, read: Read) -> Rehearsal:
         reason = f"; the first: {found[0].reason}" if found else ""
         raise DataError(f"{source} has no sample that can be used: all {len(found)} would be rejected{reason}")
     samples["group"] = [read.digests.get(path, path) for path in samples["path"]]
-    split = config.split
+    conflicting = float(conflicts(samples, heads).mean())
+    # With many, the proposal gets another split.
+    absent = _absent(samples, config) if conflicting <= MOST_CONFLICTING or config.split.method == "random" else {}
+    return Rehearsal(
+        accepted=len(samples),
+        rejects=rejects,
+        unreadable=unreadable,
+        absent=absent,
+        conflicting=conflicting,
+        copies=len(samples) - samples["group"].nunique(),
+    )
+
+
+def _absent(samples: pd.DataFrame, config: Config) -> dict[str, list[str]]:
+    """Return the classes of each head that a subset would lack."""
+    heads, split = config.data.heads, config.split
     shares = {"train": split.train, "validation": split.validation, "test": split.test}
     assignment = (
         random(samples, shares, split.seed) if split.method == "random" else clean(samples, heads, shares, split.seed)
@@ -120,14 +135,7 @@ def rehearse(config: Config, source: Path, read: Read) -> Rehearsal:
         for label, text in enumerate(head.class_names):
             if not all(((labels == label) & (assignment.subset == subset)).any() for subset in SUBSETS):
                 absent.setdefault(name, []).append(text)
-    return Rehearsal(
-        accepted=len(samples),
-        rejects=rejects,
-        unreadable=unreadable,
-        absent=absent,
-        conflicting=float(conflicts(samples, heads).mean()),
-        copies=len(samples) - samples["group"].nunique(),
-    )
+    return absent
 
 
 def amend(proposal: Proposal, rehearsal: Rehearsal) -> bool:

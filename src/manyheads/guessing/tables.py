@@ -43,7 +43,9 @@ MOST_MISSING = 0.1
 """Largest share of rows that empty cells of inputs may cost; columns with more of them are left out."""
 
 # Columns of the tables between stages, and names that Keras gives to layers of the network.
-_TAKEN = frozenset({"path", "group", "error", "row", "sha256", "note", "subset", "rule", "joined", "dense", "pooled"})
+_TAKEN = frozenset(
+    {"path", "group", "error", "row", "sha256", "note", "subset", "rule", "joined", "dense", "dropout", "pooled"}
+)
 
 
 def path_of(cell: str) -> str:
