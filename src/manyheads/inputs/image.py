@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ImageInput(Input):
-    """A JPEG image, decoded to a square of RGB pixels, uint8.
+    """An image, decoded to a square of RGB pixels, uint8.
 
     Attributes:
         image_size: Height and width in pixels.
