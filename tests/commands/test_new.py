@@ -155,16 +155,17 @@ def test_coco_pictures_may_lie_in_a_folder_and_have_several_objects(project, tmp
     assert config.data.max_reject_fraction == 0.07
     assert "3 BOX_SEVERAL" in capsys.readouterr().out
     assert (project / "data/raw/shapes/annotations.json").is_file()
-    assert config.data.heads["box"].of == "class"
+    assert config.data.heads["box"].of == ""
     config = run("empty", coco(tmp_path / "empty", empty=20))
     assert config.data.heads["class"].class_names == ("nothing", "disc", "square")
+    assert config.data.heads["box"].of == "class"
 
 
 def test_a_class_that_no_split_can_have_is_left_out(project, tmp_path, capsys):
     """Twenty equal pictures are one duplicate group, which is in one subset."""
     photographs(tmp_path / "photos", ("cat", "dog"))
     for i in range(20):
-        image(tmp_path / f"photos/empty/{i}.jpg", 1)
+        image(tmp_path / f"photos/empty/{i}.jpg", 9999)
     config = run("pets", tmp_path / "photos")
     assert config.data.heads["class"].class_names == ("cat", "dog")
     assert "class: too few different samples of empty" in capsys.readouterr().out
@@ -248,7 +249,7 @@ REFUSALS = {
     "twice": ("x.csv", "a,a\n1,2\n", "has several columns 'a'"),
     "ragged": ("x.csv", "a,b\n1,2,3\n", "cannot be read as a table"),
     "no head": ("x.csv", "a,b\n" + "".join(f"n{i},2024-01-{i % 28 + 1:02}\n" for i in range(60)), "can be a head"),
-    "few rows": ("x.csv", "a,y\n1,2\n2,3\n3,4\n", "gets none of 3 duplicate groups"),
+    "few rows": ("x.csv", "a,y\n1,2\n2,3\n3,4\n", "the table has 3 rows: three subsets need"),
     "parquet": ("x.parquet", "a,b\n1,2\n", "cannot be read as a table"),
     "zip": ("x.zip", "no zip", "is not zip"),
     "tar": ("x.tar.gz", b"\x1f\x8b\x08\0 broken", "truncated or damaged"),

@@ -26,6 +26,9 @@ MOST_CLASSES = 100
 ROWS_OF_A_CLASS = 5
 """Fewer rows a class on average are names or codes rather than classes."""
 
+LARGEST_NUMBER = 1e30
+"""Numbers and the sums of their squares must fit float32 and float64."""
+
 ALMOST_ALL = 0.95
 """Share of cells that must have a form, because real columns hold slips."""
 
@@ -112,7 +115,11 @@ def examine(name: str, cells: pd.Series[str], is_image: Callable[[str], bool]) -
 def _numbers(texts: pd.Series[str]) -> npt.NDArray[np.float64]:
     """Return texts as numbers, or an empty array if one is none."""
     numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    return numbers if np.isfinite(numbers).all() else np.empty(0)
+    return numbers if _are_usable(numbers).all() else np.empty(0)
+
+
+def _are_usable(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.abs(numbers) < LARGEST_NUMBER)  # nor is NaN less
 
 
 def _content(
@@ -141,7 +148,7 @@ def _content(
         return "identifiers", "numbers with a comma: write them with a point to use them"
     if words > 1 and (rows := _rows_of_numbers(filled)):
         return rows, ""
-    odd = filled[pd.to_numeric(filled, errors="coerce").isna()]
+    odd = filled[~_are_usable(pd.to_numeric(filled, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan))]
     if len(odd) <= n / 5:
         remark = (
             f"numbers but for {len(odd)} cells such as {shortened(odd.iloc[0])!r}: empty these to use it as numbers"

@@ -49,11 +49,12 @@ def propose_objects(source: Source) -> Proposal:
     names = _frequent(counts, "categories with at least")
     summary = f"{total:,} images with a COCO file"
     proposal = Proposal("coco", summary, total, {}, {})
-    # The box head takes the first class for the absence of an object.
+    # A box weighs its loss by the presence of an object, which is any class but the first.
     ordered = [NOTHING] * (NOTHING in names) + sorted(set(names) - {NOTHING})
     proposal.heads["class"] = Part({"kind": "categorical", "classes": ordered})
     proposal.heads["box"] = Part(
-        {"kind": "box", "of": "class"}, comment="Left, top, width, height in shares of the image."
+        {"kind": "box"} | ({"of": "class"} if NOTHING in names else {}),
+        comment="Left, top, width, height in shares of the image.",
     )
     proposal.inputs["image"] = Part({"kind": "image"})
     proposal.findings.append(Finding("category", "head class, categorical", _listed(counts)))

@@ -38,7 +38,7 @@ class Rehearsal(NamedTuple):
         rejects: The samples that parse would reject, without junk.
         unreadable: The samples that pack would reject because an input that is no file cannot be read.
         absent: Classes of each head that a subset would lack.
-        conflicting: Share of the samples with equal inputs and different labels.
+        conflicting: Share of the samples with equal cells as inputs and different labels.
         copies: Number of samples whose inputs equal those of an earlier sample.
     """
 
@@ -110,6 +110,8 @@ def rehearse(config: Config, source: Path, read: Read) -> Rehearsal:
         raise DataError(f"{source} has no sample that can be used: all {len(found)} would be rejected{reason}")
     samples["group"] = [read.digests.get(path, path) for path in samples["path"]]
     conflicting = float(conflicts(samples, heads).mean())
+    if any(kind.FILE_SUFFIXES for kind in config.inputs.values()):
+        conflicting = 0.0  # equal files are copies
     # With many, the proposal gets another split.
     absent = _absent(samples, config) if conflicting <= MOST_CONFLICTING or config.split.method == "random" else {}
     return Rehearsal(
@@ -141,8 +143,8 @@ def _absent(samples: pd.DataFrame, config: Config) -> dict[str, list[str]]:
 def amend(proposal: Proposal, rehearsal: Rehearsal) -> bool:
     """Change a proposal so that the first stages accept it; return whether it was changed.
 
-    A class that a subset would lack is left out. Where equal inputs have different labels, as few discrete numbers
-    have, they are no duplicates, and the split is random.
+    A class that a subset would lack is left out. Where equal cells have different labels, as few discrete numbers have,
+    they are no duplicates, and the split is random.
 
     Args:
         proposal: The proposal, which is changed.

@@ -39,6 +39,9 @@ WORDS_OF_A_CONTENT = 6
 FEWEST_SAMPLES_OF_A_CLASS = 10
 """Smallest number of samples of which each of the subsets gets one; see ``splitting.strata``."""
 
+FEWEST_SAMPLES = 20
+"""Smallest number of samples that can be divided into training, validation and test at all."""
+
 MOST_MISSING = 0.1
 """Largest share of rows that empty cells of inputs may cost; columns with more of them are left out."""
 
@@ -76,6 +79,8 @@ def propose(
         ConfigError: A named column does not exist.
         DataError: There is no possible head or no possible input, or too few rows.
     """
+    if rows < FEWEST_SAMPLES:
+        raise DataError(f"the table has {rows} rows: three subsets need at least {FEWEST_SAMPLES}")
     by_name = {column.name: column for column in columns}
     wanted_heads = None if heads is None else _resolved(heads, by_name, "--heads")
     wanted_inputs = None if inputs is None else _resolved(inputs, by_name, "--inputs")
