@@ -166,8 +166,7 @@ def _say(name: str, root: Path, target: Path, placed: str, proposal: Proposal, f
     lines += [f"rejected: {line}" for line in rehearsal.counts_by_code(found.rejects + found.unreadable)]
     path = target.relative_to(root.resolve())
     lines += [
-        f"samples: {found.accepted:,}"
-        + (f", {found.copies:,} of them with the inputs of another" if found.copies else ""),
+        f"samples: {found.accepted:,}" + (f", {found.copies:,} of them copies of others" if found.copies else ""),
         f"data: {path}, {placed}",
         f"wrote: conf/data/{name}.yaml - read it, and fill in units and what is unsure",
         f"next: make repro ARGS='data={name}'",

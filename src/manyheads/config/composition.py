@@ -60,6 +60,31 @@ def _fitting(root: Path, group: str, overrides: Sequence[str]) -> Iterator[str]:
             yield option.stem
 
 
+def option_with_data(root: Path) -> str | None:
+    """Return the option that chooses the data of ``params.yaml``, such as ``data=wine``; None if it is the default.
+
+    ``dvc exp run`` composes ``conf/`` anew, and without the option it would take the default data. It is None, too, if
+    no option has the data.
+
+    Args:
+        root: The project's root folder.
+    """
+    from omegaconf import OmegaConf
+
+    def path_in(file: Path) -> object:
+        return OmegaConf.select(OmegaConf.load(file), "data.path") if file.exists() else None
+
+    wanted = path_in(root / "params.yaml")
+    config = root / "conf/config.yaml"
+    default = OmegaConf.load(config).get("defaults", []) if config.exists() else []
+    chosen = next((each["data"] for each in default if "data" in each), None)
+    for group in ("data", "experiment"):
+        for file in sorted((root / "conf" / group).glob("*.yaml")):
+            if wanted and path_in(file) == wanted:
+                return None if (group, file.stem) == ("data", chosen) else f"{group}={file.stem}"
+    return None
+
+
 def as_hydra_takes(root: Path, overrides: Sequence[str]) -> list[str]:
     """Return overrides of ``conf/`` as Hydra, and so ``dvc exp run``, takes them; see ``adding_heads``.
 

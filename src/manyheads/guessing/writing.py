@@ -27,7 +27,8 @@ def text_of(name: str, path: str, proposal: Proposal) -> str:
     first = next(iter(proposal.heads))
     lines = [
         "# @package _global_",
-        f"# data={name}: {proposal.summary}. `python -m manyheads new` guessed this file; change what is wrong.",
+        f"# data={name}: {proposal.summary}.",
+        "# `python -m manyheads new` guessed this file from the data; change what is wrong.",
         f"#   make repro ARGS='data={name}'",
         f"#   dvc exp run -S data={name}          the same as an experiment",
         "defaults:",
