@@ -163,3 +163,47 @@ def test_the_option_with_the_data_of_params_is_found(tmp_path):
     ):
         (tmp_path / "params.yaml").write_text(composition.compose_text(ROOT, [chosen]))
         assert composition.option_with_data(tmp_path) == option
+
+
+def test_heads_without_a_loss_or_a_weight_have_the_default_of_their_kind(wine_project):
+    loss = composition.compose(wine_project, ["data=wine"]).loss
+    assert loss.functions == {"quality": "mae", "colour": "binary_crossentropy"}
+    assert loss.weights == {"quality": 1, "colour": 1}
+    assert "functions: default" in composition.compose_text(wine_project, ["data=wine"])
+
+
+def test_the_loss_and_the_weight_of_a_head_are_settable_where_the_option_names_none(wine_project):
+    overrides = ["data=wine", "loss.weights.quality=3", "loss.functions.quality=mse"]
+    loss = composition.compose(wine_project, overrides).loss
+    assert loss.functions == {"quality": "mse", "colour": "binary_crossentropy"}
+    assert loss.weights == {"quality": 3, "colour": 1}
+    taken = composition.as_hydra_takes(wine_project, overrides)
+    assert taken == ["data=wine", "++loss.weights.quality=3", "++loss.functions.quality=mse"]
+    assert composition.compose(wine_project, taken).loss == loss
+    assert composition.as_hydra_takes(wine_project, ["loss.weights.age=3"]) == ["loss.weights.age=3"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss.weights.qualty=3", "unknown setting 'loss.weights.qualty' - did you mean 'loss.weights.quality'?"),
+        (
+            "loss=age_heavy",
+            "loss=age_heavy: loss.functions names age, gender and race; the heads are colour and quality; what fits: "
+            "loss=default",
+        ),
+        (
+            "model=small",
+            "model.encoder=compact takes one image, inputs has features (numbers); what fits: model=default",
+        ),
+        (
+            "+data.columns.qualty=Quality",
+            "data.columns names 'qualty', which is no input and no head - did you mean 'quality'?",
+        ),
+    ],
+)
+def test_an_option_that_does_not_fit_names_those_that_do(override, message, wine_project):
+    with pytest.raises(ConfigError) as caught:
+        composition.compose(wine_project, ["data=wine", override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

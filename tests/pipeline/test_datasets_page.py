@@ -151,7 +151,7 @@ def test_an_example_goes_from_a_clone_to_a_report(name, clone):
     make, expected = DATA[name]
     make(home)
     for language, text in EXAMPLES[name]:
-        written = re.search(r"\((conf/\S+\.yaml)\)|^# (extensions/\S+\.py)", text)
+        written = re.search(r"\((conf/\S+\.yaml)\)|^# ((?:extensions|src)/\S+\.py)", text)
         if language == "sh":
             done = subprocess.run(["sh", "-ec", text], cwd=folder, env=variables, capture_output=True, text=True)
             assert done.returncode == 0, f"{text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

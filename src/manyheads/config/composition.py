@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from manyheads.config.loading import MisfitError, known_keys, load
 from manyheads.config.schema import Config
@@ -71,16 +71,15 @@ def option_with_data(root: Path) -> str | None:
     """
     from omegaconf import OmegaConf
 
-    def path_in(file: Path) -> object:
-        return OmegaConf.select(OmegaConf.load(file), "data.path") if file.exists() else None
+    def value_in(file: Path, key: str) -> Any:
+        return OmegaConf.select(OmegaConf.load(file), key) if file.exists() else None
 
-    wanted = path_in(root / "params.yaml")
-    config = root / "conf/config.yaml"
-    default = OmegaConf.load(config).get("defaults", []) if config.exists() else []
-    chosen = next((each["data"] for each in default if "data" in each), None)
+    wanted = value_in(root / "params.yaml", "data.path")
+    defaults = value_in(root / "conf/config.yaml", "defaults") or []
+    chosen = next((each["data"] for each in defaults if "data" in each), None)
     for group in ("data", "experiment"):
         for file in sorted((root / "conf" / group).glob("*.yaml")):
-            if wanted and path_in(file) == wanted:
+            if wanted and value_in(file, "data.path") == wanted:
                 return None if (group, file.stem) == ("data", chosen) else f"{group}={file.stem}"
     return None
 

@@ -30,6 +30,7 @@ class ModelCard(BaseModel):
     Attributes:
         data: Name of the dataset of the training.
         inputs: The inputs by name.
+        columns: The columns of a table for inputs that have other names, ``data.columns``.
         heads: The heads by name.
         precision: Dtype policy of the training; the saved weights and layers are float32.
         digest: SHA-256 of the two files, without the digest itself; ``save`` sets it.
@@ -39,6 +40,7 @@ class ModelCard(BaseModel):
 
     data: str
     inputs: dict[str, AnyInput]
+    columns: dict[str, str | tuple[str, ...]] = {}
     heads: Heads
     precision: Precision = "float32"
     digest: str = ""

@@ -130,7 +130,11 @@ def _write(destination: Paths, config: Config, network: keras.Model, progress: P
     # Seconds differ between equal trainings, which would change the file for DVC. MLflow has them.
     write_table(destination.history, history.drop(columns="train/seconds"))
     card = saving.ModelCard(
-        data=config.data.name, inputs=config.inputs, heads=config.data.heads, precision=precision_of(config.train)
+        data=config.data.name,
+        inputs=config.inputs,
+        columns=config.data.columns,
+        heads=config.data.heads,
+        precision=precision_of(config.train),
     )
     with atomic_write(destination.model) as folder:
         folder.mkdir()
