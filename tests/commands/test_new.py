@@ -280,6 +280,12 @@ def test_a_name_that_cannot_be_an_option_is_refused(name, project, tmp_path):
         run(name, tmp_path / "wine.csv")
 
 
+def test_no_path_is_no_folder(project):
+    """As in `make new NAME=wine` without FROM."""
+    with pytest.raises(ManyheadsError, match="--from is empty: give a table"):
+        run("wine", "")
+
+
 def test_choices_are_of_columns(project, tmp_path):
     photographs(tmp_path / "photos")
     with pytest.raises(ManyheadsError, match="choose columns of a table"):

@@ -207,3 +207,11 @@ def test_an_option_that_does_not_fit_names_those_that_do(override, message, wine
         composition.compose(wine_project, ["data=wine", override])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "title"),
+    [("data/raw/wine.csv", "wine"), ("data/raw/UTKFace.tar.gz", "utkface"), ("data/raw/pets", "pets")],
+)
+def test_data_of_ones_own_has_the_title_of_its_file(path, title):
+    assert composition.compose(ROOT, [f"data.path={path}"]).data.title == title

@@ -35,27 +35,33 @@ LARGEST_IMAGE = {"class_folders": 64, "table": 64, "coco": 96}
 """Height and width in pixels that images get at most, by dataset; boxes need more of them."""
 
 
-def main(arguments: list[str]) -> None:
-    """Look at the data, place it, and write ``conf/data/NAME.yaml``."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of ``new``."""
+    made = argparse.ArgumentParser(
         prog="python -m manyheads new", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Look at data and write conf/data/NAME.yaml, which learns from it.",
     )  # fmt: skip
-    parser.add_argument("name", metavar="NAME", help="name of the new option: data=NAME")
-    parser.add_argument(
+    made.add_argument("name", metavar="NAME", help="name of the new option: data=NAME")
+    made.add_argument(
         "--from",
         dest="source",
         required=True,
-        type=Path,
         metavar="PATH",
         help="a .csv or .parquet table, a folder, a .zip, .tar or .tar.gz archive, or a COCO file (.json)",
     )
-    parser.add_argument("--heads", metavar="A,B", help="columns to learn; all other columns with content are inputs")
-    parser.add_argument("--inputs", metavar="A,B", help="columns to learn from (default: all that hold something)")
-    options = parser.parse_args(arguments)
+    made.add_argument("--heads", metavar="A,B", help="columns to learn; all other columns with content are inputs")
+    made.add_argument("--inputs", metavar="A,B", help="columns to learn from (default: all that hold something)")
+    return made
+
+
+def main(arguments: list[str]) -> None:
+    """Look at the data, place it, and write ``conf/data/NAME.yaml``."""
+    options = parser().parse_args(arguments)
     root = project_root()
     file = _checked(options.name, root)
-    source = sources.look(options.source.expanduser())
+    if not options.source:
+        raise ConfigError("--from is empty: give a table, a folder, an archive or a COCO file")
+    source = sources.look(Path(options.source).expanduser())
     target = placing.planned(source, root, options.name)
     proposal = _proposed(source, _listed(options.heads), _listed(options.inputs))
     with _placed(source, target) as placed:
