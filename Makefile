@@ -45,7 +45,7 @@ sweep: install ## Sweep loss weights on the sample and compare; ARGS='+sweep=los
 	python -m manyheads train --multirun $(or $(ARGS),+sweep=sample hydra/launcher=joblib)
 
 experiments: install ## Run the other systems on synthetic data; the workspace does not change
-	for name in posts questions objects table; do dvc exp run --temp -S experiment=$$name || exit 1; done
+	for name in posts questions objects numbers; do dvc exp run --temp -S experiment=$$name || exit 1; done
 
 params: install ## Compose conf/ into params.yaml; ARGS='experiment=hour' for another choice
 	python -m manyheads params $(ARGS)

@@ -29,6 +29,9 @@ ROWS_OF_A_CLASS = 5
 LARGEST_NUMBER = 1e30
 """Numbers and the sums of their squares must fit float32 and float64."""
 
+SAMPLE = 5_000
+"""Number of cells whose form is looked at."""
+
 ALMOST_ALL = 0.95
 """Share of cells that must have a form, because real columns hold slips."""
 
@@ -82,7 +85,7 @@ class Column:
         if self.content == "numbers":
             parts.append(f"{self.numbers.min():g} to {self.numbers.max():g}")
         elif len(self.counts):
-            parts.append(", ".join(shortened(text) for text in self.counts.index[:4]))
+            parts.append(shortened(", ".join(shortened(text) for text in self.counts.index[:4]), 60))
         return "; ".join(parts)
 
 
@@ -107,8 +110,9 @@ def examine(name: str, cells: pd.Series[str], is_image: Callable[[str], bool]) -
     empty = missing if len(numbers) else (texts == "").to_numpy(dtype=bool)
     filled = texts[~empty]
     counts = filled.value_counts()
-    words = float(filled.map(lambda cell: len(cell.split())).mean()) if len(filled) else 0.0
-    content, remark = _content(name, filled, counts, numbers, words, is_image)
+    sample = filled if len(filled) <= SAMPLE else filled.sample(SAMPLE, random_state=0)
+    words = float(sample.map(lambda cell: len(cell.split())).mean()) if len(filled) else 0.0
+    content, remark = _content(name, filled, sample, counts, numbers, words, is_image)
     return Column(name, content, filled, empty, counts, numbers, words, remark)
 
 
@@ -125,6 +129,7 @@ def _are_usable(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
 def _content(
     name: str,
     filled: pd.Series[str],
+    sample: pd.Series[str],
     counts: pd.Series[int],
     numbers: npt.NDArray[np.float64],
     words: float,
@@ -135,16 +140,16 @@ def _content(
         return "nothing", ""
     if not name or not name.isprintable():
         return "identifiers", "" if not name else "a name that cannot be printed: rename the column to use it"
-    if filled.map(is_image_name).mean() >= ALMOST_ALL:
+    if sample.map(is_image_name).mean() >= ALMOST_ALL:
         found = counts.index[:20].map(is_image).to_numpy().mean()
         return ("images", "") if found > 0.5 else ("identifiers", "paths of images that are not beside the table")
     if distinct == 1:
         return "one value", ""
     if len(numbers):
         return _content_of_numbers(name, numbers, distinct), ""
-    if filled.map(lambda cell: bool(_DATE.fullmatch(cell))).mean() >= ALMOST_ALL:
+    if sample.map(lambda cell: bool(_DATE.fullmatch(cell))).mean() >= ALMOST_ALL:
         return "dates", ""
-    if filled.map(lambda cell: bool(_DECIMAL_COMMA.fullmatch(cell))).mean() >= ALMOST_ALL / 2:
+    if sample.map(lambda cell: bool(_DECIMAL_COMMA.fullmatch(cell))).mean() >= ALMOST_ALL / 2:
         return "identifiers", "numbers with a comma: write them with a point to use them"
     if words > 1 and (rows := _rows_of_numbers(filled)):
         return rows, ""

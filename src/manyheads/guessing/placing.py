@@ -37,6 +37,11 @@ def planned(source: Source, root: Path, name: str) -> Path:
         target = raw / f"{name}{ending.lower()}"
     if target.exists() or target.is_symlink():
         shown = target.relative_to(root.resolve())
+        if path == target:
+            raise DataError(
+                f"{shown} holds links, or its files are not where the project reads them: choose another NAME, under "
+                "which they are linked in order"
+            )
         raise DataError(f"{shown} exists: use it with --from {shown}, choose another NAME, or move it away")
     if shutil.which("git") and _is_committed(root, target):
         raise MachineError(f"git would commit {target.relative_to(root.resolve())}: add data/raw/ to .gitignore")
