@@ -117,6 +117,6 @@ def training(samples: int) -> tuple[dict[str, Any], str]:
     trained = max(1, round(0.7 * samples))
     batch = next(size for size, limit in ((16, 1_000), (32, 5_000), (64, math.inf)) if trained <= limit)
     steps = math.ceil(trained / batch)
-    epochs = min(40, max(8, math.ceil(STEPS / steps)))
+    epochs = min(30, max(8, math.ceil(STEPS / steps)))
     comment = f"About {trained:,} training samples: {epochs} epochs of {steps:,} steps."
     return {"epochs": epochs, "batch_size": batch}, comment
