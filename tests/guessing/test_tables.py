@@ -247,6 +247,19 @@ def test_what_is_unsure_is_said_with_the_remedy():
     assert "weight: numbers but for 5 cells such as '12 kg'" in "\n".join(proposal.doubts)
 
 
+def test_coordinates_are_no_target_beside_a_label():
+    columns = {"x": RANDOM.random(60), "y": RANDOM.random(60), "label": ["a", "b"] * 30}
+    assert list(guess(columns).heads) == ["label"]
+
+
+def test_words_for_a_missing_value_are_empty_cells_of_numbers():
+    columns = {"power": with_empty(whole(1, 200, 200), 0.04, "?"), "mpg": with_empty(whole(9, 46, 200), 0.1, "n/a")}
+    proposal = guess(columns)
+    assert kinds(proposal.heads) == {"mpg": "regression"}
+    assert kinds(proposal.inputs) == {"power": "numbers"}
+    assert "power" in [found.what for found in proposal.findings if " empty; " in found.evidence]
+
+
 def test_names_are_made_for_the_configuration():
     columns = {"Größe (cm)": RANDOM.random(60), "2nd": RANDOM.random(60), "日本": RANDOM.random(60)}
     proposal = guess({**columns, "path": ["a", "b"] * 30, "Path": ["c", "d"] * 30}, heads=["path", "Path", "日本"])

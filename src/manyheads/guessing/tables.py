@@ -15,14 +15,15 @@ from manyheads.guessing.columns import Column, examine, identifier, shortened
 from manyheads.guessing.proposals import Finding, Part, Proposal
 from manyheads.preprocessing.labels import MISSING_WORDS
 
-# Exact names of columns that exist to be predicted, and names that usually are.
-_TARGET = re.compile(
-    r"(label|target|class|outcome|output|response)s?(_\w+)?|y_?\d*|(\w+_)?(label|target|class)", re.ASCII
-)
-_USUAL_TARGETS = re.compile(
-    "quality|price|sale_price|selling_price|median_house_value|medv|income|survived|species|diagnosis|churn|churned|"
-    "exited|default|fraud|is_fraud|sentiment|score|rating|grade|salary|cost|charges|strength|mpg|category|status|"
-    "attrition|sales|revenue|risk|result|variety|approved|subscribed|purchased"
+# Names of columns that exist to be predicted, and names that usually are; the first group that occurs counts.
+_TARGETS = (
+    re.compile(r"(label|target|class|outcome|output|response)s?(_\w+)?|(\w+_)?(label|target|class)", re.ASCII),
+    re.compile(r"y_?\d*", re.ASCII),
+    re.compile(
+        "quality|price|sale_price|selling_price|median_house_value|medv|income|survived|species|diagnosis|churn|churned|"
+        "exited|default|fraud|is_fraud|sentiment|score|rating|grade|salary|cost|charges|strength|mpg|category|status|"
+        "attrition|sales|revenue|risk|result|variety|approved|subscribed|purchased"
+    ),
 )
 _NAMES_OF_CLASSES = re.compile(
     r"(.*_)?(label|class|target|category|type|kind|group|cluster|species|race|gender|sex|ethnicity|digit|colou?r|code|y)"
@@ -162,18 +163,19 @@ def _guessed_heads(columns: Sequence[Column], inputs: Collection[str], doubts: l
     free = [column for column in columns if column.name not in inputs]
     possible = [column for column in free if _can_be_head(column)]
     content = [column for column in columns if _is_content(column)]
-    if content and possible:
+    if content and len(possible) > 1:
         shown = ", ".join(column.name for column in content)
         doubts.append(
             f"all numbers and classes are heads, because {shown} can be learned from; --heads {possible[0].name} makes "
             "the others inputs"
         )
+    if content:
         return [column.name for column in possible]
     useful = [column for column in free if not column.is_useless]
-    if len(possible) < 1 or len(useful) < 2:
+    if not possible or len(useful) < 2:
         return [column.name for column in possible]
-    by_name = [column for column in possible if _TARGET.fullmatch(identifier(column.name, ""))]
-    by_name = by_name or [column for column in possible if _USUAL_TARGETS.fullmatch(identifier(column.name, ""))]
+    matching = ([column for column in possible if each.fullmatch(identifier(column.name, ""))] for each in _TARGETS)
+    by_name = next(filter(None, matching), [])
     last = useful.index(by_name[-1]) + 1 if by_name else 0
     ending: list[Column] = []
     for column in reversed(useful[last:]):
