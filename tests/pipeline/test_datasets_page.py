@@ -21,7 +21,6 @@ from cloning import ROOT, copy_project
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PAGE = ROOT / "docs/datasets.md"
-RANDOM = np.random.default_rng(0)
 
 
 def examples() -> dict[str, list[tuple[str, str]]]:
@@ -45,49 +44,48 @@ def examples() -> dict[str, list[tuple[str, str]]]:
 EXAMPLES = examples()
 
 
-def wine(home: Path) -> None:
+def wine(home: Path, random: np.random.Generator) -> None:
     n = 240
-    colour, quality = RANDOM.integers(0, 2, n), RANDOM.integers(3, 9, n)
+    colour, quality = random.integers(0, 2, n), random.integers(3, 9, n)
     table = {
-        "fixed acidity": (6 + 2 * colour + RANDOM.normal(0, 0.5, n)).round(2),
-        "pH": (3.3 - 0.2 * colour + RANDOM.normal(0, 0.1, n)).round(2),
-        "alcohol": (8 + 0.6 * quality + RANDOM.normal(0, 0.3, n)).round(1),
+        "fixed acidity": (6 + 2 * colour + random.normal(0, 0.5, n)).round(2),
+        "pH": (3.3 - 0.2 * colour + random.normal(0, 0.1, n)).round(2),
+        "alcohol": (8 + 0.6 * quality + random.normal(0, 0.3, n)).round(1),
         "quality": quality,
         "colour": np.where(colour, "red", "white"),
     }
     pd.DataFrame(table).to_csv(home / "wine.csv", index=False)
 
 
-def photograph(path: Path, colour: tuple[int, int, int], brightness: float = 1.0) -> None:
-    pixels = np.asarray(colour) * brightness + RANDOM.normal(0, 25, (24, 24, 3))
+def photograph(path: Path, colour: tuple[int, int, int], random: np.random.Generator) -> None:
+    pixels = np.asarray(colour) + random.normal(0, 25, (24, 24, 3))
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
 
 
-def pets(home: Path) -> None:
+def pets(home: Path, random: np.random.Generator) -> None:
     for number in range(60):
-        photograph(home / f"pets/cat/{number}.jpg", (200, 120, 60))
-        photograph(home / f"pets/dog/{number}.png", (60, 120, 200))
+        photograph(home / f"pets/cat/{number}.jpg", (200, 120, 60), random)
+        photograph(home / f"pets/dog/{number}.png", (60, 120, 200), random)
 
 
-def people(home: Path) -> None:
+def people(home: Path, random: np.random.Generator) -> None:
     rows = []
     for number in range(150):
-        race, age = number % 3, int(RANDOM.integers(1, 90))
-        photograph(
-            home / f"people/photos/{number:04}.jpg", [(220, 90, 90), (90, 220, 90), (90, 90, 220)][race], age / 90
-        )
+        race, age = number % 3, int(random.integers(1, 90))
+        colour = np.array([(220, 90, 90), (90, 220, 90), (90, 90, 220)][race]) * age / 90
+        photograph(home / f"people/photos/{number:04}.jpg", colour, random)
         rows.append({"image": f"photos/{number:04}.jpg", "age": age, "race": race})
-    photograph(home / "people/photos/unused.jpg", (0, 0, 0))
+    photograph(home / "people/photos/unused.jpg", (0, 0, 0), random)
     pd.DataFrame(rows).to_csv(home / "people/people.csv", index=False)
 
 
-def shapes(home: Path) -> None:
+def shapes(home: Path, random: np.random.Generator) -> None:
     images, annotations = [], []
     for number in range(150):
-        image = Image.fromarray(RANDOM.integers(0, 60, (32, 32, 3), dtype=np.uint8))
+        image = Image.fromarray(random.integers(0, 60, (32, 32, 3), dtype=np.uint8))
         kind = number % 3
-        left, top = (int(each) for each in RANDOM.integers(2, 14, 2))
+        left, top = (int(each) for each in random.integers(2, 14, 2))
         if kind:
             corners = (left, top, left + 14, top + 14)
             draw = ImageDraw.Draw(image)
@@ -103,11 +101,11 @@ def shapes(home: Path) -> None:
     (home / "shapes/annotations.json").write_text(json.dumps(content))
 
 
-def garden(home: Path) -> None:
+def garden(home: Path, random: np.random.Generator) -> None:
     for number in range(200):
-        flower, petals = RANDOM.integers(2), RANDOM.integers(5, 40)
+        flower, petals = random.integers(2), random.integers(5, 40)
         name = f"{('daisy', 'tulip')[flower]}_{petals}_{number}.jpg"
-        photograph(home.parent / f"clone/data/raw/garden/{name}", (40 + 5 * petals, 200 * flower, 90))
+        photograph(home.parent / f"clone/data/raw/garden/{name}", (40 + 5 * petals, 200 * flower, 90), random)
 
 
 # How the data is made, and the heads with the least that each main metric must beat its baseline by.
@@ -149,7 +147,7 @@ def clone(tmp_path, warm_python):
 def test_an_example_goes_from_a_clone_to_a_report(name, clone):
     folder, home, variables = clone
     make, expected = DATA[name]
-    make(home)
+    make(home, np.random.default_rng(0))
     for language, text in EXAMPLES[name]:
         written = re.search(r"\((conf/\S+\.yaml)\)|^# ((?:extensions|src)/\S+\.py)", text)
         if language == "sh":
