@@ -7,6 +7,7 @@ TensorFlow. Nothing else is replaced.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from cloning import ROOT, copy_project
+from manyheads.config import composition
+from manyheads.training.tracked import main_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -114,12 +117,38 @@ DATA = {
     "pets": (pets, {"class": ("accuracy", 0.3)}),
     "people": (people, {"age": ("mae", -5.0), "race": ("accuracy", 0.3)}),
     "shapes": (shapes, {"class": ("accuracy", 0.3), "box": ("iou", 0.05)}),
-    "garden": (garden, {"flower": ("accuracy", 0.2), "petals": ("within_1", 0.0)}),
+    "garden": (garden, {"flower": ("accuracy", 0.2), "petals": ("mae", -3.0)}),
 }
 
 
 def test_each_example_has_data():
     assert EXAMPLES.keys() == DATA.keys()
+
+
+def write_files(folder: Path, name: str) -> None:
+    """Write the files of an example."""
+    for _, text in EXAMPLES[name]:
+        if path := file_of(text):
+            (folder / path).write_text(text, encoding="utf-8")
+
+
+def file_of(text: str) -> str | None:
+    """Return the path in the first lines of a block that is a file, or None."""
+    found = re.search(r"\((conf/\S+\.yaml)\)|^# ((?:extensions|src)/\S+\.py)", text)
+    return found and (found[1] or found[2])
+
+
+def test_a_sweep_shows_the_main_metric_that_the_head_of_the_page_says(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "extensions").mkdir()
+    (tmp_path / "src/manyheads/inputs").mkdir(parents=True)
+    write_files(tmp_path, "garden")
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in ("extensions", "extensions.garden"):  # of another test, and for other tests
+        monkeypatch.setitem(sys.modules, module, None)
+        del sys.modules[module]
+    shown = main_metrics(composition.compose(tmp_path, ["data=garden"]))["petals"]
+    assert (shown.name, shown.greater_is_better) == ("within_1", True)
 
 
 @pytest.fixture
@@ -148,15 +177,12 @@ def test_an_example_goes_from_a_clone_to_a_report(name, clone):
     folder, home, variables = clone
     make, expected = DATA[name]
     make(home, np.random.default_rng(0))
+    write_files(folder, name)
     for language, text in EXAMPLES[name]:
-        written = re.search(r"\((conf/\S+\.yaml)\)|^# ((?:extensions|src)/\S+\.py)", text)
         if language == "sh":
             done = subprocess.run(["sh", "-ec", text], cwd=folder, env=variables, capture_output=True, text=True)
             assert done.returncode == 0, f"{text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        elif written:
-            (folder / (written[1] or written[2])).write_text(text, encoding="utf-8")
-        else:
-            assert language == "yaml", "a block of Python that is no file"
+        elif not file_of(text):
             shown = [line.strip() for line in text.splitlines()]
             real = (folder / f"conf/data/{name}.yaml").read_text("utf-8")
             assert not [line for line in shown if line not in real], real
