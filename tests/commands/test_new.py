@@ -126,6 +126,7 @@ def test_class_folders_in_an_archive_stay_in_it(ending, project, tmp_path):
     config = run("pets", tmp_path / f"x.{ending}")
     assert config.data.path == f"data/raw/pets.{ending}"
     assert config.inputs["image"].image_size == 16
+    assert config.train.augment == 0.5
 
 
 def test_a_table_with_paths_takes_the_files_that_it_names(project, tmp_path):
@@ -193,7 +194,9 @@ def test_pictures_that_are_alike_by_nature_are_no_near_duplicates(project, tmp_p
         path = tmp_path / f"digits/{number % 2}/{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
-    assert run("digits", tmp_path / "digits").inputs["image"].duplicate_correlation > 0.985
+    config = run("digits", tmp_path / "digits")
+    assert config.inputs["image"].duplicate_correlation > 0.985
+    assert config.train.augment == 0  # a mirrored digit is none
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])

@@ -103,6 +103,8 @@ def _proposed(source: Source, heads: list[str] | None, inputs: list[str] | None)
                 Finding(f"images of {name}", f"input, {looked.settings['image_size']} pixels", looked.said)
             )
             proposal.doubts += [looked.doubt] if looked.doubt else []
+            # Changes of an image would move the objects in it.
+            proposal.photographs |= looked.photographs and source.form != "coco"
     if source.left_out:
         proposal.findings.append(Finding("other files", "left out", f"{source.left_out:,} files"))
     return proposal
@@ -133,7 +135,7 @@ def _rehearsed(root: Path, name: str, target: Path, proposal: Proposal) -> tuple
     read = None
     path = target.relative_to(root.resolve()).as_posix()
     while True:
-        proposal.train, proposal.train_comment = settings.training(proposal.samples)
+        proposal.train, proposal.train_comment = settings.training(proposal.samples, photographs=proposal.photographs)
         text = writing.text_of(name, path, proposal)
         config = _composed(root, name, text)
         read = read or rehearsal.read_inputs(config, target)

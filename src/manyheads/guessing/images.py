@@ -34,11 +34,13 @@ class Looked(NamedTuple):
         settings: Settings of the input.
         said: The images in a few words.
         doubt: What is unsure, or an empty text.
+        photographs: Whether they differ as photographs do, rather than being alike by nature.
     """
 
     settings: dict[str, object]
     said: str
     doubt: str
+    photographs: bool
 
 
 def look_at_images(source: Source, names: list[str], largest: int) -> Looked:
@@ -65,7 +67,9 @@ def look_at_images(source: Source, names: list[str], largest: int) -> Looked:
         fingerprints.append(kind.fingerprint(values))
         digests.append(hashlib.sha256(data).hexdigest())
     if not sides:
-        return Looked({"image_size": largest, "duplicate_correlation": CORRELATIONS[0]}, "no image could be read", "")
+        return Looked(
+            {"image_size": largest, "duplicate_correlation": CORRELATIONS[0]}, "no image could be read", "", False
+        )
     shorter = int(np.median([min(pair) for pair in sides]))
     size = min(largest, max(16, shorter // 16 * 16))
     across, down = (int(np.median(values)) for values in zip(*sides, strict=True))
@@ -76,9 +80,8 @@ def look_at_images(source: Source, names: list[str], largest: int) -> Looked:
             f"the images are alike: at a correlation of {CORRELATIONS[0]} each would have {partners:.3g} near "
             f"duplicates, so duplicate_correlation is {correlation:g}; lower it if the data has edited copies of images"
         )
-    return Looked(
-        {"image_size": size, "duplicate_correlation": correlation}, f"{across} x {down} pixels in the median", doubt
-    )
+    chosen_settings: dict[str, object] = {"image_size": size, "duplicate_correlation": correlation}
+    return Looked(chosen_settings, f"{across} x {down} pixels in the median", doubt, photographs=not doubt)
 
 
 def _correlation(digests: list[str], fingerprints: npt.NDArray[np.uint8], n: int) -> tuple[float, float]:

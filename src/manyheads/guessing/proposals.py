@@ -42,6 +42,7 @@ class Proposal:
         findings: What each column became.
         doubts: What was unsure, each with the way to change it.
         split: Option of the group ``split``, and the reason if it is not ``clean``.
+        photographs: Whether the images are photographs whose labels do not depend on places in them.
         max_reject_fraction: ``data.max_reject_fraction``.
         train: Settings of the training that depend on the data.
     """
@@ -55,6 +56,7 @@ class Proposal:
     doubts: list[str] = field(default_factory=list)
     split: str = "clean"
     split_comment: str = ""
+    photographs: bool = False
     max_reject_fraction: float = 0.01
     train: dict[str, Any] = field(default_factory=dict)
     train_comment: str = ""

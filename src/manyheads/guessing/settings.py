@@ -21,6 +21,9 @@ _UNITS = {
 }  # fmt: skip
 UNKNOWN_UNIT = "units"
 
+AUGMENT = 0.5
+"""Strength of the random changes of photographs."""
+
 STEPS = 1_500
 """Number of steps that a training should have, within limits of its epochs."""
 
@@ -106,17 +109,21 @@ def _round_number(number: float) -> float:
     return max(factor * power for factor in (1, 2, 5) if factor * power <= number * (1 + 1e-9))
 
 
-def training(samples: int) -> tuple[dict[str, Any], str]:
-    """Return settings of the training that depend on the number of samples, and a comment on them.
+def training(samples: int, *, photographs: bool) -> tuple[dict[str, Any], str]:
+    """Return settings of the training that depend on the data, and a comment on them.
 
     A small dataset needs many epochs of small batches to get some hundred steps.
 
     Args:
         samples: Number of samples in all subsets.
+        photographs: Whether the images may be changed at random: 1,400 photographs are soon learned by heart.
     """
     trained = max(1, round(0.7 * samples))
     batch = next(size for size, limit in ((16, 1_000), (32, 5_000), (64, math.inf)) if trained <= limit)
     steps = math.ceil(trained / batch)
     epochs = min(30, max(8, math.ceil(STEPS / steps)))
     comment = f"About {trained:,} training samples: {epochs} epochs of {steps:,} steps."
-    return {"epochs": epochs, "batch_size": batch}, comment
+    if not photographs:
+        return {"epochs": epochs, "batch_size": batch}, comment
+    comment += " Images are changed at random, mirrored among others: augment is 0 where left and right matter."
+    return {"epochs": epochs, "batch_size": batch, "augment": AUGMENT}, comment

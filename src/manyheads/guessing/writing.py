@@ -54,19 +54,22 @@ def text_of(name: str, path: str, proposal: Proposal) -> str:
             lines += _entry(key, list(value) if isinstance(value, tuple) else value, 4)
     lines += ["  heads:", *_parts(proposal.heads, 4)]
     lines += ["inputs:", *_parts(proposal.inputs, 2)]
-    lines += [f"# {proposal.train_comment}", f"train: {flow(proposal.train)}"]
+    lines += [*_comment(proposal.train_comment, 0), f"train: {flow(proposal.train)}"]
     return "\n".join(lines) + "\n"
 
 
 def _parts(parts: Mapping[str, Part], indent: int) -> list[str]:
     lines = []
     for name, part in parts.items():
-        if part.comment:
-            lines += textwrap.wrap(
-                part.comment, WIDTH, initial_indent=" " * indent + "# ", subsequent_indent=" " * indent + "# "
-            )
+        lines += _comment(part.comment, indent)
         lines += _entry(name, part.settings, indent)
     return lines
+
+
+def _comment(text: str, indent: int) -> list[str]:
+    """Return the lines of a comment; none for an empty text."""
+    start = " " * indent + "# "
+    return textwrap.wrap(text, WIDTH, initial_indent=start, subsequent_indent=start)
 
 
 def _entry(key: str, value: Any, indent: int) -> list[str]:
