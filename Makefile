@@ -10,7 +10,7 @@ LOCK := --universal --python-version 3.11 --quiet --upgrade --generate-hashes --
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro sweep experiments params test quick check format ui lock clean
+.PHONY: help install new repro sweep experiments params test quick check format ui lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,9 +27,16 @@ $(VENV)/.installed: requirements/uv.txt requirements/$(EXTRA).txt pyproject.toml
 	$(BIN)/python -m manyheads plots
 	@touch $@
 
-repro: install ## Run stages that are out of date, then print the test metrics
+new: install ## Look at your data and write its configuration: NAME=wine FROM=~/wine.csv
+	@python -m manyheads new "$(NAME)" --from "$(FROM)" $(ARGS)
+
+repro: install ## Run stages that are out of date, print the test metrics; ARGS='data=wine' to choose
+ifdef ARGS
+	python -m manyheads params $(ARGS)
+else
 	@python -m manyheads params --check >/dev/null 2>&1 || echo \
 		"note: params.yaml differs from the default composition of conf/; if you edited conf/, run make params first" >&2
+endif
 	dvc repro
 	@python -m manyheads results
 
@@ -38,7 +45,7 @@ sweep: install ## Sweep loss weights on the sample and compare; ARGS='+sweep=los
 	python -m manyheads train --multirun $(or $(ARGS),+sweep=sample hydra/launcher=joblib)
 
 experiments: install ## Run the other systems on synthetic data; the workspace does not change
-	for name in posts questions objects table; do dvc exp run --temp -S experiment=$$name || exit 1; done
+	for name in posts questions objects numbers; do dvc exp run --temp -S experiment=$$name || exit 1; done
 
 params: install ## Compose conf/ into params.yaml; ARGS='experiment=hour' for another choice
 	python -m manyheads params $(ARGS)

@@ -1,6 +1,7 @@
 """Copies of the project in which commands run as a user's do."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,16 @@ from dvc.repo import Repo
 
 ROOT = Path(__file__).parents[1]
 NOT_OURS = ("MLFLOW_", "DVC_", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+
+
+def copy_project(folder: Path) -> None:
+    """Copy the project's files, committed or not, to a folder; what git ignores is left out."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
 
 
 class Clone:
@@ -32,16 +43,7 @@ class Clone:
         }  # fmt: skip
         if (folder / ".git").exists():
             return
-        names = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            check=True,
-        ).stdout.decode()
-        for name in filter(None, names.split("\0")):
-            if (ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes((ROOT / name).read_bytes())
+        copy_project(folder)
         self.run("git", "init", "-q")
         self.run("python", "-m", "manyheads", "params", *overrides, PYTHONPATH="src")
         self.commit("clone")

@@ -34,6 +34,7 @@ STAGES = {
     "report": Command("write the report and the cards of model and data", "report", "report"),
 }
 OTHERS = {
+    "new": Command("look at your data and write conf/data/NAME.yaml for it", "new wine --from wine.csv", "new"),
     "params": Command("compose conf/ into params.yaml, which dvc repro reads", "params loss=age_heavy", "params"),
     "search": Command(
         "search loss weights or other settings with Optuna", "search --trials 20 train.epochs=6", "search"

@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from manyheads.commands import predict
-from manyheads.config import composition
 from manyheads.data.tables import read_predictions
 from manyheads.evaluation.paired import pair
 from manyheads.modeling.build import build_network
@@ -19,7 +17,6 @@ from manyheads.modeling.objective import objective_of
 from manyheads.paths import Paths
 from manyheads.runtime import tensorflow
 from manyheads.stages import audit, evaluate, pack, parse, report, source, split, train
-from manyheads.training.tracked import main_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -103,30 +100,3 @@ def test_a_model_takes_its_inputs_by_name_and_in_their_order(make_config):
         network([text])
     with pytest.raises(ValueError, match="Missing data for input"):
         network({"text": text})
-
-
-def test_the_example_of_the_documentation_runs(tmp_path, migrated_store, monkeypatch):
-    text = (ROOT / "docs/datasets.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(# extensions/flowers\.py.*?)```", text, re.DOTALL)
-    (experiment,) = re.findall(r"```yaml\n(# @package _global_\n# experiment=flowers.*?)```", text, re.DOTALL)
-    assert len(code.splitlines()) < 60
-    (tmp_path / "extensions").mkdir()
-    (tmp_path / "extensions/flowers.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    (tmp_path / "conf/experiment/flowers.yaml").write_text(experiment)
-    shutil.copy(migrated_store, tmp_path / "mlflow.db")
-    flowers = tmp_path / "data/raw/flowers"
-    flowers.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    for number in range(240):
-        kind, petals = random.integers(2), random.integers(5, 40)
-        pixels = np.full((20, 20, 3), [40 + 5 * petals, 200 * kind, 90]) + random.normal(0, 8, (20, 20, 3))
-        image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-        image.save(flowers / f"{('daisy', 'tulip')[kind]}_{petals}_{number}.jpg")
-    settings = composition.compose(tmp_path, ["experiment=flowers", "train.precision=float32"])
-    metrics = run(Paths(tmp_path), settings)
-    shown = main_metrics(settings)["petals"]  # what a sweep shows of it
-    assert (shown.name, shown.greater_is_better) == ("within_1", True)
-    assert metrics["kind"]["accuracy"] > 0.9
-    assert metrics["petals"]["within_1"] >= metrics["baseline"]["petals"]["within_1"]

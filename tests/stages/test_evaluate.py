@@ -162,4 +162,6 @@ def test_a_model_of_other_heads_is_refused(evaluated, tiny_config):
 
 
 def test_what_to_type_next_follows_from_the_heads():
-    assert "dvc exp run -S loss.weights.petals=2" in results.next_steps(["petals", "kind"])
+    assert "dvc exp run -S loss.weights.petals=2" in results.next_steps(["petals", "kind"], None)
+    other = results.next_steps(["petals", "kind"], "data=garden")
+    assert "dvc exp run -S data=garden -S ++loss.weights.petals=2" in other

@@ -64,6 +64,35 @@ The filter is in MLflow's language. Names with dots or slashes need backticks, s
     return parser
 
 
+def new() -> ArgumentParser:
+    """Return the command line of ``new``."""
+    parser = _parser(
+        "new",
+        "Look at data and write conf/data/NAME.yaml, which learns from it.",
+        """examples:
+  python -m manyheads new wine --from wine.csv                      a table: numbers, classes, texts
+  python -m manyheads new wine --from wine.csv --heads quality      this column is learned, all others are inputs
+  python -m manyheads new flowers --from photos/                    photos/daisy/1.jpg: one folder for each class
+  python -m manyheads new flowers --from photos.zip                 the same in an archive (.zip, .tar, .tar.gz)
+  python -m manyheads new people --from people.csv                  a column holds paths of images beside the table
+  python -m manyheads new pets --from annotations.json              a COCO file beside its images
+
+It writes conf/data/NAME.yaml and puts the data below data/raw/ as links, or as copies on another disk. Nothing is
+overwritten. Git leaves data/raw/ out. Then: make repro ARGS='data=NAME', or dvc exp run -S data=NAME.""",
+    )
+    parser.add_argument("name", metavar="NAME", help="name of the new option: data=NAME")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        metavar="PATH",
+        help="a .csv or .parquet table, a folder, a .zip, .tar or .tar.gz archive, or a COCO file (.json)",
+    )
+    parser.add_argument("--heads", metavar="A,B", help="columns to learn; all other columns with content are inputs")
+    parser.add_argument("--inputs", metavar="A,B", help="columns to learn from (default: all that hold something)")
+    return parser
+
+
 def params() -> ArgumentParser:
     """Return the command line of ``params``."""
     parser = _parser(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from manyheads.commands import parsers
+from manyheads.config.composition import option_with_data
 from manyheads.config.loading import read_params
 from manyheads.paths import Paths, project_root
 from manyheads.reporting.terminal import print_table
@@ -25,8 +26,10 @@ def main(arguments: list[str]) -> None:
     metrics = read_json(paths.metrics, MADE_BY)
     console = Console(highlight=False)
     print_table(console, _table(metrics), keys=2)
-    for step, purpose in next_steps(metrics["baseline"]).items():
-        console.print(f"{step:<40} {purpose}", soft_wrap=True)
+    steps = next_steps(metrics["baseline"], option_with_data(paths.root))
+    width = max(40, *map(len, steps))
+    for step, purpose in steps.items():
+        console.print(f"{step:<{width}} {purpose}", soft_wrap=True, markup=False)
     if paths.model.exists():
         # MLflow takes seconds to load, so what people wait for stands already.
         experiment = read_params(paths.root / "params.yaml").tracking.experiment
@@ -34,19 +37,21 @@ def main(arguments: list[str]) -> None:
             console.print(f"{name}: {views.ui_address(paths.root)}{page}", soft_wrap=True, markup=False)
 
 
-def next_steps(heads: Iterable[str]) -> dict[str, str]:
+def next_steps(heads: Iterable[str], data: str | None) -> dict[str, str]:
     """Return files and commands to go on with, each with its purpose.
 
     Args:
         heads: Names of the project's heads, one or more.
+        data: The choice of the data, such as ``data=wine``; None for the default, which needs none.
     """
     first = next(iter(heads))
+    weight = f"-S {data} -S ++loss.weights.{first}=2" if data else f"-S loss.weights.{first}=2"
     return {
         "reports/report.html": "the results on one page: intervals, groups, examples",
         "reports/heads/*.txt": "classification reports, confusion matrices, metrics by bin",
         "dvc plots show": "curves, confusion matrices, predictions against labels",
         "make ui": "all runs side by side in MLflow",
-        f"dvc exp run -S loss.weights.{first}=2": "the next experiment (first: . .venv/bin/activate)",
+        f"dvc exp run {weight}": "the next experiment (first: . .venv/bin/activate)",
     }
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from manyheads.config.loading import MisfitError, known_keys, load
 from manyheads.config.schema import Config
@@ -58,6 +58,30 @@ def _fitting(root: Path, group: str, overrides: Sequence[str]) -> Iterator[str]:
         with suppress(ConfigError):
             load(_composed(root / "conf", "config", [*others, f"{group}={option.stem}"]))
             yield option.stem
+
+
+def option_with_data(root: Path) -> str | None:
+    """Return the option that chooses the data of ``params.yaml``, such as ``data=wine``; None if it is the default.
+
+    ``dvc exp run`` composes ``conf/`` anew, and without the option it would take the default data. It is None, too, if
+    no option has the data.
+
+    Args:
+        root: The project's root folder.
+    """
+    from omegaconf import OmegaConf
+
+    def value_in(file: Path, key: str) -> Any:
+        return OmegaConf.select(OmegaConf.load(file), key) if file.exists() else None
+
+    wanted = value_in(root / "params.yaml", "data.path")
+    defaults = value_in(root / "conf/config.yaml", "defaults") or []
+    chosen = next((each["data"] for each in defaults if "data" in each), None)
+    for group in ("data", "experiment"):
+        for file in sorted((root / "conf" / group).glob("*.yaml")):
+            if wanted and value_in(file, "data.path") == wanted:
+                return None if (group, file.stem) == ("data", chosen) else f"{group}={file.stem}"
+    return None
 
 
 def as_hydra_takes(root: Path, overrides: Sequence[str]) -> list[str]:

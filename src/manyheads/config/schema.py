@@ -7,6 +7,7 @@ configuration is validated once, by ``config.loading.load``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
@@ -48,6 +49,11 @@ class DataConfig(Section):
     max_reject_fraction: Fraction
     heads: Heads = Field(min_length=1)
     columns: dict[Identifier, ColumnName | Annotated[tuple[ColumnName, ...], Field(min_length=1)]] = {}
+
+    @property
+    def title(self) -> str:
+        """Name of the data for titles: that of its file or folder, because a dataset such as ``table`` is any table."""
+        return PurePosixPath(self.path).name.partition(".")[0].lower() or self.name
 
     @model_validator(mode="after")
     def _known(self) -> Self:

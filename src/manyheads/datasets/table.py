@@ -188,18 +188,23 @@ class _Open(NamedTuple):
         return lists[0] if len(lists) == 1 else [" ".join(row).strip() for row in zip(*lists, strict=True)]
 
     def row_name(self, row: int, files: Sequence[str]) -> str:
-        return "/".join(filter(None, [self.name, f"{row + 1:06d}", *(_normal(file) for file in files[:1])]))
+        return "/".join(filter(None, [self.name, f"{row + 1:06d}", *(normal_path(file) for file in files[:1])]))
 
     def member(self, cell: str) -> str | None:
         """Return the path that a cell names in the archive or folder, or None if it is unsafe or empty."""
-        path = _normal(cell)
-        unsafe = path.startswith("/") or re.match(r"[A-Za-z]:", path) or ".." in path.split("/")
-        return None if unsafe or not path else self.folder + path
+        path = normal_path(cell)
+        return self.folder + path if path and is_safe(path) else None
 
 
-def _normal(cell: str) -> str:
+def normal_path(cell: str) -> str:
+    """Return the path that a cell names, with slashes and without detours through the folder itself."""
     path = cell.strip().replace("\\", "/")
     return re.sub(r"/+(\./+)*", "/", path).removeprefix("./")
+
+
+def is_safe(path: str) -> bool:
+    """Return whether a path from ``normal_path`` stays below the table's folder."""
+    return not (path.startswith("/") or re.match(r"[A-Za-z]:", path) or ".." in path.split("/"))
 
 
 def _file_problem(table: _Open, cells: Mapping[str, str], members: Mapping[str, str | None]) -> Rejection | None:
@@ -217,7 +222,7 @@ def _open(source: Path) -> _Open:
     if not source.exists():
         raise DataError(f"{source} is missing: put the table there, or set data.path")
     if source.suffix.lower() in SUFFIXES and source.is_file():
-        return _Open(_frame(source, source.read_bytes()), source.name, "", None, source)
+        return _Open(read_frame(source, source.read_bytes()), source.name, "", None, source)
     if source.is_file() and not source.name.lower().endswith((".zip", ".tar", ".tgz", ".tar.gz")):
         raise DataError(f"{source} is no table: save it as .csv or .parquet, or set data.path")
     found = dict(archives.selected(source, _is_table))
@@ -235,15 +240,24 @@ def _open(source: Path) -> _Open:
         raise DataError(f"{source}: {top[0]} cannot be read: {data.strerror or data}")
     folder, slash, name = top[0].rpartition("/")
     members = {path for path in found if not archives.is_junk(path)}
-    return _Open(_frame(source / name, data), name, folder + slash, members, source)
+    return _Open(read_frame(source / name, data), name, folder + slash, members, source)
 
 
 def _is_table(path: str) -> bool:
     return path.lower().endswith(SUFFIXES) and not archives.is_junk(path)
 
 
-def _frame(source: Path, data: bytes) -> pd.DataFrame:
-    """Return a table with all cells as text; bytes that are not UTF-8 become lone surrogates."""
+def read_frame(source: Path, data: bytes) -> pd.DataFrame:
+    """Return a table with all cells as text; bytes that are not UTF-8 become lone surrogates.
+
+    Args:
+        source: The file, for its ending and for messages.
+        data: Its bytes.
+
+    Raises:
+        DataError: The table is empty, or has two columns of one name.
+        IntegrityError: The file cannot be read as a table.
+    """
     import pandas as pd
 
     if not data.strip():

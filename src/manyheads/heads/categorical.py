@@ -63,13 +63,25 @@ class Categorical(Head):
             Metric(name="accuracy"),
             Metric(name="macro_f1"),
             Metric(name="balanced_accuracy", headline=False),
-            *(Metric(name=f"f1_{_identifier(label)}", label=f"F1 of {label}", of_class=True) for label in self.classes),
+            *(
+                Metric(name=f"f1_{each}", label=f"F1 of {label}", of_class=True)
+                for each, label in zip(self._identifiers, self.classes, strict=True)
+            ),
         )
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
         """Names of the probability columns, one for each class in order."""
-        return tuple(f"{self.name}_{_identifier(label)}" for label in self.classes)
+        return tuple(f"{self.name}_{each}" for each in self._identifiers)
+
+    @property
+    def _identifiers(self) -> tuple[str, ...]:
+        """Names of the classes in names of columns and metrics; those that would be equal are numbered.
+
+        Both ``<=50K`` and ``>50K`` are ``_50K``, and each name in another script than the Latin is ``_``.
+        """
+        plain = [re.sub("[^0-9A-Za-z]+", "_", label) for label in self.classes]
+        return tuple(each if plain.count(each) == 1 else f"{each.rstrip('_')}_{i}" for i, each in enumerate(plain))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -205,8 +217,8 @@ class Categorical(Head):
                 "macro_f1": f1.sum(axis=-1) / n_present,
                 "balanced_accuracy": recall.sum(axis=-1) / n_present,
                 **{
-                    f"f1_{_identifier(name)}": np.where(present[..., i], f1[..., i], np.nan)
-                    for i, name in enumerate(self.classes)
+                    f"f1_{each}": np.where(present[..., i], f1[..., i], np.nan)
+                    for i, each in enumerate(self._identifiers)
                 },
             }
 
@@ -217,10 +229,6 @@ class Categorical(Head):
     def errors(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return 1 for a wrong class and 0 for the correct one, shape (n,)."""
         return np.asarray(~self.is_correct(contributions), dtype=np.float64)
-
-
-def _identifier(name: str) -> str:
-    return re.sub("[^0-9A-Za-z]+", "_", name)
 
 
 def _shares(statistics: LabelStatistics) -> npt.NDArray[np.float32]:

@@ -53,6 +53,8 @@ class Regression(Head):
         (41,)
         >>> age.stratum_names
         ('0-29', '30-59', '60-116')
+        >>> Regression(name="stars", unit="stars", minimum=1, maximum=5, bins=(3, 4)).stratum_names
+        ('1-2', '3', '4-5')
         >>> age.evaluate(np.array([20, 40]), np.array([[23.0], [41.0]], dtype=np.float32))["mae"]
         2.0
     """
@@ -112,7 +114,7 @@ class Regression(Head):
     @property
     def stratum_names(self) -> tuple[str, ...]:
         edges = [self.minimum, *self.bins, self.maximum + 1]
-        return tuple(f"{low}-{high - 1}" for low, high in itertools.pairwise(edges))
+        return tuple(f"{low}-{high - 1}" if high - 1 > low else f"{low}" for low, high in itertools.pairwise(edges))
 
     def read(self, value: Any) -> tuple[Any, ...]:
         """Return the whole number of a number or a text; see ``Head.read``."""

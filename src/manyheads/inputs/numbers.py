@@ -37,7 +37,8 @@ class NumbersInput(Input):
     def encode(self, data: bytes) -> Encoded:
         """Return the decimal numbers of a text, separated by blanks; see ``Input.encode``."""
         try:
-            values = np.array([float(word) for word in data.decode("ascii").split()], dtype=np.float32)
+            with np.errstate(over="ignore"):  # such a number is refused below
+                values = np.array([float(word) for word in data.decode("ascii").split()], dtype=np.float32)
         except ValueError:
             raise Unreadable("NUMBER_MALFORMED", f"{data[:40]!r} is not a row of numbers") from None
         if len(values) != self.width:

@@ -11,7 +11,7 @@ from manyheads.errors import ConfigError, did_you_mean
 from manyheads.heads import Head
 from manyheads.preprocessing.rejects import Reject
 
-MISSING_WORDS = ("na", "n/a", "nan", "null", "none")
+MISSING_WORDS = ("na", "n/a", "nan", "null", "none", "?")
 """What programs write for a missing value. A head that has such a class reads the class."""
 
 

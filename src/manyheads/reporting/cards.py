@@ -15,7 +15,7 @@ def model_card(contents: Contents, config: Config) -> str:
     """Return the model card as Markdown."""
     return render(
         "model_card.md",
-        name=f"{config.data.name}, {config.model.encoder}, {config.loss.name}",
+        name=f"{config.data.title}, {config.model.encoder}, {config.loss.name}",
         heads=list(contents.heads),
         main=main_metrics(contents.heads),
         config=config,

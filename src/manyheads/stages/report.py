@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     """Write the report and the cards."""
     contents = gather(config, inputs)
-    title = f"{config.data.name}, {config.model.encoder} encoder, loss {config.loss.name}"
+    title = f"{config.data.title}, {config.model.encoder} encoder, loss {config.loss.name}"
     write_text(outputs.report, report.page(contents, title))
     write_text(outputs.model_card, cards.model_card(contents, config))
     write_text(outputs.data_card, cards.data_card(contents, config))
