@@ -76,7 +76,7 @@ def test_references_that_lead_nowhere_are_named(reference, message, mine):
 
 def test_a_dataset_an_encoder_and_a_head_of_ones_own_are_taken_by_the_configuration(mine, make_config):
     config = make_config(
-        "experiment=table",
+        "experiment=numbers",
         "extensions=[mine]",
         "data.name=mine.own:DATASET",
         "model.encoder=mine.own:Plain",
@@ -91,7 +91,7 @@ def test_a_dataset_an_encoder_and_a_head_of_ones_own_are_taken_by_the_configurat
 
 def test_what_is_none_of_the_family_is_refused(mine, make_config):
     with pytest.raises(ConfigError, match="is not a subclass of Encoder"):
-        make_config("extensions=[mine]", "experiment=table", "model.encoder=mine.own:Doubled")
+        make_config("extensions=[mine]", "experiment=numbers", "model.encoder=mine.own:Doubled")
     with pytest.raises(ConfigError, match="is not a Dataset"):
         datasets.get("mine.own:Doubled", ["mine"])
 
@@ -126,13 +126,13 @@ class Wide(PassThroughEncoder):
 """,
     "datasets/wine.py": """
 from manyheads.datasets.documentation import synthetic
-from manyheads.datasets.tabular import Table
+from manyheads.datasets.table import Table
 
 DATASET = Table(synthetic("to test", "none"))
 """,
     "datasets/synthetic/cheese.py": """
 from manyheads.datasets.documentation import synthetic
-from manyheads.datasets.tabular import Table
+from manyheads.datasets.table import Table
 
 DATASET = Table(synthetic("to test", "none"))
 """,
@@ -168,7 +168,10 @@ def test_a_new_member_is_one_new_file_and_no_family_imports_anything_slow(tmp_pa
             encoders.ENCODERS,
             ["article", "compact", "detector", "pass_through", "pretrained", "reader", "text_convolution"],
         ),
-        (datasets.BUILT_IN, ["objects", "posts", "questions", "sample", "table", "utkface"]),
+        (
+            datasets.BUILT_IN,
+            ["class_folders", "coco", "numbers", "objects", "posts", "questions", "sample", "table", "utkface"],
+        ),
     ],
     ids=["heads", "inputs", "encoders", "datasets"],
 )
@@ -189,5 +192,5 @@ def test_two_members_of_one_name_are_refused(tmp_path, monkeypatch):
 
 
 def test_a_dataset_that_does_not_exist_is_named():
-    with pytest.raises(ConfigError, match=r"data\.name=wine is unknown: the datasets are objects, posts"):
+    with pytest.raises(ConfigError, match=r"data\.name=wine is unknown: the datasets are class_folders, coco, numbers"):
         datasets.get("wine")

@@ -85,8 +85,7 @@ def usage() -> str:
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    from manyheads.config.loading import did_you_mean
-    from manyheads.errors import ConfigError, ManyheadsError
+    from manyheads.errors import ConfigError, ManyheadsError, did_you_mean
 
     log_to_stderr("%(message)s")
     try:

@@ -4,6 +4,9 @@ The command line prints only the message and exits with the exit code of the cla
 a traceback.
 """
 
+import difflib
+from collections.abc import Sequence
+
 
 class ManyheadsError(Exception):
     """Base of all errors that are printed as one line.
@@ -55,3 +58,23 @@ class Unreadable(Exception):  # noqa: N818 - concerns a single sample, not the p
 
 class TrainingStopped(Exception):  # noqa: N818 - not an error
     """A callback ends a training on purpose; its run gets the status KILLED."""
+
+
+def did_you_mean(key: str, known: Sequence[str]) -> str:
+    """Return `` - did you mean 'x'?`` for the known name nearest to ``key``, or an empty text.
+
+    Args:
+        key: The unknown dotted name.
+        known: Known dotted names; those in the section of ``key`` have precedence.
+
+    Example:
+        >>> did_you_mean("train.epoch", ["train.epochs", "audit.epochs"])
+        " - did you mean 'train.epochs'?"
+    """
+    section, _, leaf = key.rpartition(".")
+    siblings = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section}
+    near = difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.35)
+    if near:
+        return f" - did you mean {siblings[near[0]]!r}?"
+    near = difflib.get_close_matches(key, known, n=1)
+    return f" - did you mean {near[0]!r}?" if near else ""

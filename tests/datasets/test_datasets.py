@@ -49,7 +49,7 @@ def test_a_table_that_cannot_be_used_is_named(tmp_path):
     with pytest.raises(DataError, match=r"mine\.csv is missing"):
         TABLE.provide(source, source)
     source.write_text("text,age\na,1\n")
-    with pytest.raises(DataError, match="no column question for an input; it has text, age"):
+    with pytest.raises(DataError, match="has no column 'question' for the input question; it has text, age"):
         list(TABLE.contents(source, ["text", "question"]))
     (tmp_path / "mine.parquet").write_bytes(b"no parquet")
     with pytest.raises(IntegrityError, match=r"mine\.parquet cannot be read as a table"):
@@ -57,15 +57,31 @@ def test_a_table_that_cannot_be_used_is_named(tmp_path):
 
 
 def test_a_table_of_ones_own_is_never_overwritten(tmp_path):
-    source = tmp_path / "table.csv"
+    source = tmp_path / "posts.csv"
     source.write_text("mine")
-    datasets.get("table").provide(source, source)
+    datasets.get("posts").provide(source, source)
     assert source.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["table", "coco", "class_folders"])
+def test_data_of_ones_own_is_never_generated_and_is_found_in_the_main_project(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    copy, original = tmp_path / "copy/data/raw/wine.csv", tmp_path / "data/raw/wine.csv"
+    with pytest.raises(DataError, match=r"^data/raw/wine\.csv is missing: put"):
+        datasets.get(name).provide(copy, original)
+    original.parent.mkdir(parents=True)
+    original.touch()
+    with pytest.raises(DataError, match=r"wine\.csv is empty"):
+        datasets.get(name).provide(copy, original)
+    original.write_text("mine")
+    datasets.get(name).provide(copy, original)
+    assert copy.read_text() == "mine"
+    assert "not documented" in datasets.get(name).documentation.origin.lower()
 
 
 @pytest.mark.slow
 def test_synthetic_data_is_the_same_each_time(tmp_path):
-    for name, ending in (("posts", "csv"), ("questions", "parquet"), ("objects", "zip"), ("table", "csv")):
+    for name, ending in (("posts", "csv"), ("questions", "parquet"), ("objects", "zip"), ("numbers", "csv")):
         one, two = tmp_path / f"one.{ending}", tmp_path / f"two.{ending}"
         for target in (one, two):
             datasets.get(name).provide(target, target)
@@ -102,7 +118,7 @@ def test_coco_boxes_become_shares_of_their_image_and_what_does_not_fit_is_reject
         "mine/c.jpg": "BOX_RANGE",
         "mine/d.jpg": "BOX_SEVERAL",
         "mine/e.jpg": "NOT_ANNOTATED",
-        "mine/gone.jpg": "IMAGE_MISSING",
+        "mine/gone.jpg": "FILE_MISSING",
     }
 
 
@@ -115,5 +131,5 @@ def test_a_file_that_is_no_coco_is_named(described, tmp_path):
 def test_images_without_annotations_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "mine.zip", "w") as target:
         target.writestr("a.jpg", b"")
-    with pytest.raises(DataError, match=r"needs one file annotations\.json, it has 0"):
+    with pytest.raises(DataError, match=r"needs one COCO file annotations\.json, it has 0"):
         list(COCO.records(tmp_path / "mine.zip"))

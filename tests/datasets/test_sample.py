@@ -23,7 +23,7 @@ MISNAMED = len(sample.REJECTED_NAMES)
 @pytest.fixture(scope="module")
 def archive_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sample") / "raw/sample.zip"
-    sample.provide(path, path)
+    sample.provide(path)
     return path
 
 
@@ -69,7 +69,7 @@ def accepted(decoded: dict[str, jpeg.Decoded | jpeg.Unreadable]) -> dict[str, jp
 @pytest.mark.slow
 def test_two_archives_are_byte_identical(archive_path: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.zip"
-    sample.provide(again, again)
+    sample.provide(again)
     assert again.read_bytes() == archive_path.read_bytes()
 
 
@@ -77,7 +77,7 @@ def test_whole_archive_is_left_alone(tmp_path: Path, archive_path: Path, monkeyp
     path = tmp_path / "sample.zip"
     path.write_bytes(archive_path.read_bytes())
     monkeypatch.setattr(sample, "_files", lambda: pytest.fail("made again"))
-    sample.provide(path, path)
+    sample.provide(path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "older"])
@@ -91,7 +91,7 @@ def test_other_archives_are_made_again(
     path = tmp_path / "sample.zip"
     path.write_bytes({"cut": whole[:-1000], "flipped": bytes(flipped), "older": older}[damage])
     monkeypatch.setattr(sample, "_files", lambda: {"sample/new": b"new"})
-    sample.provide(path, path)
+    sample.provide(path)
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == ["sample/new"]
 
@@ -102,7 +102,7 @@ def test_failure_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(sample, "_files", full)
     with pytest.raises(MachineError, match=r"sample\.zip: No space left"):
-        sample.provide(tmp_path / "sample.zip", tmp_path / "sample.zip")
+        sample.provide(tmp_path / "sample.zip")
     assert list(tmp_path.iterdir()) == []
 
 

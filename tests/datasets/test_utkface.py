@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from manyheads.datasets import Record, Rejection
-from manyheads.datasets.utkface import parse_name, provide
+from manyheads.datasets.utkface import DATASET, parse_name
 from manyheads.errors import DataError, MachineError
 
 STAMP = "20170116174525125"
@@ -165,7 +165,7 @@ class TestProvide:
         target = tmp_path / "data/raw/UTKFace.tar.gz"
         target.parent.mkdir(parents=True)
         target.write_bytes(b"x")
-        provide(target, target)
+        DATASET.provide(target, target)
         assert target.read_bytes() == b"x"
         assert not target.is_symlink()
 
@@ -174,16 +174,16 @@ class TestProvide:
         original.mkdir(parents=True)
         (original / "1.jpg").write_bytes(b"x")
         target = tmp_path / "copy/data/raw/UTKFace"
-        provide(target, original)
+        DATASET.provide(target, original)
         assert target.is_symlink()
         assert (target / "1.jpg").read_bytes() == b"x"
-        provide(target, original)
+        DATASET.provide(target, original)
 
     def test_missing_data_says_in_one_line_how_to_get_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         for target in (tmp_path / "data/raw/UTKFace.tar.gz", tmp_path / "copy/data/raw/UTKFace.tar.gz"):
             with pytest.raises(DataError) as caught:
-                provide(target, tmp_path / "data/raw/UTKFace.tar.gz")
+                DATASET.provide(target, tmp_path / "data/raw/UTKFace.tar.gz")
             message = str(caught.value)
             assert message.startswith("data/raw/UTKFace.tar.gz is missing")
             for expected in ("aligned & cropped", "107 MB", "https://", "non-commercial", "data=sample"):
@@ -198,14 +198,14 @@ class TestProvide:
         for path in (tmp_path / "folder", tmp_path / "file.tar.gz"):
             target = tmp_path / "copy" / path.name if original else path
             with pytest.raises(DataError, match="is empty"):
-                provide(target, path)
+                DATASET.provide(target, path)
             assert not target.is_symlink()
 
     def test_link_to_nothing_is_left_to_the_person(self, tmp_path: Path) -> None:
         target = tmp_path / "UTKFace"
         target.symlink_to(tmp_path / "gone")
         with pytest.raises(DataError, match="gone, which is missing"):
-            provide(target, tmp_path / "original")
+            DATASET.provide(target, tmp_path / "original")
         assert target.is_symlink()
 
     def test_folder_that_cannot_be_written_to(self, tmp_path: Path) -> None:
@@ -213,4 +213,4 @@ class TestProvide:
         original.write_bytes(b"x")
         (tmp_path / "file").touch()
         with pytest.raises(MachineError, match="cannot link"):
-            provide(tmp_path / "file/UTKFace.tar.gz", original)
+            DATASET.provide(tmp_path / "file/UTKFace.tar.gz", original)

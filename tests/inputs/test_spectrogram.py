@@ -117,7 +117,7 @@ class AnyInputs(Encoder):
 
 def config_of(kind, **train):
     """Return the validated configuration of a model of numbers with another kind of input."""
-    values = compose("experiment=table").model_dump()
+    values = compose("experiment=numbers").model_dump()
     del values["inputs"], values["model"]
     whole = values | {"inputs": {"sound": kind}, "model": AnyInputs(), "train": values["train"] | train}
     return Config.model_validate(whole)

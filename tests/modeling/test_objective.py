@@ -319,7 +319,7 @@ def test_the_sum_is_what_arithmetic_says_for_one_function_a_list_and_names(funct
     import keras
 
     config = make_config(
-        "experiment=table", f"loss.functions={json.dumps(functions)}".replace('"', ""), "loss.weights.two=2"
+        "experiment=numbers", f"loss.functions={json.dumps(functions)}".replace('"', ""), "loss.weights.two=2"
     )
     by_name = config.loss.functions
     generator = np.random.default_rng(0)

@@ -39,7 +39,7 @@ SYSTEMS = {
          "train.epochs=10", "train.precision=float32"],
         {"class": 0.2, "box": 0.15},
     ),
-    "table": (["train.epochs=25"], {"one": -0.7, "two": -0.7}),
+    "numbers": (["train.epochs=25"], {"one": -0.7, "two": -0.7}),
 }  # fmt: skip
 
 

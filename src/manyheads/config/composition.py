@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from manyheads.config.loading import did_you_mean, known_keys, load
+from manyheads.config.loading import known_keys, load
 from manyheads.config.schema import Config
-from manyheads.errors import ConfigError
+from manyheads.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

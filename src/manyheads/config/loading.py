@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from manyheads.config.schema import Config
 from manyheads.encoders import ENCODERS
 from manyheads.encoders.base import Encoder
-from manyheads.errors import ConfigError
+from manyheads.errors import ConfigError, did_you_mean
 
 
 def load(values: Any, source: str = "the configuration") -> Config:
@@ -87,26 +86,6 @@ def known_keys() -> list[str]:
         return list(dict.fromkeys(keys))
 
     return walk(Config, "")
-
-
-def did_you_mean(key: str, known: Sequence[str]) -> str:
-    """Return `` - did you mean 'x'?`` for the known name nearest to ``key``, or an empty text.
-
-    Args:
-        key: The unknown dotted name.
-        known: Known dotted names; those in the section of ``key`` have precedence.
-
-    Example:
-        >>> did_you_mean("train.epoch", ["train.epochs", "audit.epochs"])
-        " - did you mean 'train.epochs'?"
-    """
-    section, _, leaf = key.rpartition(".")
-    siblings = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section}
-    near = difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.35)
-    if near:
-        return f" - did you mean {siblings[near[0]]!r}?"
-    near = difflib.get_close_matches(key, known, n=1)
-    return f" - did you mean {near[0]!r}?" if near else ""
 
 
 def read_params(path: Path) -> Config:

@@ -13,12 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 
 from manyheads import datasets
 from manyheads.encoders import AnyEncoder
+from manyheads.errors import did_you_mean
 from manyheads.heads import Heads, Scale
 from manyheads.inputs import AnyInput
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+ColumnName = Annotated[str, Field(min_length=1)]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
@@ -36,12 +38,15 @@ class DataConfig(Section):
         path: The archive, folder or table, relative to the project's root.
         max_reject_fraction: Largest share of rejected samples in parse and in pack; above it they fail.
         heads: One head for each label to learn, by name.
+        columns: With a table, the column of an input or a head that has another name, or the columns of an input of
+            several numbers.
     """
 
     name: str
     path: Annotated[str, Field(min_length=1)]
     max_reject_fraction: Fraction
     heads: Heads = Field(min_length=1)
+    columns: dict[Identifier, ColumnName | Annotated[tuple[ColumnName, ...], Field(min_length=1)]] = {}
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -215,6 +220,15 @@ class Config(Section):
         except (KeyError, TypeError):
             return values  # the validation of the sections reports missing keys
         return {**values, "loss": loss}
+
+    @model_validator(mode="after")
+    def _columns_known(self) -> Self:
+        known = [*self.inputs, *self.data.heads]
+        if unknown := [name for name in self.data.columns if name not in known]:
+            raise ValueError(
+                f"data.columns names {unknown[0]!r}, which is no input and no head{did_you_mean(unknown[0], known)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _inputs_fit(self) -> Self:

@@ -1,21 +1,23 @@
 """Datasets: where raw data comes from and what its labels are. Each module defines one as ``DATASET``.
 
 A new dataset is one new file in this package, or in ``synthetic`` if the project generates the data: ``BUILT_IN`` finds
-it by the name of its module. ``named_images``, ``tabular`` and ``coco`` are base classes for formats of raw data.
+it by the name of its module. ``named_images`` is the base class of datasets whose labels are in file names.
 """
 
 from collections.abc import Sequence
 
 from manyheads import extensions
 from manyheads.datasets.base import Dataset, Record, Rejection
+from manyheads.datasets.class_folders import ClassFolders
 from manyheads.datasets.coco import Coco
 from manyheads.datasets.documentation import Documentation
 from manyheads.datasets.named_images import NamedImages
-from manyheads.datasets.tabular import Table, table_contents
+from manyheads.datasets.table import Table, files_among, table_contents
 from manyheads.errors import ConfigError
 
 __all__ = [
     "BUILT_IN",
+    "ClassFolders",
     "Coco",
     "Dataset",
     "Documentation",
@@ -23,6 +25,7 @@ __all__ = [
     "Record",
     "Rejection",
     "Table",
+    "files_among",
     "get",
     "table_contents",
 ]

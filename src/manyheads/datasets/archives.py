@@ -12,7 +12,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Never, Self, cast
@@ -32,6 +32,8 @@ MAX_GLOBAL_HEADERS = 100
 SUPPORTED = "a folder, .tar.gz, .tgz, .tar or .zip"
 _REMEDY = "download it again from its publisher; nothing was unpacked"
 _CHUNK = 2**16
+# Searched in a path with a leading slash, which is several times faster than an alternative for the start.
+_JUNK = re.compile(r"/(?:__MACOSX/|(?:\._[^/]*|\.DS_Store|Thumbs\.db|desktop\.ini)\Z)", re.IGNORECASE)
 _DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -46,6 +48,12 @@ _DAMAGE = (
 )
 
 Member = tuple[str, bytes | OSError]
+Wanted = Callable[[str], bool]
+
+
+def is_junk(path: str) -> bool:
+    """Return whether an operating system left the file at this path of a folder or an archive."""
+    return _JUNK.search("/" + path) is not None
 
 
 def names(source: Path) -> Iterator[str]:
@@ -60,7 +68,7 @@ def names(source: Path) -> Iterator[str]:
         IntegrityError: The source is damaged, unsafe or not what its name says. The iterator raises it when it reaches
             the member, so the paths are valid only after the iterator has ended.
     """
-    return (name for name, _ in _members(source, read=False))
+    return (name for name, _ in _members(source, lambda _: False))
 
 
 def contents(source: Path) -> Iterator[Member]:
@@ -68,10 +76,15 @@ def contents(source: Path) -> Iterator[Member]:
 
     Only one file at a time is in memory. See ``names`` for arguments and errors.
     """
-    return _members(source, read=True)
+    return _members(source, lambda _: True)
 
 
-def _members(source: Path, read: bool) -> Iterator[Member]:
+def selected(source: Path, wanted: Wanted) -> Iterator[Member]:
+    """Yield the paths of ``names``; only the wanted ones have the file's bytes, others have none. See ``contents``."""
+    return _members(source, wanted)
+
+
+def _members(source: Path, read: Wanted) -> Iterator[Member]:
     if not source.exists():
         raise DataError(f"{source} is missing: put the data there or set data.path")
     empty = True
@@ -82,7 +95,7 @@ def _members(source: Path, read: bool) -> Iterator[Member]:
         raise DataError(f"{source} holds no files: put the data there or set data.path")
 
 
-def _reader(source: Path, read: bool) -> Iterator[Member]:
+def _reader(source: Path, read: Wanted) -> Iterator[Member]:
     name = source.name.lower()
     if source.is_dir():
         return _folder(source, read)
@@ -106,7 +119,7 @@ def _unique(source: Path, members: Iterator[Member]) -> Iterator[Member]:
         yield member
 
 
-def _folder(source: Path, read: bool) -> Iterator[Member]:
+def _folder(source: Path, read: Wanted) -> Iterator[Member]:
     # A list of names takes less memory than directory entries: a million entries take half a gigabyte.
     pending = [(source.name or source.absolute().name, source)]
     while pending:
@@ -126,7 +139,8 @@ def _folder(source: Path, read: bool) -> Iterator[Member]:
         except OSError as error:
             raise DataError(f"{folder} cannot be read: {error.strerror or error}") from error
         for name in sorted(files):
-            yield f"{prefix}/{name}", _read_file(source, folder / name) if read else b""
+            path = f"{prefix}/{name}"
+            yield path, _read_file(source, folder / name) if read(path) else b""
         pending += [(f"{prefix}/{name}", folder / name) for name in sorted(folders, reverse=True)]
 
 
@@ -179,7 +193,7 @@ class _Metered:
         return data
 
 
-def _tar(source: Path, read: bool, compressed: bool) -> Iterator[Member]:
+def _tar(source: Path, read: Wanted, compressed: bool) -> Iterator[Member]:
     with _opened(source, "gzip" if compressed else "tar") as file:
         # Tarfile's own gzip stream does not verify the checksum.
         stream: IO[bytes] = gzip.GzipFile(fileobj=file) if compressed else file  # type: ignore[assignment]
@@ -208,7 +222,7 @@ def _tar(source: Path, read: bool, compressed: bool) -> Iterator[Member]:
                 _refuse(source, path, f"is {_tar_kind(member)}, not a regular file")
             _check_size(source, path, member.size)
             metered.expect(member.size)
-            data = archive.extractfile(member) if read else None
+            data = archive.extractfile(member) if read(path) else None
             yield path, data.read() if data else b""
         _check_rest(source, metered, archive)
 
@@ -232,7 +246,7 @@ def _tar_kind(member: tarfile.TarInfo) -> str:
     return "a sparse file" if member.issparse() else "a device, a pipe or another special file"
 
 
-def _zip(source: Path, read: bool) -> Iterator[Member]:
+def _zip(source: Path, read: Wanted) -> Iterator[Member]:
     with _opened(source, "zip") as file, zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         announced = _zip_count(file, len(archive.comment))
@@ -248,7 +262,7 @@ def _zip(source: Path, read: bool) -> Iterator[Member]:
         for member in members:
             if not member.orig_filename.endswith("/"):
                 path = _checked_path(source, member.orig_filename)
-                yield path, archive.read(member) if read else b""
+                yield path, archive.read(member) if read(path) else b""
 
 
 def _zip_count(file: IO[bytes], comment_size: int) -> int:

@@ -3,63 +3,53 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from manyheads.datasets import archives
-from manyheads.datasets.base import Dataset, Record, Rejection
-from manyheads.datasets.documentation import Documentation
+from manyheads.datasets.base import JUNK, Dataset, Record, Rejection
+from manyheads.datasets.documentation import undocumented
 from manyheads.errors import DataError
 
 
 class Coco(Dataset):
     """Images with at most one object each, and a COCO file ``annotations.json`` in the same folder.
 
-    The labels are ``class``, the name of the category, and ``box``, the left and upper edge, width and height of the
-    object as shares of the image's width and height. An image without annotation has the class ``nothing`` and no box.
+    The COCO file may have another name if no other file ends in ``.json``. The labels are ``class``, the name of the
+    category, and ``box``, the left and upper edge, width and height of the object as shares of the image's width and
+    height. An image without annotation has the class ``nothing`` and no box.
     """
 
     ANNOTATIONS = "annotations.json"
     NOTHING = "nothing"
 
-    def __init__(self, documentation: Documentation, generate: Callable[[Path], None] | None = None) -> None:
-        """Keep the documentation and the generator.
-
-        Args:
-            documentation: Texts for the cards.
-            generate: Writes the archive if it is missing; None if the user provides it.
-        """
-        super().__init__(documentation)
-        self._generate = generate
-
-    def provide(self, target: Path, original: Path) -> None:
-        """Generate the archive unless it exists; see ``Dataset.provide``."""
-        if self._generate is None or target.exists():
-            super().provide(target, original)
-        else:
-            self._generate(target)
-
     def records(self, source: Path) -> Iterator[tuple[str, Record | Rejection]]:
-        found: dict[str, bytes | OSError | None] = {}
-        for path, data in archives.contents(source):
-            found[path] = data if path.rpartition("/")[2] == self.ANNOTATIONS else None
-        described = [(path, data) for path, data in found.items() if isinstance(data, bytes)]
+        found = dict(archives.selected(source, lambda path: path.lower().endswith(".json")))
+        described = [path for path in found if path.lower().endswith(".json") and not archives.is_junk(path)]
+        if named := [path for path in described if path.rpartition("/")[2] == self.ANNOTATIONS]:
+            described = named
         if len(described) != 1:
-            raise DataError(f"{source} needs one file {self.ANNOTATIONS}, it has {len(described)} readable ones")
-        ((annotations, data),) = described
-        folder = annotations.removesuffix(self.ANNOTATIONS)
-        labels = self._labels(source, data)
+            listed = f": {', '.join(sorted(described)[:3])}" if described else ""
+            raise DataError(f"{source} needs one COCO file {self.ANNOTATIONS}, it has {len(described)}{listed}")
+        (annotations,) = described
+        data = found[annotations]
+        if isinstance(data, OSError):
+            raise DataError(f"{source}: {annotations} cannot be read: {data.strerror or data}")
+        folder = annotations.removesuffix(annotations.rpartition("/")[2])
+        labels = self._labels(source, annotations, data)
         for path in sorted(set(found) - {annotations}):
             name = path.removeprefix(folder)
-            if name not in labels:
-                yield path, Rejection("NOT_ANNOTATED", f"{self.ANNOTATIONS} does not list this file among its images.")
+            if archives.is_junk(path):
+                yield path, JUNK
+            elif name not in labels:
+                yield path, Rejection("NOT_ANNOTATED", f"{annotations} does not list this file among its images.")
             else:
                 yield path, labels[name]
         for name in sorted(set(labels) - {path.removeprefix(folder) for path in found}):
-            yield folder + name, Rejection("IMAGE_MISSING", f"{self.ANNOTATIONS} lists this file, but it is missing.")
+            yield folder + name, Rejection("FILE_MISSING", f"{annotations} lists this file, but it is missing.")
 
-    def _labels(self, source: Path, data: bytes) -> dict[str, Record | Rejection]:
+    def _labels(self, source: Path, annotations: str, data: bytes) -> dict[str, Record | Rejection]:
         try:
             listed = json.loads(data)
             categories = {each["id"]: str(each["name"]) for each in listed["categories"]}
@@ -70,7 +60,7 @@ class Coco(Dataset):
             return {str(image["file_name"]): self._label(image, objects[number]) for number, image in images.items()}
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{source}: {self.ANNOTATIONS} is not a COCO file ({type(error).__name__}: {error}): it needs images, "
+                f"{source}: {annotations} is not a COCO file ({type(error).__name__}: {error}): it needs images, "
                 "annotations and categories with their ids"
             ) from error
 
@@ -90,3 +80,6 @@ class Coco(Dataset):
         (name,) = inputs
         for path, data in archives.contents(source):
             yield path, data if isinstance(data, OSError) else {name: data}
+
+
+DATASET = Coco(undocumented("Images with a COCO file that describes the object in each"))

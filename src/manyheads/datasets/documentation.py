@@ -51,3 +51,21 @@ def synthetic(purpose: str, labels: str) -> Documentation:
         ethics="Nobody is depicted or quoted; no harm is known.",
         caveats="How well a model does on synthetic data says nothing of the world.",
     )
+
+
+def undocumented(form: str) -> Documentation:
+    """Return the documentation of a user's own data, of which only the form is known.
+
+    Args:
+        form: What the data is, such as "A table with one row per sample".
+    """
+    return Documentation(
+        origin=f"{form}, provided by the user. Where it comes from and how it was made is not documented.",
+        labels="Not documented. They are read as the data has them.",
+        terms="Not documented. Ask whoever provided the data before it is passed on.",
+        citation="Not documented.",
+        intended="Not documented.",
+        out_of_scope="decisions about people, unless somebody has documented and examined the data.",
+        ethics="Not examined.",
+        caveats="How the samples were chosen is not documented, so the metrics hold for samples like these alone.",
+    )

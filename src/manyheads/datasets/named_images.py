@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from manyheads.datasets import archives
-from manyheads.datasets.base import Dataset, Record, Rejection
+from manyheads.datasets.base import REMEDY, Dataset, Record, Rejection
 from manyheads.datasets.documentation import Documentation
 
 
@@ -17,20 +17,17 @@ class NamedImages(Dataset):
         self,
         documentation: Documentation,
         parse_name: Callable[[str], Record | Rejection],
-        provide: Callable[[Path, Path], None] | None = None,
+        remedy: str = REMEDY,
     ) -> None:
-        """Keep the documentation and the functions of the dataset.
+        """Keep what the dataset is and how to get it.
 
         Args:
             documentation: Texts for the cards.
             parse_name: Returns the labels of one path.
-            provide: Creates or locates the data, see ``Dataset.provide``; None if the user provides it.
+            remedy: How the user gets missing data, for messages.
         """
-        super().__init__(documentation)
-        self._parse_name, self._provide = parse_name, provide
-
-    def provide(self, target: Path, original: Path) -> None:
-        (self._provide or super().provide)(target, original)
+        super().__init__(documentation, remedy=remedy)
+        self._parse_name = parse_name
 
     def records(self, source: Path) -> Iterator[tuple[str, Record | Rejection]]:
         return ((path, self._parse_name(path)) for path in sorted(archives.names(source)))

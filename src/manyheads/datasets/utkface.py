@@ -6,12 +6,11 @@ Zhang, Song and Qi, "Age Progression/Regression by Conditional Adversarial Autoe
 
 import re
 from datetime import datetime
-from pathlib import Path
 
-from manyheads.datasets.base import Record, Rejection
+from manyheads.datasets import archives
+from manyheads.datasets.base import JUNK, Record, Rejection
 from manyheads.datasets.documentation import Documentation
 from manyheads.datasets.named_images import NamedImages
-from manyheads.errors import DataError, MachineError
 
 ORIGIN = "https://susanqq.github.io/UTKFace/"
 DOCUMENTATION = Documentation(
@@ -71,50 +70,9 @@ _NAME = re.compile(
 )
 _USUAL_ENDINGS = (".jpg", ".jpg.chip.jpg")
 _TIMESTAMP_DIGITS = 17
-# Searched in a path with a leading slash, which is several times faster than an alternative for the start.
-_JUNK = re.compile(r"/(?:__MACOSX/|(?:\._[^/]*|\.DS_Store|Thumbs\.db|desktop\.ini)\Z)", re.IGNORECASE)
 # Control, invisible and bidirectional characters, undecodable bytes, and the separator of Windows.
 _UNSAFE_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\\\\]")
 _FORMULA = re.compile(r"/[=+\-@]")
-
-
-def provide(target: Path, original: Path) -> None:
-    """Locate the raw data at ``target``, or link it to the main project's copy.
-
-    DVC runs a queued experiment in a temporary copy of the project, which lacks the raw data.
-
-    Args:
-        target: The archive or folder, an absolute path inside the project.
-        original: The same path in the main project; equal to ``target`` outside of a temporary copy.
-
-    Raises:
-        DataError: The data is missing in both projects, or empty; the message says where to get it.
-        MachineError: The link cannot be created.
-    """
-    if target.exists():
-        _check_filled(target)
-    elif target.is_symlink():
-        raise DataError(f"{target} is a link to {target.readlink()}, which is missing: remove or repair the link")
-    elif original != target and original.exists():
-        _check_filled(original)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(original)
-        except OSError as error:
-            raise MachineError(f"cannot link {target} to {original}: {error.strerror or error}") from error
-    else:
-        here = Path.cwd()
-        missing = original.relative_to(here) if original.is_relative_to(here) else original
-        raise DataError(
-            f"{missing} is missing: get UTKFace 'aligned & cropped' (UTKFace.tar.gz, about 107 MB) from "
-            f"{ORIGIN}, for non-commercial research purposes only, put it at {missing}, or use data=sample"
-        )
-
-
-def _check_filled(path: Path) -> None:
-    filled = any(path.iterdir()) if path.is_dir() else path.stat().st_size > 0
-    if not filled:
-        raise DataError(f"{path} is empty: get UTKFace 'aligned & cropped' from {ORIGIN} and put it there")
 
 
 def parse_name(path: str) -> Record | Rejection:
@@ -137,8 +95,8 @@ def parse_name(path: str) -> Record | Rejection:
         >>> parse_name("UTKFace/41_0_20170109150557335.jpg.chip.jpg").code
         'LABEL_MISSING'
     """
-    if _JUNK.search("/" + path):
-        return Rejection("JUNK", "An operating system left this file; it is not an image.")
+    if archives.is_junk(path):
+        return JUNK
     if unsafe := _unsafe(path):
         return Rejection("NAME_UNSAFE", unsafe)
     match = _NAME.fullmatch(path.rpartition("/")[2])
@@ -191,4 +149,11 @@ def _is_date(timestamp: str) -> bool:
     return True
 
 
-DATASET = NamedImages(DOCUMENTATION, parse_name, provide)
+DATASET = NamedImages(
+    DOCUMENTATION,
+    parse_name,
+    remedy=(
+        "get UTKFace 'aligned & cropped' (UTKFace.tar.gz, about 107 MB) from "
+        f"{ORIGIN}, for non-commercial research purposes only, put it there, or use data=sample"
+    ),
+)

@@ -24,6 +24,7 @@ class ImageInput(Input):
             be mirrored.
     """
 
+    FILE_SUFFIXES: ClassVar[tuple[str, ...]] = jpeg.SUFFIXES
     AUGMENTATION_DRAWS: ClassVar[int] = 11
     HAS_MIRROR_IMAGE: ClassVar[bool] = True
 

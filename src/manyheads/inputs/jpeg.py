@@ -17,6 +17,9 @@ from manyheads.errors import Unreadable
 
 Pixels = npt.NDArray[np.uint8]
 
+SUFFIXES = (".jpg", ".jpeg")
+"""Endings of the files that are read, in lower case."""
+
 MAX_PIXELS = 50_000_000
 """Largest number of pixels of an image; a small file can declare billions."""
 

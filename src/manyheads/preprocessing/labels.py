@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from manyheads.datasets import Record, Rejection
-from manyheads.errors import ConfigError
+from manyheads.errors import ConfigError, did_you_mean
 from manyheads.heads import Head
 from manyheads.preprocessing.rejects import Reject
+
+MISSING_WORDS = ("na", "n/a", "nan", "null", "none")
+"""What programs write for a missing value. A head that has such a class reads the class."""
 
 
 class Labelled(NamedTuple):
@@ -57,14 +60,17 @@ def read_labels(records: Iterable[tuple[str, Record | Rejection]], heads: Mappin
 
 
 def _cells(record: Record, heads: Mapping[str, Head]) -> list[Any] | Rejection:
-    if missing := heads.keys() - record.labels.keys():
-        known = ", ".join(sorted(record.labels))
-        raise ConfigError(f"data.heads names {', '.join(sorted(missing))}; the data has only labels for {known}")
+    if missing := sorted(heads.keys() - record.labels.keys()):
+        known = sorted(record.labels)
+        raise ConfigError(
+            f"data.heads names {', '.join(missing)}; the data has only labels for {', '.join(known)}"
+            f"{did_you_mean(missing[0], known)} (a table's column of another name: data.columns.{missing[0]})"
+        )
     cells: list[Any] = []
     refusals = []
     for name, head in heads.items():
         try:
-            cells += head.read(record.labels[name])
+            cells += _read(head, record.labels[name])
         except ValueError as refusal:
             refusals.append(f"The {name} {refusal}.")
     if refusals:
@@ -72,3 +78,12 @@ def _cells(record: Record, heads: Mapping[str, Head]) -> list[Any] | Rejection:
     if heads and all(cell is None for cell in cells):
         return Rejection("LABEL_MISSING", "It has no label for any head.")
     return cells
+
+
+def _read(head: Head, label: Any) -> tuple[Any, ...]:
+    try:
+        return head.read(label)
+    except ValueError:
+        if isinstance(label, str) and label.strip().casefold() in MISSING_WORDS:
+            return head.read(None)
+        raise

@@ -33,7 +33,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     """
     manifest = tables.read_manifest(inputs.manifest, config.data.heads)
     source = inputs.root / config.data.path
-    dataset = datasets.get(config.data.name, config.extensions)
+    dataset = datasets.get(config.data.name, config.extensions).configured(config.inputs, config.data.columns)
     with atomic_write(outputs.samples.parent) as folder:
         folder.mkdir()
         began = time.monotonic()

@@ -39,6 +39,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     dataset, source = datasets.get(config.data.name, config.extensions), inputs.root / config.data.path
     if not source.exists():  # the stage source was not run
         dataset.provide(source, source)
+    dataset = dataset.configured(config.inputs, config.data.columns)
     records = track(dataset.records(source), f"parsing {source.name}")
     manifest, rejects = read_labels(records, config.data.heads)
     accepted = len(manifest["path"])

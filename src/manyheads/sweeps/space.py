@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from manyheads.config.composition import compose, composition_error
-from manyheads.config.loading import did_you_mean, known_keys
+from manyheads.config.loading import known_keys
 from manyheads.config.schema import Config
-from manyheads.errors import ConfigError
+from manyheads.errors import ConfigError, did_you_mean
 from manyheads.evaluation.settings import short_names
 from manyheads.tracking.dvc import require_settings_as_locked
 from manyheads.tracking.runs import flattened

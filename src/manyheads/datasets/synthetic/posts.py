@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from manyheads.datasets.documentation import synthetic
-from manyheads.datasets.tabular import Table
+from manyheads.datasets.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -76,12 +76,11 @@ class Labels(NamedTuple):
     race: int
 
 
-def provide(target: Path, original: Path) -> None:  # noqa: ARG001 - part of the interface
+def provide(target: Path) -> None:
     """Write the dataset to ``target`` unless it is complete there.
 
     Args:
         target: Path of the zip archive.
-        original: Not used, because the data can be generated in any project.
 
     Raises:
         MachineError: The archive cannot be written.
@@ -310,4 +309,12 @@ def _treated(card: NDArray[np.uint8], how: str) -> bytes:
             raise ValueError(how)
 
 
-DATASET = NamedImages(DOCUMENTATION, parse_name, provide)
+class Sample(NamedImages):
+    """The sample, which is made again where it is damaged or of another edition."""
+
+    def provide(self, target: Path, original: Path) -> None:
+        del original  # it can be made in any project
+        provide(target)
+
+
+DATASET = Sample(DOCUMENTATION, parse_name)
