@@ -53,9 +53,15 @@ class Face(NamedTuple):
     landmarks: Points
     score: float
 
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, width and height in whole pixels."""
+        return round(self.left), round(self.top), round(self.width), round(self.height)
+
 
 @functools.cache
 def _detector() -> cv2.FaceDetectorYN:
+    cv2.setNumThreads(1)  # pictures are searched in one process a core
     weights = str(importlib.metadata.distribution(PACKAGE).locate_file(WEIGHTS))
     return cv2.FaceDetectorYN.create(weights, "", (320, 320), MINIMUM_SCORE, LARGEST_OVERLAP, _CANDIDATES)
 
@@ -71,8 +77,8 @@ def detect(pixels: Pixels) -> list[Face]:
         return []
     kept = cv2.dnn.NMSBoxes(rows[:, :4].tolist(), rows[:, 14].tolist(), MINIMUM_SCORE, LARGEST_OVERLAP)
     faces = [
-        Face(*(float(value) for value in row[:4]), row[4:14].reshape(5, 2), float(row[14]))
-        for row in rows[np.asarray(kept, dtype=int)]
+        Face(left, top, width, height, np.array(points).reshape(5, 2), score)
+        for left, top, width, height, *points, score in rows[np.asarray(kept, dtype=int)].tolist()
     ]
     return sorted(faces, key=lambda face: (face.left, face.top))
 
@@ -92,9 +98,8 @@ def _detect_at(pixels: Pixels, side: int) -> npt.NDArray[np.float64]:
     detector = _detector()
     detector.setInputSize((framed.shape[1], framed.shape[0]))
     _, found = detector.detect(framed)
-    if found is None:
-        return np.zeros((0, 15))
-    rows = np.asarray(found, dtype=np.float64)
+    # The stubs of OpenCV do not say that it returns None if there is no face.
+    rows = np.zeros((0, 15)) if found is None else np.asarray(found, dtype=np.float64)
     rows[:, [0, 1, *range(4, 14)]] -= margin
     rows[:, :14] /= scale
     return rows

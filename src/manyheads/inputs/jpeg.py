@@ -41,10 +41,17 @@ _CONVERTED = {"L": "greyscale", "CMYK": "CMYK"}
 
 
 class Decoded(NamedTuple):
-    """A decoded image: ``pixels``, shape (size, size, 3), uint8, RGB, and a ``note`` on any conversion."""
+    """A decoded image.
+
+    Attributes:
+        pixels: Shape (size, size, 3), uint8, RGB.
+        note: Remark on any conversion.
+        size: Width and height of the upright image in pixels, before it was resized.
+    """
 
     pixels: Pixels
     note: str
+    size: tuple[int, int]
 
 
 def decode(data: bytes, size: int) -> Decoded:
@@ -68,22 +75,45 @@ def decode(data: bytes, size: int) -> Decoded:
         >>> decode(data, size=16).pixels.shape
         (16, 16, 3)
     """
+    return _decode(data, size)
+
+
+def decode_whole(data: bytes) -> Pixels:
+    """Decode a JPEG and turn it upright as ``decode`` does, but keep its size.
+
+    Args:
+        data: The file's bytes.
+
+    Returns:
+        Shape (height, width, 3), uint8, RGB.
+
+    Raises:
+        Unreadable: As in ``decode``.
+    """
+    return _decode(data, None).pixels
+
+
+def _decode(data: bytes, size: int | None) -> Decoded:
     image = _open(data)
     try:
-        if image.mode == "RGB":
+        width, height = image.size
+        if size and image.mode == "RGB":
             image.draft("RGB", (size, size))
         image.load()
         notes = [_CONVERTED[image.mode]] if image.mode in _CONVERTED else []
-        if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        if orientation in range(2, 9):
             ImageOps.exif_transpose(image, in_place=True)
             notes.append("rotated by EXIF")
+        if orientation in range(5, 9):
+            width, height = height, width
         upright = image if image.mode == "RGB" else image.convert("RGB")
-        resized = upright.resize((size, size), Image.Resampling.BILINEAR)
+        resized = upright.resize((size, size), Image.Resampling.BILINEAR) if size else upright
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises a dozen types for damaged data
         raise _damaged(error) from error
-    return Decoded(np.asarray(resized), "; ".join(notes))
+    return Decoded(np.asarray(resized), "; ".join(notes), (width, height))
 
 
 def _open(data: bytes) -> Image.Image:
