@@ -13,6 +13,8 @@ import numpy as np
 
 from manyheads.faces.detection import Face, Pixels, Points
 
+CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+
 
 class Calibration(NamedTuple):
     """Where the crops of a dataset have the landmarks of a face.
@@ -33,25 +35,34 @@ CALIBRATIONS = {
 """Calibrations by the name of the dataset."""
 
 
-def crop(pixels: Pixels, face: Face, calibration: Calibration) -> Pixels:
-    """Return the crop of a face, shape (side, side, 3), uint8, RGB; pixels from outside the picture are black.
-
-    A face that is larger in the picture is reduced to the calibration's side. One that is smaller is not enlarged, so
-    that the size of the crop tells how many pixels the face has.
+def crop_of(pixels: Pixels, face: Face, calibration: Calibration) -> Pixels:
+    """Return the crop of a face; see ``crop``.
 
     Args:
         pixels: The upright picture, shape (height, width, 3), uint8, RGB.
         face: A face of it.
-        calibration: The places of the landmarks.
+        calibration: What crops look like.
     """
-    to_crop = similarity(face.landmarks, np.array(calibration.landmarks))
+    return crop(pixels, similarity(face.landmarks, np.array(calibration.landmarks)), calibration.side)
+
+
+def crop(pixels: Pixels, to_crop: Points, side: int) -> Pixels:
+    """Return a crop of a picture, uint8, RGB; the border of the picture is continued.
+
+    What is larger in the picture is reduced to the side. What is smaller is not enlarged, so that the size of the crop
+    tells how many pixels the face has.
+
+    Args:
+        pixels: The upright picture, shape (height, width, 3), uint8, RGB.
+        to_crop: The similarity transform from the picture to the crop, shape (2, 3).
+        side: Height and width of the crop in pixels, at most.
+    """
     scale = float(np.sqrt(np.linalg.det(to_crop[:, :2])))  # crop pixels per picture pixel
     if scale > 1:
-        side = max(1, round(calibration.side / scale))
-        to_crop *= side / calibration.side
-        return _warped(pixels, to_crop, side)
+        smaller = max(1, round(side / scale))
+        return _warped(pixels, to_crop * (smaller / side), smaller)
     # A reduced copy of the surroundings averages pixels that a transform alone would skip.
-    corners = _transformed(_inverse(to_crop), np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * calibration.side)
+    corners = transformed(inverse(to_crop), CORNERS * side)
     height, width = pixels.shape[:2]
     left, top = np.clip(np.floor(corners.min(axis=0)).astype(int) - 2, 0, [width - 1, height - 1])
     right, bottom = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 2, [left + 1, top + 1], [width, height])
@@ -61,7 +72,7 @@ def crop(pixels: Pixels, face: Face, calibration: Calibration) -> Pixels:
     stretch = np.array([(right - left) / size[0], (bottom - top) / size[1]])
     # Pixel centres lie at half steps: reduced (i + 0.5) * stretch + origin = picture (i + 0.5).
     to_picture = np.array([[stretch[0], 0, left + stretch[0] / 2 - 0.5], [0, stretch[1], top + stretch[1] / 2 - 0.5]])
-    return _warped(reduced, _composed(to_crop, to_picture), calibration.side)
+    return _warped(reduced, _composed(to_crop, to_picture), side)
 
 
 def similarity(source: Points, target: Points) -> Points:
@@ -79,10 +90,14 @@ def similarity(source: Points, target: Points) -> Points:
 
 
 def _warped(pixels: Pixels, matrix: Points, side: int) -> Pixels:
-    return np.asarray(cv2.warpAffine(pixels, matrix, (side, side), flags=cv2.INTER_LINEAR), dtype=np.uint8)
+    return np.asarray(
+        cv2.warpAffine(pixels, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
+        dtype=np.uint8,
+    )
 
 
-def _inverse(matrix: Points) -> Points:
+def inverse(matrix: Points) -> Points:
+    """Return the transform back, shape (2, 3)."""
     linear = np.linalg.inv(matrix[:, :2])
     return np.column_stack([linear, -linear @ matrix[:, 2]])
 
@@ -91,5 +106,6 @@ def _composed(outer: Points, inner: Points) -> Points:
     return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
 
 
-def _transformed(matrix: Points, points: Points) -> Points:
+def transformed(matrix: Points, points: Points) -> Points:
+    """Return points after a transform, shape (n, 2)."""
     return np.asarray(points @ matrix[:, :2].T + matrix[:, 2])

