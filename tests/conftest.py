@@ -161,6 +161,27 @@ def make_tiny_project(folder: Path, store: Path) -> Paths:
     return layout
 
 
+@pytest.fixture
+def wine_project(tmp_path: Path) -> Path:
+    """Return a project with a dataset that has heads and inputs alone."""
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "conf/data/wine.yaml").write_text("""# @package _global_
+defaults: [override /model: default, override /loss: default, override /train: base]
+audit: {folds: 0}
+data:
+  name: table
+  path: data/raw/wine.csv
+  max_reject_fraction: 0.01
+  columns: {features: [pH, fixed acidity], quality: Quality}
+  heads:
+    quality: {kind: regression, unit: points, minimum: 0, maximum: 9, bins: [5], tolerance: 1}
+    colour: {kind: binary, classes: [red, white]}
+inputs:
+  features: {kind: numbers, width: 2}
+""")
+    return tmp_path
+
+
 def make_sweep_project(folder: Path, store: Path) -> Paths:
     """Write a tiny project in which sweeps and searches run: with ``conf/`` and a ``dvc.lock``."""
     layout = make_tiny_project(folder, store)

@@ -166,7 +166,17 @@ def test_a_new_member_is_one_new_file_and_no_family_imports_anything_slow(tmp_pa
         (inputs.INPUTS, ["image", "numbers", "text"]),
         (
             encoders.ENCODERS,
-            ["article", "compact", "detector", "pass_through", "pretrained", "reader", "text_convolution"],
+            [
+                "article",
+                "compact",
+                "dense",
+                "detector",
+                "late_fusion",
+                "pass_through",
+                "pretrained",
+                "reader",
+                "text_convolution",
+            ],
         ),
         (
             datasets.BUILT_IN,

@@ -75,8 +75,7 @@ def test_a_sweep_names_its_command_trials_and_nothing_but_what_is_swept(option):
         ("train.epochs=three", "'train.epochs': input should be a valid integer"),
         ("inputs.image.image_size=0", "'inputs.image.image_size': input should be greater than or equal to 16, got 0"),
         ("split.test=0.9", "train, validation and test must add up to 1, got 1.7"),
-        ("+loss.weights.zage=1", "loss.weights names age, gender, race and zage; the heads are age, gender and race"),
-        ("~loss.weights.age", "loss.weights names gender and race"),
+        ("+loss.weights.zage=1", "loss.weights names zage; the heads are age, gender and race"),
         ("loss.weights.age=-1", "'loss.weights.age': input should be greater than or equal to 0, got -1"),
         ("loss.functions.race=mse", "loss.functions.race is 'mse'; this head takes"),
         ("loss.weights={age: 0, race: 0, gender: 0}", "all 0"),
@@ -152,3 +151,47 @@ def test_heads_and_classes_whose_columns_would_be_one_are_refused(classes, furth
         overrides += [f"+loss.functions.{name}=categorical_crossentropy", f"+loss.weights.{name}=1"]
     with pytest.raises(ConfigError, match=f"has the column {column} that"):
         composition.compose(ROOT, overrides)
+
+
+def test_heads_without_a_loss_or_a_weight_have_the_default_of_their_kind(wine_project):
+    loss = composition.compose(wine_project, ["data=wine"]).loss
+    assert loss.functions == {"quality": "mae", "colour": "binary_crossentropy"}
+    assert loss.weights == {"quality": 1, "colour": 1}
+    assert "functions: default" in composition.compose_text(wine_project, ["data=wine"])
+
+
+def test_the_loss_and_the_weight_of_a_head_are_settable_where_the_option_names_none(wine_project):
+    overrides = ["data=wine", "loss.weights.quality=3", "loss.functions.quality=mse"]
+    loss = composition.compose(wine_project, overrides).loss
+    assert loss.functions == {"quality": "mse", "colour": "binary_crossentropy"}
+    assert loss.weights == {"quality": 3, "colour": 1}
+    taken = composition.as_hydra_takes(wine_project, overrides)
+    assert taken == ["data=wine", "++loss.weights.quality=3", "++loss.functions.quality=mse"]
+    assert composition.compose(wine_project, taken).loss == loss
+    assert composition.as_hydra_takes(wine_project, ["loss.weights.age=3"]) == ["loss.weights.age=3"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss.weights.qualty=3", "unknown setting 'loss.weights.qualty' - did you mean 'loss.weights.quality'?"),
+        (
+            "loss=age_heavy",
+            "loss=age_heavy: loss.functions names age, gender and race; the heads are colour and quality; what fits: "
+            "loss=default",
+        ),
+        (
+            "model=small",
+            "model.encoder=compact takes one image, inputs has features (numbers); what fits: model=default",
+        ),
+        (
+            "+data.columns.qualty=Quality",
+            "data.columns names 'qualty', which is no input and no head - did you mean 'quality'?",
+        ),
+    ],
+)
+def test_an_option_that_does_not_fit_names_those_that_do(override, message, wine_project):
+    with pytest.raises(ConfigError) as caught:
+        composition.compose(wine_project, ["data=wine", override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import zipfile
 
 import pandas as pd
@@ -9,7 +10,8 @@ from PIL import Image
 from manyheads import datasets
 from manyheads.datasets import Coco, Record, Rejection, Table
 from manyheads.datasets.documentation import synthetic
-from manyheads.errors import DataError, IntegrityError
+from manyheads.errors import ConfigError, DataError, IntegrityError
+from manyheads.inputs import ImageInput, NumbersInput
 
 WORDS = synthetic("to test", "none")
 TABLE, COCO = Table(WORDS), Coco(WORDS)
@@ -133,3 +135,133 @@ def test_images_without_annotations_are_refused(tmp_path):
         target.writestr("a.jpg", b"")
     with pytest.raises(DataError, match=r"needs one COCO file annotations\.json, it has 0"):
         list(COCO.records(tmp_path / "mine.zip"))
+
+
+IMAGE = ImageInput(image_size=16, duplicate_correlation=1)
+NUMBERS = {"features": NumbersInput(width=2)}
+COLUMNS = {"features": ("fixed acidity", "pH"), "quality": "Quality"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fixed acidity,pH,Quality\n7.4,3.5,5\n",
+        "fixed acidity;pH;Quality\n7.4;3.5;5\n",
+        '"fixed acidity"\t"pH"\tQuality\n7.4\t3.5\t5\n',
+        "\ufefffixed acidity, pH, Quality\n7.4, 3.5, 5\n",
+    ],
+    ids=["comma", "semicolon", "tab", "mark and blanks"],
+)  # fmt: skip
+def test_columns_of_other_names_are_read_whatever_separates_them(text, tmp_path):
+    source = tmp_path / "wine.csv"
+    source.write_text(text, encoding="utf-8")
+    table = datasets.get("table").configured(NUMBERS, COLUMNS)
+    ((path, record),) = table.records(source)
+    assert path == "wine.csv/000001"
+    assert record.labels["quality"] == "5"
+    assert list(table.contents(source, ["features"])) == [(path, {"features": b"7.4 3.5"})]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is empty: put a table"),
+        (b"fixed acidity,pH\n", "has a header (fixed acidity, pH) and no rows"),
+        (b"fixed acidity,pH,pH\n1,2,3\n", "has several columns 'pH': rename all but one"),
+        (b"fixed acdity,pH\n1,2\n", "no column 'fixed acidity' for the input features - did you mean 'fixed acdity'?"),
+        (b"fixed acidity,pH,Qality\n1,2,3\n", "no column 'Quality' for the head quality - did you mean 'Qality'?"),
+        (b"fixed acidity,pH\n1,2,3\n", "cannot be read as a table: Length of header"),
+        ("fixed acidity,pH\n1,2\n".encode("utf-16"), "is not UTF-8 text: save it as CSV in UTF-8"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused_in_one_line(data, message, tmp_path):
+    source = tmp_path / "wine.csv"
+    source.write_bytes(data)
+    with pytest.raises((DataError, IntegrityError)) as caught:
+        list(datasets.get("table").configured(NUMBERS, COLUMNS).records(source))
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(source))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "p").mkdir(parents=True)
+    for name in "ab":
+        (folder / f"p/{name}.png").write_bytes(name.encode())
+    rows = "p/a.png,p\\b.png,1\n./p/b.png,p/c.png,2\n../x,p/a.png,3\n,p/a.png,4\np/a.png,p/a.png,5\n"
+    (folder / "faces.csv").write_text(f"left,right,age\n{rows}")
+    return folder
+
+
+@pytest.mark.parametrize("ending", ["", ".zip", ".tar.gz"])
+def test_cells_are_paths_of_files_beside_the_table(ending, photos):
+    if ending:
+        shutil.make_archive(str(photos), "gztar" if ending == ".tar.gz" else "zip", photos.parent, photos.name)
+    source = photos.with_name(photos.name + ending)
+    table = datasets.get("table").configured({"left": IMAGE, "right": IMAGE}, {})
+    found = {path: getattr(outcome, "code", "") for path, outcome in table.records(source)}
+    assert found == {
+        "faces.csv/000001/p/a.png": "", "faces.csv/000002/p/b.png": "FILE_MISSING",
+        "faces.csv/000003/../x": "PATH_UNSAFE", "faces.csv/000004": "FILE_MISSING", "faces.csv/000005/p/a.png": "",
+    }  # fmt: skip
+    right = dict(table.contents(source, ["right"]))
+    assert [right[path]["right"] for path, code in found.items() if not code] == [b"b", b"a"]
+
+
+def test_a_table_alone_does_not_name_files_but_can_be_predicted(photos):
+    table = datasets.get("table").configured({"left": IMAGE, "right": IMAGE}, {})
+    with pytest.raises(DataError, match=r"faces\.csv names files in the input left: set data\.path to the folder"):
+        list(table.records(photos / "faces.csv"))
+    read = datasets.table_contents(photos / "faces.csv", ["left", "right"], {}, ["left", "right"])
+    assert next(read) == ("faces.csv/000001/p/a.png", {"left": b"a", "right": b"b"})
+    assert isinstance(next(read)[1], FileNotFoundError)
+
+
+def test_a_folder_has_exactly_one_table_at_its_top(photos):
+    (photos / "p/deeper.csv").write_text("ignored")
+    table = datasets.get("table").configured({"left": IMAGE}, {})
+    assert len(list(table.records(photos))) == 5
+    (photos / "more.csv").write_text("a\n1\n")
+    with pytest.raises(DataError, match=r"photos has 2 tables at its top: photos/faces\.csv, photos/more\.csv: put"):
+        list(table.records(photos))
+    with pytest.raises(DataError, match=r"book\.xlsx is no table: save it as \.csv or \.parquet"):
+        (photos / "book.xlsx").touch()
+        list(table.records(photos / "book.xlsx"))
+
+
+@pytest.mark.parametrize("top", ["", "flowers/", "a/b/"])
+def test_class_folders_give_the_folder_as_class(top, tmp_path):
+    with zipfile.ZipFile(tmp_path / "flowers.zip", "w") as target:
+        for name in ("daisy/1.JPG", "tulip/1.webp", "tulip/old/2.jpg", "tulip/notes.txt", "__MACOSX/tulip/._1.jpg"):
+            target.writestr(f"{top}{name}", "x")
+        target.writestr("readme.md", "x")
+    dataset = datasets.get("class_folders").configured({"photo": IMAGE}, {})
+    found = dict(dataset.records(tmp_path / "flowers.zip"))
+    assert found[f"{top}daisy/1.JPG"] == Record({"class": "daisy"})
+    assert found[f"{top}tulip/1.webp"] == Record({"class": "tulip"})
+    codes = sorted(outcome.code for outcome in found.values() if isinstance(outcome, Rejection))
+    assert codes == ["FOLDER_DEPTH", "JUNK", "SUFFIX_UNKNOWN", "SUFFIX_UNKNOWN"]
+    with pytest.raises(ConfigError, match=r"data\.columns names photo, but this dataset is no table"):
+        dataset.configured({"photo": IMAGE}, {"photo": "image"})
+    with pytest.raises(ConfigError, match="one file a sample"):
+        dataset.configured({"photo": IMAGE, "other": IMAGE}, {})
+
+
+def test_a_coco_file_may_have_another_name_if_it_is_the_only_one(tmp_path):
+    path = tmp_path / "mine.zip"
+    for names, fits in (
+        (["instances.json"], True),
+        (["a.json", "b.json"], False),
+        (["a.json", "annotations.json"], True),
+    ):
+        with zipfile.ZipFile(path, "w") as target:
+            target.writestr("a.jpg", b"x")
+            for name in names:
+                target.writestr(name, json.dumps(coco(a=[[0, 0, 5, 5]])))
+        if fits:
+            assert dict(datasets.get("coco").records(path))["a.jpg"].labels["class"] == "disc"
+        else:
+            with pytest.raises(DataError, match=r"needs one COCO file annotations\.json, it has 2: a\.json, b\.json"):
+                list(datasets.get("coco").records(path))

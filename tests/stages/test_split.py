@@ -203,6 +203,16 @@ def test_too_small_class_is_an_error(run_split):
         run_split(single_samples([i % 4 for i in range(100)]))
 
 
+def test_a_class_of_duplicates_names_their_group(run_split):
+    samples = single_samples([i % 4 for i in range(70)] + [4] * 30)
+    samples.loc[70:, "group"] = "e" * 16
+    with pytest.raises(DataError, match=r"'violet' has 0 samples.* 0 in all subsets: 30 are excluded, such as by"):
+        run_split(samples)
+    samples.loc[70:, "gender"] = 1
+    with pytest.raises(DataError, match=f"'violet' has 0 .* 30 in all .*1 duplicate group, .*{'e' * 16} with 30"):
+        run_split(samples)
+
+
 def test_too_few_groups_are_errors(run_split):
     with pytest.raises(DataError, match=r"split\.validation gets none of 4 duplicate groups"):
         run_split(single_samples([0, 1, 2, 3]))

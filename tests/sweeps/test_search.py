@@ -14,7 +14,9 @@ from optuna.storages.journal import JournalFileBackend
 
 from conftest import TINY, make_sweep_project
 from manyheads.__main__ import main
+from manyheads.config import composition
 from manyheads.data.tables import write_table
+from manyheads.errors import ConfigError
 from manyheads.paths import Paths
 from manyheads.reporting import comparison
 from manyheads.sweeps import search, space
@@ -324,3 +326,16 @@ def test_killed_and_interrupted_it_continues_after_the_last_epoch(project, warm_
     for each in children:
         steps = [metric.step for metric in client.get_metric_history(each.info.run_id, "val/score")]
         assert sorted(steps) == list(range(1, 7))
+
+
+def test_weights_of_heads_that_the_loss_does_not_name_are_searched_as_hydra_takes_them(wine_project, monkeypatch):
+    monkeypatch.setattr(space, "require_settings_as_locked", lambda settings, root: None)
+    found = space.parse(wine_project, ["data=wine", "loss.functions.quality=mse"])
+    assert found.fixed == ("data=wine", "++loss.functions.quality=mse")
+    assert list(found.searched) == ["++loss.weights.colour", "++loss.weights.quality"]
+    values = dict.fromkeys(found.searched, 2.0)
+    assert found.name(values) == "colour=2 quality=2"
+    weights = composition.compose(wine_project, found.overrides(values)).loss.weights
+    assert weights == {"quality": 2, "colour": 2}
+    with pytest.raises(ConfigError, match=r"did you mean 'loss.weights.quality'"):
+        space.parse(wine_project, ["data=wine", "loss.weights.qualty=interval(1,2)"])

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from manyheads.datasets import archives, files_among, table_contents
+from manyheads.datasets.base import Columns
 from manyheads.errors import DataError
 from manyheads.inputs import Input
 
@@ -32,7 +33,7 @@ class Given(NamedTuple):
     total: int | None
 
 
-def given(paths: Sequence[Path], inputs: Mapping[str, Input]) -> Given:
+def given(paths: Sequence[Path], inputs: Mapping[str, Input], columns: Columns) -> Given:
     """Look at each path as far as its first sample.
 
     With several paths, a sample in a folder or an archive is named after the path as it was typed. With one, it has the
@@ -41,6 +42,7 @@ def given(paths: Sequence[Path], inputs: Mapping[str, Input]) -> Given:
     Args:
         paths: What the user typed.
         inputs: The model's inputs by name.
+        columns: The columns of a table for inputs that have other names.
 
     Raises:
         DataError: A path does not exist, is of a kind that the model does not take, or holds no sample.
@@ -49,19 +51,21 @@ def given(paths: Sequence[Path], inputs: Mapping[str, Input]) -> Given:
     for path in paths:
         if not path.exists():
             raise DataError(f"{path} does not exist: give {_wanted(inputs)}")
-    sources = [_source(path, inputs, as_typed=len(paths) > 1) for path in paths]
+    sources = [_source(path, inputs, columns, as_typed=len(paths) > 1) for path in paths]
     members = [_looked_at(each, path, inputs) for path, (each, _) in zip(paths, sources, strict=True)]
     totals = [total for _, total in sources]
     return Given(itertools.chain.from_iterable(members), None if None in totals else sum(filter(None, totals)))
 
 
-def _source(path: Path, inputs: Mapping[str, Input], as_typed: bool) -> tuple[Iterator[Member], int | None]:
+def _source(
+    path: Path, inputs: Mapping[str, Input], columns: Columns, as_typed: bool
+) -> tuple[Iterator[Member], int | None]:
     packed = path.is_dir() or path.name.lower().endswith(archives.SUFFIXES)
     if path.suffix.lower() in TABLES and not packed:
-        return table_contents(path, list(inputs), files=files_among(inputs)), None
+        return table_contents(path, list(inputs), columns, files_among(inputs)), None
     if len(inputs) > 1:
         if packed:
-            return table_contents(path, list(inputs), files=files_among(inputs)), None
+            return table_contents(path, list(inputs), columns, files_among(inputs)), None
         raise DataError(f"{path} is no table: the model takes {_wanted(inputs)}")
     ((name, kind),) = inputs.items()
     if packed:

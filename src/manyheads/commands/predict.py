@@ -88,7 +88,7 @@ def main(arguments: list[str]) -> None:
     folder, prefixes = options.model or Paths(project_root()).model, _prefixes()
     card = saving.read_card(folder, prefixes)
     _check_findable(card, options.find_faces)
-    samples = given(options.paths, card.inputs)
+    samples = given(options.paths, card.inputs, card.columns)
     # TensorFlow takes seconds to load; by then it is known that there is something to predict.
     table = _predict(card, lambda: saving.load(folder, prefixes), samples, options.find_faces)
     if options.output is None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from manyheads.config.loading import known_keys, load
+from manyheads.config.loading import MisfitError, known_keys, load
 from manyheads.config.schema import Config
 from manyheads.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+_OF_A_HEAD = re.compile(r"(?P<section>loss\.(?:weights|functions))\.(?P<head>\w+)=")
 
 
 def compose(root: Path, overrides: Sequence[str] = (), *, from_params: bool = False) -> Config:
@@ -26,8 +29,9 @@ def compose(root: Path, overrides: Sequence[str] = (), *, from_params: bool = Fa
     Raises:
         ConfigError: An override or an option is unknown, or the result is not valid.
     """
-    folder, name = (root, "params") if from_params else (root / "conf", "config")
-    return load(_composed(folder, name, overrides), "params.yaml" if from_params else "conf/")
+    if from_params:
+        return load(_composed(root, "params", overrides), "params.yaml")
+    return _load(root, _composed(root / "conf", "config", overrides), overrides)
 
 
 def compose_text(root: Path, overrides: Sequence[str] = ()) -> str:
@@ -35,11 +39,77 @@ def compose_text(root: Path, overrides: Sequence[str] = ()) -> str:
     from omegaconf import OmegaConf
 
     composed = _composed(root / "conf", "config", overrides)
-    load(composed, "conf/")
+    _load(root, composed, overrides)
     return str(OmegaConf.to_yaml(composed))
 
 
+def _load(root: Path, composed: DictConfig, overrides: Sequence[str]) -> Config:
+    try:
+        return load(composed, "conf/")
+    except MisfitError as error:
+        fitting = ", ".join(f"{error.group}={option}" for option in _fitting(root, error.group, overrides))
+        raise ConfigError(f"{error}; what fits: {fitting or 'no option'}") from error
+
+
+def _fitting(root: Path, group: str, overrides: Sequence[str]) -> Iterator[str]:
+    """Yield the options of a group that are valid with the other overrides."""
+    others = [override for override in overrides if not re.match(rf"\+*{group}[.=]", override)]
+    for option in sorted((root / "conf" / group).glob("*.yaml")):
+        with suppress(ConfigError):
+            load(_composed(root / "conf", "config", [*others, f"{group}={option.stem}"]))
+            yield option.stem
+
+
+def as_hydra_takes(root: Path, overrides: Sequence[str]) -> list[str]:
+    """Return overrides of ``conf/`` as Hydra, and so ``dvc exp run``, takes them; see ``adding_heads``.
+
+    Raises:
+        ConfigError: An override or an option is unknown.
+    """
+    return _composed_as(root / "conf", "config", overrides)[1]
+
+
+def adding_heads(
+    overrides: Sequence[str], composing: Callable[[list[str]], DictConfig]
+) -> tuple[DictConfig, list[str]]:
+    """Compose with overrides, of which some may set the loss or the weight of a head that the option does not name.
+
+    Hydra takes a key that an option lacks only with ``++``: ``loss.weights.quality=2`` after ``loss=age_heavy``, but
+    ``++loss.weights.quality=2`` after ``loss=default``, which fits any heads.
+
+    Args:
+        overrides: Hydra overrides.
+        composing: Returns the composition of overrides.
+
+    Returns:
+        The composition, and the overrides with ``++`` where it is needed.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return composing(list(overrides)), list(overrides)
+    except (HydraException, OmegaConfBaseException):
+        heads = [_OF_A_HEAD.match(override) for override in overrides]
+        added = [f"++{text}" if found else text for text, found in zip(overrides, heads, strict=True)]
+        if not any(heads):
+            raise
+        with suppress(HydraException, OmegaConfBaseException):
+            composed = composing(added)
+            for found in filter(None, heads):
+                if found["head"] not in composed.data.heads:
+                    known = [f"{found['section']}.{head}" for head in composed.data.heads]
+                    key = found[0].removesuffix("=")
+                    raise ConfigError(f"unknown setting {key!r}{did_you_mean(key, known)}") from None
+            return composed, added
+        raise
+
+
 def _composed(folder: Path, name: str, overrides: Sequence[str]) -> DictConfig:
+    return _composed_as(folder, name, overrides)[0]
+
+
+def _composed_as(folder: Path, name: str, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
     import hydra
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -47,11 +117,11 @@ def _composed(folder: Path, name: str, overrides: Sequence[str]) -> DictConfig:
 
     try:
         with hydra.initialize_config_dir(str(folder.resolve()), version_base="1.3"):
-            composed = hydra.compose(name, overrides=list(overrides))
+            composed, taken = adding_heads(overrides, lambda each: hydra.compose(name, overrides=each))
         OmegaConf.resolve(composed)
     except (HydraException, OmegaConfBaseException) as error:
         raise composition_error(error) from error
-    return composed
+    return composed, taken
 
 
 def composition_error(error: Exception, known: Sequence[str] = ()) -> ConfigError:

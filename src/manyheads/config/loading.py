@@ -14,6 +14,18 @@ from manyheads.encoders.base import Encoder
 from manyheads.errors import ConfigError, did_you_mean
 
 
+class MisfitError(ConfigError):
+    """An option does not fit the heads or the inputs.
+
+    Attributes:
+        group: The option's group, in which another option may fit.
+    """
+
+    def __init__(self, message: str, group: str) -> None:
+        super().__init__(message)
+        self.group = group
+
+
 def load(values: Any, source: str = "the configuration") -> Config:
     """Validate a composed configuration.
 
@@ -26,6 +38,7 @@ def load(values: Any, source: str = "the configuration") -> Config:
 
     Raises:
         ConfigError: The values are not valid. The message has up to three problems in one line.
+        MisfitError: The same, and it is an option that does not fit the data.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -44,7 +57,10 @@ def load(values: Any, source: str = "the configuration") -> Config:
         found = sorted(error.errors(include_url=False), key=lambda details: details["type"] != "extra_forbidden")
         problems = [_problem(dict(details), values) for details in found]
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise ConfigError(f"{source}: {'; '.join(problems[:3])}{more}") from None
+        message = f"{source}: {'; '.join(problems[:3])}{more}"
+        if misfits := [details["ctx"]["group"] for details in found if details["type"] == "misfit"]:
+            raise MisfitError(message, misfits[0]) from None
+        raise ConfigError(message) from None
 
 
 def _problem(details: dict[str, Any], values: Any) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic_core import PydanticCustomError
 
 from manyheads import datasets
 from manyheads.encoders import AnyEncoder
@@ -116,10 +117,12 @@ class LossConfig(Section):
         name: Name of the option, for tables and tags.
         scale: How regression labels are scaled before their loss: ``standard`` (mean and standard deviation of the
             training labels), ``maximum`` (maximum of the label space, as in the article) or ``none``.
-        functions: Loss of each head: by name, as a list in the order of the heads, or one for all heads.
+        functions: Loss of each head: by name, as a list in the order of the heads, or one for all heads. ``default``,
+            also for heads without, is the first of ``Head.loss_functions``.
         weighting: ``fixed`` or ``learned``. With ``learned``, one log variance per head is trained as well; see
             ``modeling.multi_head.MultiHeadModel``.
-        weights: Weight of each head's loss, or its initial value if it is learned; in the form of ``functions``.
+        weights: Weight of each head's loss, or its initial value if it is learned; in the form of ``functions``. A head
+            without has the weight 1.
         form: How the objective is given to Keras: by an own training step, as a loss that a layer adds, or as the loss
             of one combined output. The result is the same.
     """
@@ -212,11 +215,13 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _by_name(cls, values: Any) -> Any:
-        """Turn a list of losses or weights, or one value for all heads, into a dictionary by the heads' names."""
+        """Turn losses and weights into dictionaries by the heads' names; a head without has the default."""
         try:
             heads, loss = list(values["data"]["heads"]), dict(values["loss"])
             for key in ("functions", "weights"):
-                loss[key] = _named(key, loss[key], heads)
+                default = "default" if key == "functions" else 1.0
+                given = _named(key, loss[key], heads)
+                loss[key] = {**dict.fromkeys(heads, default), **given} if isinstance(given, Mapping) else given
         except (KeyError, TypeError):
             return values  # the validation of the sections reports missing keys
         return {**values, "loss": loss}
@@ -233,7 +238,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _inputs_fit(self) -> Self:
         if conflict := self.model.conflict_with(self.inputs):
-            raise ValueError(f"model.encoder={self.model.encoder} {conflict}")
+            raise _misfit("model", f"model.encoder={self.model.encoder} {conflict}")
         kinds = self.inputs.values()
         augmented = any(kind.AUGMENTATION_DRAWS for kind in kinds)
         mirrored = any(kind.HAS_MIRROR_IMAGE for kind in kinds)
@@ -252,11 +257,21 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _default_losses(self) -> Self:
+        functions = dict(self.loss.functions)
+        for name, head in self.data.heads.items():
+            if functions.get(name) == "default":
+                functions[name] = head.loss_functions[0]
+        return self.model_copy(update={"loss": self.loss.model_copy(update={"functions": functions})})
+
+    @model_validator(mode="after")
     def _losses_fit_heads(self) -> Self:
         heads = set(self.data.heads)
         for key, mapping in (("loss.functions", self.loss.functions), ("loss.weights", self.loss.weights)):
-            if set(mapping) != heads:
-                raise ValueError(f"{key} names {_listed(mapping)}; the heads are {_listed(heads)}")
+            if further := set(mapping) - heads:
+                raise _misfit(
+                    "loss", f"loss={self.loss.name}: {key} names {_listed(further)}; the heads are {_listed(heads)}"
+                )
         for name, function in self.loss.functions.items():
             known = self.data.heads[name].loss_functions
             if function not in known:
@@ -268,7 +283,7 @@ class Config(Section):
                 )
             for output in self.data.heads[name].output_names(heads)[1:]:
                 raise ValueError(f"data.heads.{output} has the name of an output of {name}: rename the head")
-        columns = dict.fromkeys(("path", "group", "error"), "the table of predictions")
+        columns = dict.fromkeys(("path", "group", "note", "error"), "the table of predictions")
         for name, head in self.data.heads.items():
             labels = head.label_columns
             for column in (*labels, *(f"{label}_label" for label in labels), *head.extra_columns):
@@ -280,6 +295,11 @@ class Config(Section):
         if not any(self.loss.weights.values()):
             raise ValueError("loss.weights are all 0: nothing would be learned")
         return self
+
+
+def _misfit(group: str, message: str) -> PydanticCustomError:
+    """Return the error of an option of a group that does not fit the data; another option of the group may."""
+    return PydanticCustomError("misfit", "{message}", {"message": message, "group": group})
 
 
 def _named(key: str, given: Any, heads: Sequence[str]) -> Any:

@@ -13,7 +13,9 @@ from manyheads import extensions
 from manyheads.encoders.article import ArticleEncoder
 from manyheads.encoders.base import Encoder
 from manyheads.encoders.compact import CompactEncoder
+from manyheads.encoders.dense import DenseEncoder
 from manyheads.encoders.detector import DetectorEncoder
+from manyheads.encoders.late_fusion import LateFusionEncoder
 from manyheads.encoders.pass_through import PassThroughEncoder
 from manyheads.encoders.pretrained import PretrainedEncoder
 from manyheads.encoders.text import ReaderEncoder, TextConvolutionEncoder
@@ -23,8 +25,10 @@ __all__ = [
     "AnyEncoder",
     "ArticleEncoder",
     "CompactEncoder",
+    "DenseEncoder",
     "DetectorEncoder",
     "Encoder",
+    "LateFusionEncoder",
     "PassThroughEncoder",
     "PretrainedEncoder",
     "ReaderEncoder",

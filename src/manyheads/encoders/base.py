@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from manyheads.inputs import ImageInput, Input
@@ -51,6 +53,23 @@ class Encoder(BaseModel, ABC):
             folded: Whether to build for inference: only built-in layers, batch normalization folded into the
                 convolutions. An encoder without such layers builds the same network in both cases.
         """
+
+    def adapt(
+        self,
+        network: keras.Model,
+        inputs: Mapping[str, Input],
+        arrays: Mapping[str, npt.NDArray[Any]],
+        rows: npt.NDArray[np.int64],
+    ) -> None:
+        """Set the weights that follow from the training inputs and are not learned; there are none by default.
+
+        Args:
+            network: A network with the layers of ``features``.
+            inputs: The inputs by name.
+            arrays: All packed samples of each input, shape (n_packed, ...).
+            rows: The rows of the training samples.
+        """
+        del network, inputs, arrays, rows
 
 
 class ImageEncoder(Encoder):

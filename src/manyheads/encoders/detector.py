@@ -19,13 +19,13 @@ class DetectorEncoder(ImageEncoder):
     Attributes:
         filters: Channels of each convolution.
         pool: Height and width of the pooling window.
-        dense: Width of the dense layer of each head, by name.
+        dense: Width of the dense layer of each head, by name, or one width for all heads.
     """
 
     encoder: Literal["detector"] = "detector"
     filters: tuple[PositiveInt, ...] = Field(min_length=1)
     pool: PositiveInt
-    dense: dict[str, PositiveInt]
+    dense: dict[str, PositiveInt] | PositiveInt
 
     def image_features(
         self, images: keras.KerasTensor, heads: Sequence[str], precision: str, *, folded: bool
@@ -38,7 +38,8 @@ class DetectorEncoder(ImageEncoder):
         import keras
 
         del folded
-        if missing := set(heads) - set(self.dense):
+        widths = dict.fromkeys(heads, self.dense) if isinstance(self.dense, int) else self.dense
+        if missing := set(heads) - set(widths):
             raise ValueError(f"model.dense has no width for {', '.join(sorted(missing))}")
         x = keras.layers.Rescaling(1 / 127.5, -1, dtype=precision, name="scaled")(images)
         for i, width in enumerate(self.filters, start=1):
@@ -46,6 +47,6 @@ class DetectorEncoder(ImageEncoder):
             x = keras.layers.MaxPooling2D(self.pool, dtype=precision, name=f"pool{i}")(x)
         x = keras.layers.Flatten(dtype=precision, name="flat")(x)
         return {
-            head: keras.layers.Dense(self.dense[head], activation="relu", dtype="float32", name=f"{head}_dense")(x)
+            head: keras.layers.Dense(widths[head], activation="relu", dtype="float32", name=f"{head}_dense")(x)
             for head in heads
         }

@@ -68,20 +68,8 @@ class TextConvolutionEncoder(Encoder):
 
         del folded
         ((name, tensor),) = tensors.items()
-        x = _embedded(inputs[name], tensor, f"{name}_embedded", self.embedding, masked=False)
-        for stack, filters in enumerate(self.stacks, start=1):
-            if stack > 1:
-                x = keras.layers.MaxPooling1D(self.pool, dtype=precision, name=f"stack{stack}_pool")(x)
-            for i, width in enumerate(filters, start=1):
-                x = keras.layers.Conv1D(
-                    width,
-                    self.kernel,
-                    activation="relu",
-                    kernel_initializer="he_normal",
-                    dtype=precision,
-                    name=f"stack{stack}_{i}",
-                )(x)
-        x = keras.layers.GlobalMaxPooling1D(dtype="float32", name="pooled")(x)
+        x = embedded(inputs[name], tensor, f"{name}_embedded", self.embedding, masked=False)
+        x = convolved(x, self.stacks, self.kernel, self.pool, precision)
         if self.dense:
             x = keras.layers.Dense(self.dense, activation="relu", dtype="float32", name="dense")(x)
         return dict.fromkeys(heads, x)
@@ -122,13 +110,54 @@ class ReaderEncoder(Encoder):
         del folded
         encoded = []
         for name, tensor in tensors.items():
-            x = _embedded(inputs[name], tensor, f"{name}_embedded", self.embeddings[name], masked=True)
+            x = embedded(inputs[name], tensor, f"{name}_embedded", self.embeddings[name], masked=True)
             encoded.append(keras.layers.LSTM(self.units[name], dtype=precision, name=f"{name}_read")(x))
         joined = encoded[0] if len(encoded) == 1 else keras.layers.Concatenate(dtype="float32", name="joined")(encoded)
         return dict.fromkeys(heads, joined)
 
 
-def _embedded(kind: Input, tensor: keras.KerasTensor, name: str, dimensions: int, *, masked: bool) -> keras.KerasTensor:
+def convolved(
+    vectors: keras.KerasTensor,
+    stacks: Sequence[Sequence[int]],
+    kernel: int,
+    pool: int,
+    precision: str,
+    *,
+    padding: str = "valid",
+    prefix: str = "",
+) -> keras.KerasTensor:
+    """Return the maximum over the text of stacked convolutions, shape (batch, ``stacks[-1][-1]``), float32.
+
+    Args:
+        vectors: The tokens' vectors, shape (batch, length, dimensions).
+        stacks: See ``TextConvolutionEncoder``.
+        kernel: See ``TextConvolutionEncoder``.
+        pool: See ``TextConvolutionEncoder``.
+        precision: Keras dtype policy of the hidden layers.
+        padding: With ``same``, a text may be of any length.
+        prefix: Start of the layers' names.
+    """
+    import keras
+
+    x = vectors
+    for stack, filters in enumerate(stacks, start=1):
+        if stack > 1:
+            x = keras.layers.MaxPooling1D(pool, padding=padding, dtype=precision, name=f"{prefix}stack{stack}_pool")(x)
+        for i, width in enumerate(filters, start=1):
+            x = keras.layers.Conv1D(
+                width,
+                kernel,
+                padding=padding,
+                activation="relu",
+                kernel_initializer="he_normal",
+                dtype=precision,
+                name=f"{prefix}stack{stack}_{i}",
+            )(x)
+    return keras.layers.GlobalMaxPooling1D(dtype="float32", name=f"{prefix}pooled")(x)
+
+
+def embedded(kind: Input, tensor: keras.KerasTensor, name: str, dimensions: int, *, masked: bool) -> keras.KerasTensor:
+    """Return the learned vector of each token, shape (batch, length, dimensions), float32."""
     import keras
 
     assert isinstance(kind, TextInput)

@@ -26,7 +26,8 @@ class Box(Vector):
     presence of an object.
 
     Attributes:
-        of: Name of the head that classifies the object; its first class means that there is no object.
+        of: Name of the head that classifies the object; its first class means that there is no object. Empty if there
+            is an object in every image; the loss ``localisation`` does not exist then.
     """
 
     kind: Literal["box"] = "box"  # type: ignore[assignment]
@@ -34,7 +35,7 @@ class Box(Vector):
     width: Literal[4] = 4
     minimum: float = 0.0
     maximum: float = 1.0
-    of: str
+    of: str = ""
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -42,7 +43,7 @@ class Box(Vector):
 
     @property
     def loss_functions(self) -> tuple[str, ...]:
-        return (*super().loss_functions, "localisation")
+        return (*super().loss_functions, *(["localisation"] if self.of else []))
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -53,7 +54,7 @@ class Box(Vector):
         return True
 
     def conflict_with(self, heads: Mapping[str, Head]) -> str | None:
-        if self.of in heads and heads[self.of].class_names:
+        if not self.of or (self.of in heads and heads[self.of].class_names):
             return None
         return f"of is {self.of!r}, which is not a head with classes"
 

@@ -47,6 +47,7 @@ class Input(BaseModel, ABC):
 
     Attributes:
         kind: Name of the kind, or a reference to a class of an extension.
+        TOWER: What an encoder of any inputs reads it as: ``image``, ``text`` or ``numbers``; empty if it cannot.
         FILE_SUFFIXES: Endings of the files that samples are, in lower case and with the dot; a table has the path of
             the file in its cell. Empty if samples are texts.
         AUGMENTATION_DRAWS: Number of random numbers that ``augment`` takes per sample; 0 without augmentation.
@@ -55,6 +56,7 @@ class Input(BaseModel, ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    TOWER: ClassVar[str] = ""
     FILE_SUFFIXES: ClassVar[tuple[str, ...]] = ()
     AUGMENTATION_DRAWS: ClassVar[int] = 0
     HAS_MIRROR_IMAGE: ClassVar[bool] = False

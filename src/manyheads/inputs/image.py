@@ -24,7 +24,7 @@ height of the upright picture; the contrast is 0 for one colour, see ``_contrast
 
 
 class ImageInput(Input):
-    """A JPEG image, decoded to a square of RGB pixels, uint8.
+    """An image, decoded to a square of RGB pixels, uint8.
 
     Attributes:
         image_size: Height and width in pixels.
@@ -32,6 +32,7 @@ class ImageInput(Input):
             be mirrored.
     """
 
+    TOWER: ClassVar[str] = "image"
     FILE_SUFFIXES: ClassVar[tuple[str, ...]] = jpeg.SUFFIXES
     AUGMENTATION_DRAWS: ClassVar[int] = 11
     HAS_MIRROR_IMAGE: ClassVar[bool] = True

@@ -1,10 +1,11 @@
 """The image decoder of training and prediction: the same bytes give the same pixels.
 
-The decoder reads only JPEG. It rejects a damaged file with a stable code and never repairs it, because a repaired
-truncated file is an image with a grey lower part.
+The decoder reads JPEG, PNG, WebP, BMP and TIFF. It rejects a damaged file with a stable code and never repairs it,
+because a repaired truncated file is an image with a grey lower part.
 """
 
 import io
+import re
 import warnings
 from typing import NamedTuple
 
@@ -17,8 +18,8 @@ from manyheads.errors import Unreadable
 
 Pixels = npt.NDArray[np.uint8]
 
-SUFFIXES = (".jpg", ".jpeg")
-"""Endings of the files that are read, in lower case."""
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+"""Endings of the files that are read, in lower case. The bytes of a file decide what it is, not its ending."""
 
 MAX_PIXELS = 50_000_000
 """Largest number of pixels of an image; a small file can declare billions."""
@@ -28,16 +29,21 @@ FINGERPRINT_SIZE = 16
 
 THUMBNAIL_QUALITY = 82
 
-_JPEG = b"\xff\xd8\xff"
-_OTHER_FORMATS = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"\0\0\0\x0cjP  ": "JPEG 2000",
+_FORMATS = {
+    "JPEG": re.compile(rb"\xff\xd8\xff"),
+    "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "WEBP": re.compile(rb"RIFF....WEBP", re.DOTALL),
+    "BMP": re.compile(rb"BM"),
+    "TIFF": re.compile(rb"II\*\0|MM\0\*"),
 }
-_CONVERTED = {"L": "greyscale", "CMYK": "CMYK"}
+_OTHER_FORMATS = {
+    "GIF": re.compile(rb"GIF8"),
+    "JPEG 2000": re.compile(rb"\0\0\0\x0cjP  "),
+    "HEIF": re.compile(rb"....ftyp(?:hei|hev|mif|msf)", re.DOTALL),
+    "AVIF": re.compile(rb"....ftypavi", re.DOTALL),
+}
+_CONVERTED = {"1": "greyscale", "L": "greyscale", "P": "palette", "CMYK": "CMYK"}
+_DEPTH_16 = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
 class Decoded(NamedTuple):
@@ -55,18 +61,19 @@ class Decoded(NamedTuple):
 
 
 def decode(data: bytes, size: int) -> Decoded:
-    """Decode a JPEG, turn it upright by its EXIF orientation and resize it to a square.
+    """Decode an image, turn it upright by its EXIF orientation and resize it to a square.
 
-    The aspect ratio is not kept. Resizing is bilinear with antialiasing. For speed, a large image is decoded at the
-    smallest DCT scale that is not below the target. Greyscale, CMYK and YCCK become RGB.
+    The aspect ratio is not kept. Resizing is bilinear with antialiasing. For speed, a large JPEG is decoded at the
+    smallest DCT scale that is not below the target. Greyscale, palettes, CMYK and YCCK become RGB, and 16 bits become
+    8. Transparent pixels are put on white. Of several images in one file, the first is decoded.
 
     Args:
         data: The file's bytes.
         size: Height and width of the result in pixels.
 
     Raises:
-        Unreadable: With code ``DECODE_UNIDENTIFIED`` (no image), ``FORMAT_MISMATCH`` (another image format),
-            ``FORMAT_UNSUPPORTED`` (several images in one file), ``PIXELS_LIMIT`` (over ``MAX_PIXELS``),
+        Unreadable: With code ``DECODE_UNIDENTIFIED`` (no image), ``FORMAT_UNSUPPORTED`` (another image format, or
+            pixels that are no integers of at most 16 bits), ``PIXELS_LIMIT`` (over ``MAX_PIXELS``),
             ``DECODE_TRUNCATED`` or ``DECODE_FAILED`` (damaged).
 
     Example:
@@ -79,7 +86,7 @@ def decode(data: bytes, size: int) -> Decoded:
 
 
 def decode_whole(data: bytes) -> Pixels:
-    """Decode a JPEG and turn it upright as ``decode`` does, but keep its size.
+    """Decode an image and turn it upright as ``decode`` does, but keep its size.
 
     Args:
         data: The file's bytes.
@@ -100,35 +107,48 @@ def _decode(data: bytes, size: int | None) -> Decoded:
         if size and image.mode == "RGB":
             image.draft("RGB", (size, size))
         image.load()
-        notes = [_CONVERTED[image.mode]] if image.mode in _CONVERTED else []
+        notes = ["first of several images"] if getattr(image, "n_frames", 1) > 1 else []
+        notes += [_CONVERTED[image.mode]] if image.mode in _CONVERTED else []
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         if orientation in range(2, 9):
             ImageOps.exif_transpose(image, in_place=True)
             notes.append("rotated by EXIF")
         if orientation in range(5, 9):
             width, height = height, width
-        upright = image if image.mode == "RGB" else image.convert("RGB")
+        upright, further = _as_rgb(image)
         resized = upright.resize((size, size), Image.Resampling.BILINEAR) if size else upright
-    except MemoryError:
+    except (MemoryError, Unreadable):
         raise
     except Exception as error:  # Pillow raises a dozen types for damaged data
         raise _damaged(error) from error
-    return Decoded(np.asarray(resized), "; ".join(notes), (width, height))
+    return Decoded(np.asarray(resized), "; ".join(notes + further), (width, height))
+
+
+def _as_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """Return an image with 8 bits a channel and without transparency, and notes on the conversion."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image, []
+    if image.mode in _DEPTH_16:  # Pillow would clip at 255
+        return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8)).convert("RGB"), ["16 bits"]
+    if image.mode in ("I", "F"):
+        raise Unreadable("FORMAT_UNSUPPORTED", "pixels of 32 bits: save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB"), ["transparency"]
+    return image.convert("RGB"), []
 
 
 def _open(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=["JPEG"])
+            image = Image.open(io.BytesIO(data), formats=list(_FORMATS))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise Unreadable("PIXELS_LIMIT", f"more than {MAX_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
         raise _unidentified(data) from None
     except Exception as error:  # as in decode
         raise _damaged(error) from error
-    if image.format != "JPEG":
-        raise Unreadable("FORMAT_UNSUPPORTED", f"{image.format}: several images in one file")
     if image.width * image.height > MAX_PIXELS:
         raise Unreadable("PIXELS_LIMIT", f"{image.width} x {image.height}: more than {MAX_PIXELS:,} pixels")
     return image
@@ -137,13 +157,12 @@ def _open(data: bytes) -> Image.Image:
 def _unidentified(data: bytes) -> Unreadable:
     if not data:
         return Unreadable("DECODE_UNIDENTIFIED", "the file is empty")
-    if data.startswith(_JPEG):
-        return Unreadable("DECODE_FAILED", "a JPEG whose header is damaged or of a kind that is not read")
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return Unreadable("FORMAT_MISMATCH", "WebP, not JPEG")
-    for magic, name in _OTHER_FORMATS.items():
-        if data.startswith(magic):
-            return Unreadable("FORMAT_MISMATCH", f"{name}, not JPEG")
+    for name, start in _FORMATS.items():
+        if start.match(data):
+            return Unreadable("DECODE_FAILED", f"a {name} whose header is damaged or of a kind that is not read")
+    for name, start in _OTHER_FORMATS.items():
+        if start.match(data):
+            return Unreadable("FORMAT_UNSUPPORTED", f"{name} is not read: save it as JPEG or PNG")
     return Unreadable("DECODE_UNIDENTIFIED", "no image")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import PositiveInt
@@ -20,6 +20,8 @@ class NumbersInput(Input):
     Attributes:
         width: Number of numbers in a row.
     """
+
+    TOWER: ClassVar[str] = "numbers"
 
     kind: Literal["numbers"] = "numbers"
     width: PositiveInt = 1

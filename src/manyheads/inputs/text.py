@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt
@@ -37,6 +37,8 @@ class TextInput(Input):
         >>> text.encode(b"7 42").values
         array([ 7, 42,  0,  0], dtype=int32)
     """
+
+    TOWER: ClassVar[str] = "text"
 
     kind: Literal["text"] = "text"
     tokens: Literal["words", "ids"] = "words"

@@ -34,6 +34,7 @@ class ModelCard(BaseModel):
     Attributes:
         data: Name of the dataset of the training.
         inputs: The inputs by name.
+        columns: The columns of a table for inputs that have other names, ``data.columns``.
         heads: The heads by name.
         precision: Dtype policy of the training; the saved weights and layers are float32.
         familiar: What new samples are compared with, or None for a model that does not say it.
@@ -44,6 +45,7 @@ class ModelCard(BaseModel):
 
     data: str
     inputs: dict[str, AnyInput]
+    columns: dict[str, str | tuple[str, ...]] = {}
     heads: Heads
     precision: Precision = "float32"
     familiar: Familiar | None = None

@@ -327,10 +327,34 @@ def check_subsets(samples: pd.DataFrame, heads: Heads, subset: Names) -> list[st
         for head_name, label, class_name in classes:
             labelled = heads[head_name].labels_of(samples) == label
             if not (labelled & (subset == name)).any():
-                assigned = (labelled & (subset != EXCLUDED)).sum()
+                assigned = samples[labelled & (subset != EXCLUDED)]
                 messages.append(
                     f"data.heads.{head_name}: class {class_name!r} has 0 samples in the {name} subset and "
-                    f"{assigned} in all subsets: add samples of it, raise split.{name}, choose another seed, or "
-                    "drop the class"
+                    f"{len(assigned)} in all subsets: {_remedy(assigned, name, int(labelled.sum()))}"
                 )
     return messages
+
+
+def _remedy(assigned: pd.DataFrame, subset: str, labelled: int) -> str:
+    """Return why a subset may lack a class, and what helps.
+
+    Args:
+        assigned: The samples of the class in all subsets.
+        subset: The subset that lacks them.
+        labelled: Number of samples of the class, excluded ones included.
+    """
+    further = (
+        f"{labelled - len(assigned)} are excluded, such as by conflicting labels of duplicates; "
+        if labelled > len(assigned)
+        else ""
+    )
+    sizes = assigned["group"].value_counts()
+    if sizes.size < min(len(SUBSETS), len(assigned)):
+        group = sizes.index[0]
+        path = assigned.loc[assigned["group"] == group, "path"].min()
+        return (
+            f"{further}they are {sizes.size} duplicate {'group' if sizes.size == 1 else 'groups'}, the largest is "
+            f"{group} with {sizes.iloc[0]} samples such as {path}, and duplicates stay in one subset; add samples that "
+            "differ, or drop the class and these samples"
+        )
+    return f"{further}add samples of it, raise split.{subset}, choose another seed, or drop the class"

@@ -19,7 +19,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from manyheads.config.composition import composition_error
+from manyheads.config.composition import adding_heads, composition_error
 from manyheads.config.loading import load
 from manyheads.config.schema import Config
 from manyheads.errors import ConfigError, ManyheadsError
@@ -110,7 +110,9 @@ def plan(context: Any, settings: Any, overrides: Sequence[str]) -> list[PlannedT
     trials: dict[str, PlannedTrial] = {}
     for name, combination in zip(names_of(combinations), combinations, strict=True):
         try:
-            composed = context.config_loader.load_sweep_config(settings, list(combination))
+            composed, taken = adding_heads(
+                combination, lambda each: context.config_loader.load_sweep_config(settings, each)
+            )
         except HydraException as error:
             known = runs.flattened({key: settings[key] for key in settings if key != "hydra"})
             raise composition_error(error, list(known)) from error
@@ -119,7 +121,7 @@ def plan(context: Any, settings: Any, overrides: Sequence[str]) -> list[PlannedT
         if key in trials:
             logger.info("%s has the same configuration as %s: it is trained once", name, trials[key].name)
         else:
-            trials[key] = PlannedTrial(name, tuple(combination), config)
+            trials[key] = PlannedTrial(name, tuple(taken), config)
     return list(trials.values())
 
 

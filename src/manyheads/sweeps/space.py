@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from manyheads.config.composition import compose, composition_error
+from manyheads.config.composition import as_hydra_takes, compose, composition_error
 from manyheads.config.loading import known_keys
 from manyheads.config.schema import Config
 from manyheads.errors import ConfigError, did_you_mean
@@ -127,7 +127,10 @@ def parse(root: Path, overrides: Sequence[str]) -> Space:
     if not searched:
         raise ConfigError("every setting has one value: give one an interval or a list (see --help)")
     # Sorted, so that the same overrides in another order are the same search.
-    return Space(tuple(fixed.values()), dict(sorted(searched.items())))
+    space = Space(tuple(fixed.values()), dict(sorted(searched.items())))
+    taken = as_hydra_takes(root, space.overrides(space.examples()[0]))
+    keys = [override.partition("=")[0] for override in taken[len(fixed) :]]
+    return Space(tuple(taken[: len(fixed)]), dict(zip(keys, space.searched.values(), strict=True)))
 
 
 def _require_known(searched: Sequence[str], known: Sequence[str]) -> None:

@@ -51,6 +51,7 @@ def train_without(
     functions = {name: head.audit_loss for name, head in heads.items()}
     objective = objective_of(heads, functions, dict.fromkeys(heads, 1.0), "standard", rest.labels)
     model = compiled_model(config.model, config.inputs, objective, settings, config.seed, len(rest))
+    config.model.adapt(model, config.inputs, rest.inputs, rest.rows)
     path, fingerprint = fold_checkpoint(config, project, fold), fold_fingerprint(config, project, fold)
     with training_lock(path):
         fit(model, rest, validation, settings, config.seed, path, resume(path, model, fingerprint))

@@ -63,6 +63,7 @@ def train(
         config.model, config.inputs, objective, config.train, config.seed, len(train),
         weighting=config.loss.weighting, form=config.loss.form,
     )  # fmt: skip
+    config.model.adapt(model, config.inputs, train.inputs, train.rows)
     progress = resume(checkpoint, model, fingerprint(config, project))
     _log_start(model, train, validation, config.train, progress, checkpoint)
     for callback in callbacks:
@@ -154,6 +155,7 @@ def _write(
     card = saving.ModelCard(
         data=config.data.name,
         inputs=config.inputs,
+        columns=config.data.columns,
         heads=config.data.heads,
         precision=precision_of(config.train),
         familiar=familiar,

@@ -34,7 +34,7 @@ DOCUMENTATION = synthetic(
 )
 
 SEED = 20170101
-EDITION = b"manyheads sample 1"
+EDITION = b"manyheads sample 2"
 
 SIZE = 64
 CARDS = 2400
@@ -60,7 +60,7 @@ IRREGULAR_NAMES = (
 )
 NAME = "{age}_{gender}_{race}_{stamp}.jpg.chip.jpg"
 
-UNDECODABLE = {"truncated": 3, "png": 3, "empty": 2}
+UNDECODABLE = {"truncated": 3, "gif": 3, "empty": 2}
 CONVERTED = {"greyscale": 3, "cmyk": 3, "rotated": 3}
 COPIES = {"identical": 10, "recompressed": 8, "mirrored": 8, "cropped": 8}
 CONFLICTING_COPIES = {"identical": 4, "recompressed": 2, "mirrored": 2, "cropped": 2}
@@ -283,9 +283,9 @@ def _treated(card: NDArray[np.uint8], how: str) -> bytes:
     match how:
         case "truncated":
             return _jpeg(card)[:900]
-        case "png":
+        case "gif":
             buffer = io.BytesIO()
-            image.save(buffer, "PNG")
+            image.save(buffer, "GIF")
             return buffer.getvalue()
         case "empty":
             return b""
