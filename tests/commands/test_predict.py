@@ -219,6 +219,20 @@ def test_directions_of_another_model_are_refused(familiar):
         predict.predict_all(familiar._replace(directions=familiar.directions[:, 1:]), [("1.jpg", {"image": jpeg()})])
 
 
+def test_the_record_of_the_training_is_saved_with_the_model_and_belongs_to_it(familiar, tmp_path):
+    saving.save(tmp_path, familiar.keras_model, familiar.card, familiar.directions)
+    loaded = saving.load(tmp_path)
+    assert loaded.card.familiar == familiar.card.familiar
+    members = [(f"{seed}.jpg", {"image": jpeg(seed, size=(40, 20 + seed))}) for seed in range(5)]
+    pd.testing.assert_frame_equal(predict.predict_all(loaded, members), predict.predict_all(familiar, members))
+    np.save(tmp_path / "directions.npy", familiar.directions + 1)
+    with pytest.raises(IntegrityError, match="not of one model"):
+        saving.read_card(tmp_path)
+    (tmp_path / "directions.npy").unlink()
+    with pytest.raises(IntegrityError, match="not of one model"):
+        saving.read_card(tmp_path)
+
+
 def test_a_model_without_a_record_of_its_training_says_so(saved, tmp_path, caplog):
     (tmp_path / "one.jpg").write_bytes(jpeg())
     with caplog.at_level("INFO"):

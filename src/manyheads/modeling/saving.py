@@ -120,7 +120,7 @@ def read_card(folder: Path, extensions: Sequence[str] = ()) -> ModelCard:
         values = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         if not isinstance(values, dict) or values.get("digest") != _digest(values, path):
             raise IntegrityError(
-                f"{folder}: model.json and the other files are not of one model, or one was changed: train it again"
+                f"{folder}: model.json and model.keras are not of one model, or one of them was changed: train it again"
             )
         card = ModelCard.model_validate(values, context={"extensions": extensions})
         with zipfile.ZipFile(path) as archive:
