@@ -29,7 +29,7 @@ from manyheads.runtime import tensorflow
 
 SIDE = 200
 CALIBRATION_FILES = 4000
-TEST_FILES = 900
+TEST_FILES = 360
 FACES = 3
 WIDTH, HEIGHT = 2000, 1000
 SIZES = ((40, 80), (80, 200), (200, 600))  # side of the pasted file in pixels

@@ -1,6 +1,7 @@
 import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -349,3 +350,29 @@ def test_the_readmes_python_predicts_as_the_command_does(saved, tmp_path, monkey
     predict.main(["photograph.jpg", "--model", "models", "--output", "predictions.csv"])
     (row,) = pd.read_csv("predictions.csv").to_dict("records")
     assert printed == {"age": str(round(row["age"])), "race": row["race"]}
+
+
+def test_the_examples_of_the_page_run(saved, tmp_path, monkeypatch, capsys):
+    """Those on pictures, with a model that says it is UTKFace's; the pictures have no faces."""
+    loaded = saving.load(saved)
+    (tmp_path / "models").mkdir()
+    saving.save(tmp_path / "models", loaded.keras_model, loaded.card.model_copy(update={"data": "utkface"}))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "portrait.jpg").write_bytes(jpeg(1))
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday/beach.jpg").write_bytes(jpeg(2))
+    with zipfile.ZipFile("more.zip", "w") as archive:
+        archive.writestr("more/hill.jpg", jpeg(3))
+    (block,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/predict.md").read_text(encoding="utf-8"), re.DOTALL)
+    lines = [shlex.split(line, comments=True)[4:] for line in block.splitlines()]
+    lines = [arguments for arguments in lines if "posts.csv" not in arguments]
+    assert len(lines) == 3
+    for arguments in lines:
+        if "--find-faces" in arguments:
+            with pytest.raises(DataError, match="NO_FACE: no face was found"):
+                predict.main([*arguments, "--model", "models"])
+        else:
+            predict.main([*arguments, "--model", "models"])
+    assert capsys.readouterr().out.splitlines()[1].startswith("portrait.jpg,")
+    assert pd.read_csv("predictions.csv")["path"].tolist() == ["holiday/beach.jpg", "more.zip/more/hill.jpg"]
+    assert pd.read_csv("faces.csv")["error"].tolist() == ["NO_FACE: no face was found"]

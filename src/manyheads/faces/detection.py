@@ -24,8 +24,8 @@ SIDES = (320, 1920)
 """Longer sides in pixels to which a picture is reduced for the search. YuNet finds faces of about 10 to 300 pixels, so
 the small copy serves faces that fill a picture, and the large one those that are small in it."""
 
-BORDER = 0.2
-"""Width of the grey border about a picture, as a share of its longer side. It makes cut-off faces look like whole."""
+BORDER = 64
+"""Width of the grey border about a picture in pixels. With it, faces that fill the picture are found."""
 
 MINIMUM_SCORE = 0.7
 """Lowest score of a face, from 0 to 1. See ``benchmarks/face_crops.py``."""
@@ -72,7 +72,8 @@ def detect(pixels: Pixels) -> list[Face]:
     Args:
         pixels: The upright picture, shape (height, width, 3), uint8, RGB.
     """
-    rows = np.concatenate([_detect_at(pixels, side) for side in SIDES])
+    longer = max(pixels.shape[:2])
+    rows = np.concatenate([_detect_at(pixels, side / longer) for side in sorted({min(each, longer) for each in SIDES})])
     if not len(rows):
         return []
     kept = cv2.dnn.NMSBoxes(rows[:, :4].tolist(), rows[:, 14].tolist(), MINIMUM_SCORE, LARGEST_OVERLAP)
@@ -83,23 +84,20 @@ def detect(pixels: Pixels) -> list[Face]:
     return sorted(faces, key=lambda face: (face.left, face.top))
 
 
-def _detect_at(pixels: Pixels, side: int) -> npt.NDArray[np.float64]:
+def _detect_at(pixels: Pixels, scale: float) -> npt.NDArray[np.float64]:
     """Return the faces of a reduced copy, shape (n, 15): box, landmarks and score, in pixels of the picture."""
     height, width = pixels.shape[:2]
-    scale = min(1.0, side / max(height, width))
     reduced = pixels
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         reduced = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    margin = round(BORDER * max(reduced.shape[:2]))
-    framed = cv2.copyMakeBorder(
-        reduced[:, :, ::-1], margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=_GREY
-    )  # the network takes BGR
+    in_bgr = reduced[:, :, ::-1]  # which the network takes
+    framed = cv2.copyMakeBorder(in_bgr, BORDER, BORDER, BORDER, BORDER, cv2.BORDER_CONSTANT, value=_GREY)
     detector = _detector()
     detector.setInputSize((framed.shape[1], framed.shape[0]))
     _, found = detector.detect(framed)
     # The stubs of OpenCV do not say that it returns None if there is no face.
     rows = np.zeros((0, 15)) if found is None else np.asarray(found, dtype=np.float64)
-    rows[:, [0, 1, *range(4, 14)]] -= margin
+    rows[:, [0, 1, *range(4, 14)]] -= BORDER
     rows[:, :14] /= scale
     return rows
