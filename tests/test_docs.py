@@ -189,7 +189,7 @@ def read_manyheads(name: str, arguments: list[str], capsys) -> list[str]:
         return overrides_of(arguments)
     with pytest.raises(SystemExit):
         importlib.import_module(f"manyheads.commands.{OTHERS[name].module}").main(["--help"])
-    assert options <= set(re.findall(r"--?[a-z]+", capsys.readouterr().out))
+    assert options <= set(re.findall(r"--?[a-z][a-z-]*", capsys.readouterr().out))
     return overrides_of(arguments) if name in ("params", "search") else []
 
 

@@ -40,6 +40,11 @@ class Paths:
         return self.root / "data/packed/samples.csv"
 
     @property
+    def properties(self) -> Path:
+        """Table of the packed samples' properties by input, such as the size of an image, written by pack."""
+        return self.root / "data/packed/properties.csv"
+
+    @property
     def undecodable(self) -> Path:
         """Samples that pack rejected, with a code and a reason."""
         return self.root / "data/packed/rejected.csv"

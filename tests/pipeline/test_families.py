@@ -356,6 +356,27 @@ def test_predict_gives_the_columns_and_values_that_evaluate_gave(project):
                 np.testing.assert_allclose(predicted[column], evaluated[column], atol=0.02)
             else:
                 assert (predicted[column] == evaluated[column]).all()
+    # Of the samples of the test subset, about as many are far from the training as of validation.
+    assert predicted["note"].notna().mean() < 0.2
+
+
+def test_predict_notes_what_is_unlike_the_training_data(project):
+    card = json.loads((project.paths.model / "model.json").read_text())
+    assert card["familiar"]["farthest"] >= 0  # 0 if the features of a network this small are constant
+    assert (project.paths.model / "directions.npy").stat().st_size < 300_000
+    target = project.paths.root / "unlike.csv"
+    if "image" in card["inputs"]:
+        new = project.paths.root / "new.png"
+        Image.new("RGB", (90, 30)).save(new)
+        expected = ["aspect ratio 3, in training 1", "contrast 0, in training"]
+    else:
+        new = project.paths.root / "new.csv"
+        new.write_text("text,numbers,grid\n" + "old man " * 9 + ",500 1,1 1 1 1\n")
+        expected = ["text: tokens 18, in training 2", "numbers: number 1 500, in training 0.06 to", "distance "]
+    project.command("predict", new, "--output", target)
+    (note,) = pd.read_csv(target)["note"]
+    for words in expected:
+        assert words in note
 
 
 def test_results_names_a_next_step_of_this_project(project):

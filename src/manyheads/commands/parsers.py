@@ -123,22 +123,28 @@ def predict() -> ArgumentParser:
         """examples:
   python -m manyheads predict image.jpg
   python -m manyheads predict data/raw/UTKFace.tar.gz --output predictions.csv
-  python -m manyheads predict holiday/ portrait.jpg --model models --output predictions.csv
+  python -m manyheads predict holiday/ portrait.jpg --find-faces --output predictions.csv
   python -m manyheads predict posts.csv --output predictions.csv       a model of texts or numbers: one column an input
 
-The table has one row a sample: its path, each head's value, the probability of each class and, in the column "error",
-why the sample could not be read. The exit code is 3 if no sample could be read.""",
+The table has one row a sample: its path, each head's value, the probability of each class, what is unlike the training
+data ("note"), and why the sample could not be read ("error"). With --find-faces it has one row a face, with its number
+and its box in pixels of the upright picture. The exit code is 3 if no sample could be read.""",
     )
     parser.add_argument(
         "paths",
         nargs="+",
         type=Path,
         metavar="PATH",
-        help="a JPEG file, a folder, a .tar.gz or a .zip of images; a .csv or a .parquet",
+        help="a picture, a folder, a .tar.gz or a .zip of pictures; a .csv or a .parquet",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="CSV to write (default: standard output)")
     parser.add_argument(
         "--model", type=Path, metavar="FOLDER", help="a trained model (default: models/ of the project)"
+    )
+    parser.add_argument(
+        "--find-faces",
+        action="store_true",
+        help="find each face in the pictures and crop it as the training data is cropped (models of UTKFace)",
     )
     return parser
 

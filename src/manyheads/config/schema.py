@@ -293,7 +293,7 @@ class Config(Section):
                 )
             for output in self.data.heads[name].output_names(heads)[1:]:
                 raise ValueError(f"data.heads.{output} has the name of an output of {name}: rename the head")
-        columns = dict.fromkeys(("path", "group", "error"), "the table of predictions")
+        columns = dict.fromkeys(("path", "group", "note", "error"), "the table of predictions")
         for name, head in self.data.heads.items():
             labels = head.label_columns
             for column in (*labels, *(f"{label}_label" for label in labels), *head.extra_columns):

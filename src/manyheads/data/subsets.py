@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from manyheads.data.arrays import open_packed
-from manyheads.data.tables import read_samples, read_splits
+from manyheads.data.tables import read_properties, read_samples, read_splits
 from manyheads.errors import IntegrityError
 from manyheads.heads import Head, Labels
 from manyheads.inputs import Input
@@ -84,6 +84,32 @@ def load_subset(
     labels = {each: head.labels_of(chosen) for each, head in heads.items()}
     rows = chosen["row"].to_numpy(np.int64, copy=True)
     return Subset(arrays, rows, chosen["path"].tolist(), labels, chosen["group"].astype(str).tolist(), dict(inputs))
+
+
+def property_ranges(
+    project: Paths, inputs: Mapping[str, Input], subset: Subset
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return the smallest and the largest value of each property in a subset, by input and name; see ``Encoded``.
+
+    Args:
+        project: Paths of the packed samples.
+        inputs: The inputs by name.
+        subset: A subset of the packed samples, not empty.
+
+    Raises:
+        IntegrityError: The table of properties is missing, damaged, or of other samples.
+    """
+    table = read_properties(project.properties)
+    if missing := set(subset.rows.tolist()) - set(table.index):
+        raise IntegrityError(f"{project.properties} lacks row {min(missing)} of the split: run `dvc repro pack`")
+    chosen = table.loc[subset.rows]
+    ranges = {str(column): (float(chosen[column].min()), float(chosen[column].max())) for column in chosen}
+    return {
+        name: {
+            column.removeprefix(f"{name}/"): ends for column, ends in ranges.items() if column.startswith(f"{name}/")
+        }
+        for name in inputs
+    }
 
 
 def label_table(heads: Mapping[str, Head], subset: Subset) -> pd.DataFrame:

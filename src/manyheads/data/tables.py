@@ -82,6 +82,21 @@ def read_splits(path: Path) -> pd.DataFrame:
     return _read(path, columns, unique="path", made_by="split")
 
 
+def read_properties(path: Path) -> pd.DataFrame:
+    """Read the properties of packed samples, float64, indexed by ``row``; the columns are ``<input>/<property>``.
+
+    Raises:
+        IntegrityError: The table is missing or damaged.
+    """
+    remedy = "make it again with `python -m manyheads pack` or `dvc repro pack`"
+    try:
+        return pd.read_csv(path, index_col="row", encoding="utf-8").astype("float64")
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing: {remedy}") from None
+    except ValueError as error:
+        raise IntegrityError(f"{path} is damaged ({' '.join(str(error).split())[:200]}): {remedy}") from error
+
+
 def read_predictions(path: Path, heads: Mapping[str, Head]) -> pd.DataFrame:
     """Read the predictions of the test samples that evaluate wrote; see ``Head.recorded``.
 

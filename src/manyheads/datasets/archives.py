@@ -29,7 +29,8 @@ RATIO_FREE_BYTES = 16 * 2**20
 MAX_HEADER_BYTES = 2**18
 MAX_GLOBAL_HEADERS = 100
 
-SUPPORTED = "a folder, .tar.gz, .tgz, .tar or .zip"
+SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
+SUPPORTED = f"a folder, {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 _REMEDY = "download it again from its publisher; nothing was unpacked"
 _CHUNK = 2**16
 # Searched in a path with a leading slash, which is several times faster than an alternative for the start.
@@ -86,13 +87,13 @@ def selected(source: Path, wanted: Wanted) -> Iterator[Member]:
 
 def _members(source: Path, read: Wanted) -> Iterator[Member]:
     if not source.exists():
-        raise DataError(f"{source} is missing: put the data there or set data.path")
+        raise DataError(f"{source} is missing: put the data there, or name another place")
     empty = True
     for member in _reader(source, read):
         empty = False
         yield member
     if empty:
-        raise DataError(f"{source} holds no files: put the data there or set data.path")
+        raise DataError(f"{source} holds no files: put the data there, or name another place")
 
 
 def _reader(source: Path, read: Wanted) -> Iterator[Member]:
@@ -100,14 +101,14 @@ def _reader(source: Path, read: Wanted) -> Iterator[Member]:
     if source.is_dir():
         return _folder(source, read)
     if not source.is_file():
-        raise DataError(f"{source} is neither a file nor a folder: data.path takes {SUPPORTED}")
+        raise DataError(f"{source} is neither a file nor a folder: name {SUPPORTED}")
     if name.endswith((".tar.gz", ".tgz")):
         return _unique(source, _tar(source, read, compressed=True))
     if name.endswith(".tar"):
         return _unique(source, _tar(source, read, compressed=False))
     if name.endswith(".zip"):
         return _unique(source, _zip(source, read))
-    raise DataError(f"{source} is of an unknown kind: data.path takes {SUPPORTED}")
+    raise DataError(f"{source} is of an unknown kind: name {SUPPORTED}")
 
 
 def _unique(source: Path, members: Iterator[Member]) -> Iterator[Member]:
@@ -313,7 +314,7 @@ def _sniff(source: Path, file: IO[bytes], kind: str) -> None:
     start = file.read(512)
     file.seek(0)
     if not start:
-        raise DataError(f"{source} is an empty file: put the data there or set data.path")
+        raise DataError(f"{source} is an empty file: put the data there, or name another place")
     if re.match(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|\?xml|!--)", start, re.IGNORECASE):
         raise IntegrityError(f"{source} looks like HTML, not {kind}, and starts with {start[:60]!r}: {_REMEDY}")
     # A tar has no magic number at its start; tarfile verifies the checksum of its first header.

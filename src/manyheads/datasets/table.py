@@ -33,6 +33,10 @@ DELIMITERS = ",;\t|"
 _HEADER_BYTES = 2**16
 
 
+SETTING = "set data.columns.{}"
+"""What to do about a missing column in the data of a training."""
+
+
 class Table(Dataset):
     """A table with one row per sample and a column for each input and each label.
 
@@ -72,9 +76,10 @@ class Table(Dataset):
                 f"{source} names files in the input {self._files[0]}: set data.path to the folder or the archive that "
                 "holds this table and the files, so that DVC notices when they change"
             )
-        inputs = {name: table.cells(name, self._columns, "input") for name in self._inputs}
+        inputs = {name: table.cells(name, self._columns, "input", SETTING) for name in self._inputs}
         files = {name: inputs[name] for name in self._files}
-        labels = {name: table.cells(name, self._columns, "head") for name in self._columns if name not in self._inputs}
+        mapped_heads = [name for name in self._columns if name not in self._inputs]
+        labels = {name: table.cells(name, self._columns, "head", SETTING) for name in mapped_heads}
         used: set[str | None] = set()
         for number, row in enumerate(table.frame.to_dict("records")):
             path = table.row_name(number, [cells[number] for cells in files.values()])
@@ -115,7 +120,7 @@ def table_contents(
     """
     table = _open(source)
     columns = columns or {}
-    cells = {name: table.cells(name, columns, "input") for name in dict.fromkeys((*inputs, *files))}
+    cells = {name: table.cells(name, columns, "input", "name a column so") for name in dict.fromkeys((*inputs, *files))}
     paths = [table.row_name(row, [cells[name][row] for name in files]) for row in range(len(table.frame))]
     texts = [name for name in inputs if name not in files]
 
@@ -168,7 +173,7 @@ class _Open(NamedTuple):
     members: set[str] | None
     source: Path
 
-    def cells(self, name: str, columns: Columns, what: str) -> list[str]:
+    def cells(self, name: str, columns: Columns, what: str, remedy: str) -> list[str]:
         """Return the text of each row for an input or a head.
 
         Raises:
@@ -182,7 +187,7 @@ class _Open(NamedTuple):
                 hint = did_you_mean(column, known)
                 raise DataError(
                     f"{self.source} has no column {column!r} for the {what} {name}{hint}; it has {', '.join(known)}: "
-                    f"set data.columns.{name}"
+                    + remedy.format(name)
                 )
         lists = [self.frame[column].tolist() for column in several]
         return lists[0] if len(lists) == 1 else [" ".join(row).strip() for row in zip(*lists, strict=True)]
@@ -233,7 +238,7 @@ def _open(source: Path) -> _Open:
         listed = f": {', '.join(sorted(top)[:3])}" if top else ""
         raise DataError(
             f"{source} has {len(top) or 'no'} tables at its top{listed}: put exactly one .csv or .parquet there, with "
-            "paths relative to it, or set data.path to the table"
+            "paths relative to it, or name the table itself"
         )
     data = found.pop(top[0])
     if isinstance(data, OSError):
@@ -261,7 +266,7 @@ def read_frame(source: Path, data: bytes) -> pd.DataFrame:
     import pandas as pd
 
     if not data.strip():
-        raise DataError(f"{source} is empty: put a table with a header and rows there, or set data.path")
+        raise DataError(f"{source} is empty: put a table with a header and rows there")
     try:
         if source.suffix.lower() == ".parquet":
             frame = pd.read_parquet(io.BytesIO(data))

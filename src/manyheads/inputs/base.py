@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -13,15 +15,28 @@ if TYPE_CHECKING:
     import keras
 
 Array = npt.NDArray[Any]
+SLACK = 0.1
 Draws = npt.NDArray[np.float32]
 """Random numbers of an augmentation, uniform in [0, 1), shape (n, ``AUGMENTATION_DRAWS``)."""
 
 
+NO_PROPERTIES: Mapping[str, float] = MappingProxyType({})
+
+
 class Encoded(NamedTuple):
-    """One input of a sample: the packed ``values``, and a ``note`` on any conversion."""
+    """One input of a sample.
+
+    Attributes:
+        values: The packed values.
+        note: Remark on any conversion, or an empty text.
+        properties: Numbers by name that tell whether a sample is like others, such as the size of an image. Each sample
+            of an input has the same names. A prediction notes a number that is outside of those of the training subset,
+            see ``Input.usual_range``.
+    """
 
     values: Array
     note: str = ""
+    properties: Mapping[str, float] = NO_PROPERTIES
 
 
 class Input(BaseModel, ABC):
@@ -69,6 +84,20 @@ class Input(BaseModel, ABC):
     @abstractmethod
     def tensor(self, name: str) -> keras.KerasTensor:
         """Return the model's input as a symbolic tensor, shape (batch, ...)."""
+
+    def usual_range(self, name: str, low: float, high: float) -> tuple[float, float]:
+        """Return the smallest and the largest value of a property that a prediction does not note.
+
+        By default, the training's range and a tenth of it to either side.
+
+        Args:
+            name: Name of the property, see ``Encoded``.
+            low: Its smallest value in the training subset.
+            high: Its largest value in the training subset.
+        """
+        del name
+        slack = SLACK * (high - low)
+        return low - slack, high + slack
 
     def fingerprint(self, values: Array) -> npt.NDArray[np.uint8] | None:
         """Return a small greyscale copy of a packed sample for the search of near duplicates, or None.

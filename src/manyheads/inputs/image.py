@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
@@ -13,6 +14,13 @@ from manyheads.inputs.base import Array, Draws, Encoded, Input
 
 if TYPE_CHECKING:
     import keras
+
+SHORTER_SIDE = "shorter side in pixels"
+ASPECT_RATIO = "aspect ratio"
+CONTRAST = "contrast"
+FACTORS = {SHORTER_SIDE: (0.5, 2.0), ASPECT_RATIO: (1 / 1.1, 1.1), CONTRAST: (0.5, 1.5)}
+"""How far a property may be below and above those of the training subset, by its name. The aspect ratio is width by
+height of the upright picture; the contrast is 0 for one colour, see ``_contrast``."""
 
 
 class ImageInput(Input):
@@ -42,7 +50,17 @@ class ImageInput(Input):
         return "uint8"
 
     def encode(self, data: bytes) -> Encoded:
-        return Encoded(*jpeg.decode(data, self.image_size))
+        pixels, note, (width, height) = jpeg.decode(data, self.image_size)
+        properties = {
+            SHORTER_SIDE: min(width, height),
+            ASPECT_RATIO: round(width / height, 4),
+            CONTRAST: _contrast(pixels),
+        }
+        return Encoded(pixels, note, properties)
+
+    def usual_range(self, name: str, low: float, high: float) -> tuple[float, float]:
+        less, more = FACTORS[name]
+        return low * less, high * more
 
     def tensor(self, name: str) -> keras.KerasTensor:
         import keras
@@ -71,3 +89,8 @@ class ImageInput(Input):
 
     def thumbnails(self, values: Array) -> list[bytes]:
         return [jpeg.thumbnail(pixels) for pixels in values]
+
+
+def _contrast(pixels: Array) -> float:
+    """Return the largest standard deviation of a colour channel over the pixels, from 0 to 127.5."""
+    return round(float(cv2.meanStdDev(pixels)[1].max()), 2)

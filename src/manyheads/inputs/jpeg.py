@@ -47,10 +47,17 @@ _DEPTH_16 = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
 class Decoded(NamedTuple):
-    """A decoded image: ``pixels``, shape (size, size, 3), uint8, RGB, and a ``note`` on any conversion."""
+    """A decoded image.
+
+    Attributes:
+        pixels: Shape (size, size, 3), uint8, RGB.
+        note: Remark on any conversion.
+        size: Width and height of the upright image in pixels, before it was resized.
+    """
 
     pixels: Pixels
     note: str
+    size: tuple[int, int]
 
 
 def decode(data: bytes, size: int) -> Decoded:
@@ -75,23 +82,46 @@ def decode(data: bytes, size: int) -> Decoded:
         >>> decode(data, size=16).pixels.shape
         (16, 16, 3)
     """
+    return _decode(data, size)
+
+
+def decode_whole(data: bytes) -> Pixels:
+    """Decode an image and turn it upright as ``decode`` does, but keep its size.
+
+    Args:
+        data: The file's bytes.
+
+    Returns:
+        Shape (height, width, 3), uint8, RGB.
+
+    Raises:
+        Unreadable: As in ``decode``.
+    """
+    return _decode(data, None).pixels
+
+
+def _decode(data: bytes, size: int | None) -> Decoded:
     image = _open(data)
     try:
-        if image.mode == "RGB":
+        width, height = image.size
+        if size and image.mode == "RGB":
             image.draft("RGB", (size, size))
         image.load()
         notes = ["first of several images"] if getattr(image, "n_frames", 1) > 1 else []
         notes += [_CONVERTED[image.mode]] if image.mode in _CONVERTED else []
-        if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        if orientation in range(2, 9):
             ImageOps.exif_transpose(image, in_place=True)
             notes.append("rotated by EXIF")
+        if orientation in range(5, 9):
+            width, height = height, width
         upright, further = _as_rgb(image)
-        resized = upright.resize((size, size), Image.Resampling.BILINEAR)
+        resized = upright.resize((size, size), Image.Resampling.BILINEAR) if size else upright
     except (MemoryError, Unreadable):
         raise
     except Exception as error:  # Pillow raises a dozen types for damaged data
         raise _damaged(error) from error
-    return Decoded(np.asarray(resized), "; ".join(notes + further))
+    return Decoded(np.asarray(resized), "; ".join(notes + further), (width, height))
 
 
 def _as_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:

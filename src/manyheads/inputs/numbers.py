@@ -45,7 +45,7 @@ class NumbersInput(Input):
             raise Unreadable("NUMBER_COUNT", f"{len(values)} numbers, not {self.width}")
         if not np.isfinite(values).all():
             raise Unreadable("NUMBER_MALFORMED", "a number is not finite")
-        return Encoded(values)
+        return Encoded(values, properties={f"number {i}": float(value) for i, value in enumerate(values, 1)})
 
     def tensor(self, name: str) -> keras.KerasTensor:
         import keras

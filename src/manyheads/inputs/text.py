@@ -63,7 +63,7 @@ class TextInput(Input):
         ids = self._read_ids(text) if self.tokens == "ids" else self._hash_words(text)
         values = np.zeros(self.length, np.int32)
         values[: min(len(ids), self.length)] = ids[: self.length]
-        return Encoded(values, "cut" if len(ids) > self.length else "")
+        return Encoded(values, "cut" if len(ids) > self.length else "", {"tokens": len(ids)})
 
     def _read_ids(self, text: str) -> list[int]:
         if not _IDS.fullmatch(text):

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from manyheads.modeling.multi_head import MultiHeadModel
 
+FEATURES = "encoder_features"
+"""Start of the names of the layers that mark the features of the heads."""
+
 
 def build_network(
     encoder: Encoder,
@@ -51,6 +54,7 @@ def build_network(
     except ValueError as error:
         shapes = ", ".join(f"{name} {kind.shape}" for name, kind in inputs.items())
         raise ConfigError(f"inputs ({shapes}) do not fit this model: {str(error).splitlines()[0]}") from error
+    features = _marked(features)
     outputs: dict[str, keras.KerasTensor] = {}
     for each in objective:
         outputs |= each.outputs(features[each.name])
@@ -58,6 +62,40 @@ def build_network(
     if wrong := mismatch(network, inputs, [each.head for each in objective]):
         raise ConfigError(f"the model's layers do not match its heads and inputs: {wrong}")
     return network
+
+
+def _marked(features: Mapping[str, keras.KerasTensor]) -> dict[str, keras.KerasTensor]:
+    """Return the features after a layer that does nothing, by whose name ``with_features`` finds them again."""
+    import keras
+
+    distinct = {id(tensor): tensor for tensor in features.values()}
+    marked = {
+        key: keras.layers.Identity(dtype="float32", name=f"{FEATURES}_{number}")(tensor)
+        for number, (key, tensor) in enumerate(distinct.items())
+    }
+    return {head: marked[id(tensor)] for head, tensor in features.items()}
+
+
+def with_features(model: keras.Model, kinds: Mapping[str, Input]) -> keras.Model:
+    """Return a model that also has the features, which the heads' layers take, among its outputs.
+
+    Args:
+        model: From ``build_network``, ``averaged_over_flip`` or ``saving.load``; the result shares its layers.
+        kinds: The inputs by name; see ``Input.mirror``.
+
+    Returns:
+        A model with the further outputs ``<FEATURES>_0``, …, shape (batch, width), float32. Each is a mean over a
+        sample and its mirror image, if the model's outputs are. A network without marked features is returned as it is.
+    """
+    import keras
+
+    if marked := [layer for layer in model.layers if layer.name.startswith(f"{FEATURES}_")]:
+        outputs = {**model.output, **{layer.name: layer.output for layer in marked}}
+        return _functional(model.inputs, outputs, model.name)
+    for layer in model.layers:
+        if isinstance(layer, keras.Model) and (extended := with_features(layer, kinds)) is not layer:
+            return averaged_over_flip(extended, kinds)
+    return model
 
 
 def _functional(inputs: Sequence[keras.KerasTensor], outputs: dict[str, keras.KerasTensor], name: str) -> keras.Model:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from manyheads.heads import Head, Outputs
 from manyheads.inputs import Input
+from manyheads.modeling.build import FEATURES, with_features
 from manyheads.runtime.hardware import Precision, fastest_precision
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ class Predictor:
         self.heads = dict(heads)
         if precision == fastest_precision() == "mixed_bfloat16":
             model = _in_bfloat16(model, kinds or {})
-        self._outputs = traced(model)
+        # Always with features, so that every use of a model computes the same graph and gets the same last digits.
+        self._outputs = traced(with_features(model, kinds or {}))
 
     def __call__(
         self, inputs: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.integer[Any]] | None = None
@@ -123,7 +125,17 @@ class Predictor:
             inputs: Samples of each input by name, shape (n, ...); a memory map is read batch by batch.
             rows: Rows of the samples to predict, in order; all by default.
         """
+        return self.with_features(inputs, rows)[0]
+
+    def with_features(
+        self, inputs: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.integer[Any]] | None = None
+    ) -> tuple[dict[str, Outputs], Outputs]:
+        """Return each head's outputs as ``__call__`` does, and the features, shape (n, width), float32.
+
+        The features are what the heads' layers take, side by side; the width is 0 if the network does not mark them.
+        """
         collected: dict[str, list[Outputs]] = {name: [] for name in self.heads}
+        features: list[Outputs] = []
         rows = np.arange(len(next(iter(inputs.values())))) if rows is None else rows
         for start in range(0, len(rows), PREDICTION_BATCH):
             chosen = rows[start : start + PREDICTION_BATCH]
@@ -132,7 +144,9 @@ class Predictor:
             values = {name: output.numpy()[: len(chosen)] for name, output in batch.items()}
             for name, head in self.heads.items():
                 collected[name].append(outputs_of_head(head, values))
-        return {name: np.concatenate(batches) for name, batches in collected.items()}
+            marked = [output for name, output in values.items() if name.startswith(FEATURES)]
+            features.append(np.concatenate([np.zeros((len(chosen), 0), np.float32), *marked], axis=1))
+        return {name: np.concatenate(batches) for name, batches in collected.items()}, np.concatenate(features)
 
 
 def outputs_of_head(head: Head, outputs: Mapping[str, npt.NDArray[Any]]) -> Outputs:

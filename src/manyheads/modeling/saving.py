@@ -1,4 +1,4 @@
-"""Saving and loading of a model: two files with a common digest, without foreign code."""
+"""Saving and loading of a model: files with a common digest, without foreign code."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manyheads.errors import IntegrityError
@@ -16,12 +17,15 @@ from manyheads.heads import Heads
 from manyheads.inputs import AnyInput
 from manyheads.modeling.build import mismatch
 from manyheads.modeling.inference import Predictor
+from manyheads.modeling.novelty import Directions, Familiar
 from manyheads.runtime import tensorflow
 from manyheads.runtime.files import sha256_of
 from manyheads.runtime.hardware import Precision
 
 if TYPE_CHECKING:
     import keras
+
+DIRECTIONS = "directions.npy"
 
 
 class ModelCard(BaseModel):
@@ -33,7 +37,8 @@ class ModelCard(BaseModel):
         columns: The columns of a table for inputs that have other names, ``data.columns``.
         heads: The heads by name.
         precision: Dtype policy of the training; the saved weights and layers are float32.
-        digest: SHA-256 of the two files, without the digest itself; ``save`` sets it.
+        familiar: What new samples are compared with, or None for a model that does not say it.
+        digest: SHA-256 of the files, without the digest itself; ``save`` sets it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,22 +48,24 @@ class ModelCard(BaseModel):
     columns: dict[str, str | tuple[str, ...]] = {}
     heads: Heads
     precision: Precision = "float32"
+    familiar: Familiar | None = None
     digest: str = ""
 
 
 class SavedModel(NamedTuple):
-    """A loaded model and its card."""
+    """A loaded model, its card, and the directions of its features in training, if it has them; see ``novelty``."""
 
     keras_model: keras.Model
     card: ModelCard
+    directions: Directions | None = None
 
     def predictor(self) -> Predictor:
         """Return the model as a function of arrays."""
         return Predictor(self.keras_model, self.card.heads, self.card.precision, self.card.inputs)
 
 
-def save(folder: Path, model: keras.Model, card: ModelCard) -> None:
-    """Write ``model.keras`` and ``model.json``, with a digest of both, into an existing folder.
+def save(folder: Path, model: keras.Model, card: ModelCard, directions: Directions | None = None) -> None:
+    """Write ``model.keras``, ``model.json`` and ``directions.npy``, with a digest of all, into an existing folder.
 
     The same model and card give the same bytes, so that DVC recognizes an equal model.
 
@@ -66,10 +73,13 @@ def save(folder: Path, model: keras.Model, card: ModelCard) -> None:
         folder: The folder.
         model: The network for inference.
         card: The description of the model.
+        directions: The directions of the model's features in training; without them there is no ``directions.npy``.
     """
     path = folder / "model.keras"
     model.save(path)
     _without_dates(path)
+    if directions is not None:
+        np.save(folder / DIRECTIONS, directions, allow_pickle=False)
     values = json.loads(card.model_dump_json(exclude={"digest"}))
     values["digest"] = _digest(values, path)
     (folder / "model.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
@@ -88,21 +98,22 @@ def _without_dates(path: Path) -> None:
 
 
 def _digest(values: Mapping[str, Any], path: Path) -> str:
-    """Return the SHA-256 of a card, without its digest, and of the model file."""
+    """Return the SHA-256 of a card, without its digest, of the model file, and of the directions if there are any."""
     card = json.dumps({key: value for key, value in values.items() if key != "digest"}, sort_keys=True)
-    return hashlib.sha256(f"{card}\n{sha256_of(path)}".encode()).hexdigest()
+    files = [path, *filter(Path.exists, [path.with_name(DIRECTIONS)])]
+    return hashlib.sha256("\n".join([card, *map(sha256_of, files)]).encode()).hexdigest()
 
 
-def load(folder: Path, extensions: Sequence[str] = ()) -> SavedModel:
-    """Load a saved model without running code from its files.
+def read_card(folder: Path, extensions: Sequence[str] = ()) -> ModelCard:
+    """Read the card of a saved model and verify its files, without TensorFlow.
 
     Args:
         folder: A folder from ``save``.
         extensions: Packages that a user's own heads and inputs may be imported from.
 
     Raises:
-        IntegrityError: A file is missing or damaged, the two files belong to different models, the card does not match
-            the network, or the network has layers from outside Keras.
+        IntegrityError: A file is missing or damaged, the files belong to different models, or the network has layers
+            from outside Keras.
     """
     path = folder / "model.keras"
     try:
@@ -118,6 +129,21 @@ def load(folder: Path, extensions: Sequence[str] = ()) -> SavedModel:
         raise IntegrityError(f"{error.filename} is missing: train a model first, with `make repro`") from None
     except (ValidationError, zipfile.BadZipFile, KeyError, ValueError, RecursionError, OSError) as error:
         raise IntegrityError(f"{folder} holds no complete model ({_first_line(error)}): train it again") from error
+    return card
+
+
+def load(folder: Path, extensions: Sequence[str] = ()) -> SavedModel:
+    """Load a saved model without running code from its files.
+
+    Args:
+        folder: A folder from ``save``.
+        extensions: Packages that a user's own heads and inputs may be imported from.
+
+    Raises:
+        IntegrityError: As in ``read_card``, or the card does not match the network.
+    """
+    card = read_card(folder, extensions)
+    path = folder / "model.keras"
     tensorflow.require_tensorflow()
     import keras
 
@@ -127,7 +153,13 @@ def load(folder: Path, extensions: Sequence[str] = ()) -> SavedModel:
         raise IntegrityError(f"{path} cannot be loaded ({_first_line(error)}): train it again") from error
     if wrong := mismatch(model, card.inputs, card.heads.values()):
         raise IntegrityError(f"{folder / 'model.json'} does not match {path.name}: {wrong}; train it again")
-    return SavedModel(model, card)
+    directions = None
+    if (file := folder / DIRECTIONS).exists():
+        try:
+            directions = np.load(file, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise IntegrityError(f"{file} cannot be loaded ({_first_line(error)}): train it again") from error
+    return SavedModel(model, card, directions)
 
 
 def _first_line(error: Exception) -> str:

@@ -58,19 +58,21 @@ class Refused(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """A packed sample: its row, the SHA-256 of its bytes, its fingerprint, and a note on any conversion."""
+    """A packed sample: its row, the SHA-256 of its bytes, its fingerprint, a note on any conversion, and properties."""
 
     row: int
     sha256: str
     fingerprint: npt.NDArray[np.uint8] | None
     note: str
+    properties: Mapping[str, float]
 
 
 class Sample(NamedTuple):
-    """A decoded sample: its row, and the values of each input by name."""
+    """A decoded sample: its row, and for each input by name its values and its properties, see ``Encoded``."""
 
     row: int
     inputs: dict[str, Array]
+    properties: dict[str, Mapping[str, float]]
 
 
 T = TypeVar("T")
@@ -89,7 +91,14 @@ def decode(kinds: Mapping[str, Input], chunk: Sequence[Raw]) -> list[Sample | Re
         try:
             if isinstance(data, OSError):
                 raise data
-            outcomes.append(Sample(row, {name: kind.encode(data[name])[0] for name, kind in kinds.items()}))
+            encoded = {name: kind.encode(data[name]) for name, kind in kinds.items()}
+            outcomes.append(
+                Sample(
+                    row,
+                    {name: each.values for name, each in encoded.items()},
+                    {name: dict(each.properties) for name, each in encoded.items()},
+                )
+            )
         except Unreadable as problem:
             outcomes.append(Refused(row, problem.code, problem.reason))
         except OSError as problem:
@@ -132,16 +141,19 @@ def _encode_chunk(path: Path, offset: int, kind: Input, chunk: Sequence[Raw]) ->
 
 def _encode_one(file: FileIO, offset: int, kind: Input, sample: Raw) -> Packed | Refused:
     try:
-        values, note = kind.encode(sample.data)
+        values, note, properties = kind.encode(sample.data)
     except Unreadable as refusal:
         return Refused(sample.row, refusal.code, refusal.reason)
     file.seek(offset + sample.row * values.nbytes)
     if file.write(values.data) != values.nbytes:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    return Packed(sample.row, hashlib.sha256(sample.data).hexdigest(), kind.fingerprint(values), note)
+    digest = hashlib.sha256(sample.data).hexdigest()
+    return Packed(sample.row, digest, kind.fingerprint(values), note, dict(properties))
 
 
-def in_processes(samples: Iterable[Raw], work: Work[T], timeout: float = TIMEOUT_SECONDS) -> Generator[T | Refused]:
+def in_processes(
+    samples: Iterable[Raw], work: Work[T], timeout: float = TIMEOUT_SECONDS, chunk: int = CHUNK
+) -> Generator[T | Refused]:
     """Apply a function to samples in worker processes, one for each core.
 
     The number of scheduled chunks bounds the memory. Close the generator to end the workers early.
@@ -150,6 +162,7 @@ def in_processes(samples: Iterable[Raw], work: Work[T], timeout: float = TIMEOUT
         samples: Row and bytes of each sample.
         work: Takes a chunk of samples and returns an outcome for each; worker processes must be able to import it.
         timeout: Longest time in seconds for a chunk, or for a single sample that is retried.
+        chunk: Number of samples that a worker gets at once.
 
     Yields:
         The outcomes in the order of the samples. A sample that crashes its process or takes too long, again when it is
@@ -166,17 +179,17 @@ def in_processes(samples: Iterable[Raw], work: Work[T], timeout: float = TIMEOUT
     pool = ProcessPool(workers, initializer=_end_with_parent, context=multiprocessing.get_context("spawn"))
     try:
         while True:
-            while len(pending) < CHUNKS_IN_FLIGHT * workers and (chunk := list(islice(waiting, CHUNK))):
-                pending.append((chunk, pool.schedule(work, (chunk,), timeout=timeout)))
+            while len(pending) < CHUNKS_IN_FLIGHT * workers and (taken := list(islice(waiting, chunk))):
+                pending.append((taken, pool.schedule(work, (taken,), timeout=timeout)))
             if not pending:
                 return
-            chunk, future = pending.popleft()
+            taken, future = pending.popleft()
             try:
                 yield from future.result()
                 continue
             except (ProcessExpired, TimeoutError):
                 pass  # the failing sample of the chunk is unknown, so each is retried on its own
-            for sample in chunk:
+            for sample in taken:
                 try:
                     yield from pool.schedule(work, ([sample],), timeout=timeout).result()
                     continue

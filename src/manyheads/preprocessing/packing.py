@@ -102,7 +102,7 @@ def join_inputs(by_input: Sequence[Outcomes]) -> Outcomes:
         inputs = [samples[row] for samples in rows]
         digest = hashlib.sha256("".join(each.sha256 for each in inputs).encode()).hexdigest()
         notes = {each.note: None for each in inputs if each.note}
-        packed.append(Packed(row, digest, None, "; ".join(notes)))
+        packed.append(Packed(row, digest, None, "; ".join(notes), {}))
     return Outcomes(packed, in_order)
 
 
@@ -116,6 +116,22 @@ def find_duplicates(packed: Sequence[Packed], kinds: Sequence[Input]) -> Duplica
     fingerprints = [sample.fingerprint for sample in packed if sample.fingerprint is not None]
     stacked = np.stack(fingerprints) if fingerprints else None
     return group_duplicates([sample.sha256 for sample in packed], stacked, kinds[0].near_duplicate_correlation)
+
+
+def property_table(by_input: Mapping[str, Outcomes], packed: Sequence[Packed]) -> pd.DataFrame:
+    """Return the properties of packed samples, see ``Encoded``: ``row`` and a column ``<input>/<property>`` for each.
+
+    Args:
+        by_input: The outcomes of each input by name.
+        packed: The samples with all their inputs, from ``join_inputs``.
+    """
+    table = pd.DataFrame({"row": [sample.row for sample in packed]})
+    columns = [table]
+    for name, outcomes in by_input.items():
+        of_row = {sample.row: sample.properties for sample in outcomes.packed}
+        properties = pd.DataFrame.from_records([of_row[row] for row in table["row"]], index=table.index)
+        columns.append(properties.add_prefix(f"{name}/"))
+    return pd.concat(columns, axis=1)
 
 
 def sample_table(manifest: pd.DataFrame, packed: Sequence[Packed], duplicates: Duplicates) -> pd.DataFrame:

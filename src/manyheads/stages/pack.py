@@ -2,7 +2,8 @@
 
 Reads ``data/manifest.csv`` and the raw data; writes the folder ``data/packed``: for each input an array such as
 ``image.npy`` with one row for each row of the manifest, ``samples.csv`` with labels, content hash and duplicate group
-of each sample, and ``rejected.csv`` with the samples that could not be read. No later stage opens the raw data.
+of each sample, ``properties.csv`` with what the arrays do not tell of the samples, such as the size of an image, and
+``rejected.csv`` with the samples that could not be read. No later stage opens the raw data.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from manyheads.config.schema import Config
 from manyheads.data import tables
 from manyheads.errors import IntegrityError
 from manyheads.paths import Paths
-from manyheads.preprocessing.packing import encode_manifest, find_duplicates, join_inputs, sample_table
+from manyheads.preprocessing.packing import (
+    encode_manifest,
+    find_duplicates,
+    join_inputs,
+    property_table,
+    sample_table,
+)
 from manyheads.preprocessing.rejects import Reject, check_reject_share, counts_text
 from manyheads.runtime.files import atomic_write
 
@@ -37,19 +44,18 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     with atomic_write(outputs.samples.parent) as folder:
         folder.mkdir()
         began = time.monotonic()
-        packed, refused = join_inputs(
-            [
-                encode_manifest(
-                    manifest,
-                    dataset.contents(source, [name]),
-                    name,
-                    kind,
-                    folder / outputs.packed(name).name,
-                    source,
-                )
-                for name, kind in config.inputs.items()
-            ]
-        )
+        by_input = {
+            name: encode_manifest(
+                manifest,
+                dataset.contents(source, [name]),
+                name,
+                kind,
+                folder / outputs.packed(name).name,
+                source,
+            )
+            for name, kind in config.inputs.items()
+        }
+        packed, refused = join_inputs(list(by_input.values()))
         seconds = time.monotonic() - began
         rejects = [Reject(manifest["path"].iloc[row], code, reason) for row, code, reason in refused]
         check_reject_share(config.data.path, len(packed), rejects, config.data.max_reject_fraction)
@@ -61,6 +67,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
                 f"{len(rejects)} rejected: this is a bug of pack, please report it"
             )
         tables.write_table(folder / outputs.samples.name, samples)
+        tables.write_table(folder / outputs.properties.name, property_table(by_input, packed))
         tables.write_rejected(
             folder / outputs.undecodable.name, [(path, "pack", code, reason) for path, code, reason in rejects]
         )

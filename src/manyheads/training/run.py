@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from manyheads.config.schema import Config, TrainConfig
-from manyheads.data.subsets import Subset, load_subset
+from manyheads.data.subsets import Subset, load_subset, property_ranges
 from manyheads.data.tables import write_table
 from manyheads.heads import baseline_metrics
-from manyheads.modeling import saving
+from manyheads.modeling import novelty, saving
 from manyheads.modeling.build import averaged_over_flip, build_network
-from manyheads.modeling.inference import fold
+from manyheads.modeling.inference import Predictor, fold
+from manyheads.modeling.novelty import Directions, Familiar
 from manyheads.modeling.objective import Objective, objective_of
 from manyheads.paths import Paths
 from manyheads.runtime import tensorflow
@@ -86,7 +87,9 @@ def train(
     if config.train.overfit:
         require_by_heart(config.data.heads, validation, progress.history)
     network = inference_network(config, objective, model)
-    _write(destination, config, network, progress)
+    ranges = property_ranges(project, config.inputs, train)
+    farthest, directions = _directions(config, network, train, validation)
+    _write(destination, config, network, progress, Familiar(ranges=ranges, farthest=farthest), directions)
     metrics = training_metrics(progress) | _baselines(config, train, validation)
     for callback in callbacks:
         callback.on_end(network, metrics)
@@ -142,7 +145,27 @@ def _log_start(
     )  # fmt: skip
 
 
-def _write(destination: Paths, config: Config, network: keras.Model, progress: Progress) -> None:
+def _directions(
+    config: Config, network: keras.Model, train: Subset, validation: Subset
+) -> tuple[float | None, Directions | None]:
+    """Return the largest usual distance and the directions of the features; None if the network does not mark them."""
+    predictor = Predictor(network, config.data.heads, precision_of(config.train), config.inputs)
+    _, features = predictor.with_features(train.inputs, novelty.sampled(train.rows, config.seed))
+    if not features.shape[1] or len(features) < 2:
+        return None, None
+    directions = novelty.directions_of(features)
+    _, features = predictor.with_features(validation.inputs, novelty.sampled(validation.rows, config.seed))
+    return novelty.farthest_usual(novelty.distances(features, directions)), directions
+
+
+def _write(
+    destination: Paths,
+    config: Config,
+    network: keras.Model,
+    progress: Progress,
+    familiar: Familiar,
+    directions: Directions | None,
+) -> None:
     history = pd.DataFrame(progress.history)
     history.insert(0, "epoch", range(1, len(history) + 1))
     # Seconds differ between equal trainings, which would change the file for DVC. MLflow has them.
@@ -153,7 +176,8 @@ def _write(destination: Paths, config: Config, network: keras.Model, progress: P
         columns=config.data.columns,
         heads=config.data.heads,
         precision=precision_of(config.train),
+        familiar=familiar,
     )
     with atomic_write(destination.model) as folder:
         folder.mkdir()
-        saving.save(folder, network, card)
+        saving.save(folder, network, card, directions)
