@@ -119,6 +119,17 @@ def test_class_folders_are_read_with_links_folders_above_and_other_files(project
     assert (project / "data/raw" / placed[0]).samefile(tmp_path / "elsewhere/cat/14.jpg")
 
 
+def test_a_folder_in_a_folder_and_other_files_of_json_do_no_harm(project, tmp_path):
+    photographs(tmp_path / "photos/photos")
+    (tmp_path / "photos/photos/cat/1.json").write_text("{")
+    config = run("pets", tmp_path / "photos")
+    assert len(list((project / config.data.path).glob("*/*"))) == 40
+    # In its place it is read as it lies: the file that is no image is rejected.
+    shutil.copytree(tmp_path / "photos", project / "data/raw/mine")
+    config = run("again", project / "data/raw/mine")
+    assert (config.data.path, config.data.max_reject_fraction) == ("data/raw/mine/photos", 0.03)
+
+
 @pytest.mark.parametrize("ending", ["zip", "tar.gz"])
 def test_class_folders_in_an_archive_stay_in_it(ending, project, tmp_path):
     photographs(tmp_path / "photos")

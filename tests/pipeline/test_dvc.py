@@ -75,9 +75,11 @@ def test_a_fresh_clone_makes_the_committed_outputs_again(fresh):
 def test_no_command_makes_a_stage_stale(fresh, tmp_path):
     """The bytecode that Python writes beside the code does not, either."""
     shutil.copy(fresh.root / "data/raw/sample.zip", tmp_path / "photographs.zip")
+    (tmp_path / "mine.csv").write_text("x,label\n" + "".join(f"{i / 7},{'ab'[i % 2]}\n" for i in range(40)))
     commands = [
         *([name, *TINY] for name in STAGES),
         ["params", "--check", *TINY],
+        ["new", "mine", "--from", str(tmp_path / "mine.csv")],
         ["results"],
         ["plots"],
         ["predict", str(tmp_path / "photographs.zip"), "--output", str(tmp_path / "predictions.csv")],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -80,7 +80,9 @@ def look(path: Path) -> Source:
         raise DataError(f"{path} does not exist: give a table, a folder, an archive or a COCO file")
     name = path.name.lower()
     if path.is_dir():
-        return _look_into(path, *_files_below(path))
+        files, linked = _files_below(path)
+        # An unpacked archive often has one folder in another.
+        return look(path / root) if (root := _root(files)) else _look_into(path, files, linked)
     if name.endswith(table.SUFFIXES):
         return _table(path)
     if name.endswith(".json"):
@@ -93,7 +95,7 @@ def look(path: Path) -> Source:
     )
 
 
-def _root(names: Collection[str] | Iterator[str]) -> str:
+def _root(names: Iterable[str]) -> str:
     """Return the folder that all paths are in, with a slash at its end, or an empty text."""
     folders = {posixpath.dirname(name) for name in names if not archives.is_junk(name)}
     common = posixpath.commonpath(folders) if folders else ""
@@ -186,7 +188,7 @@ def _nothing_known(path: Path, names: Collection[str], images: Collection[str]) 
 
 def _table(path: Path) -> Source:
     """Return a table, with the images that it names if they are beside it."""
-    frame = table.read_frame(path, path.read_bytes())
+    frame = table.read_frame(path, _bytes_of(path))
     here = path.parent
     named = _named_files(frame, lambda cell: (here / cell).is_file())
     if not named:
@@ -225,7 +227,7 @@ def _table_among(
         if isinstance(data, OSError):
             raise DataError(f"{path}: {name} cannot be read: {data.strerror or data}")
     else:
-        data = files[name].read_bytes()
+        data = _bytes_of(files[name])
     frame = table.read_frame(path / name, data)
     named = _named_files(frame, set(names).__contains__)
     kept = {each: files[each] for each in (name, *named)} if files else {}
@@ -244,10 +246,18 @@ def _coco_among(path: Path, files: dict[str, Path] | None, root: str, described:
             return None
         members = [str(image["file_name"]) for image in content["images"]]  # type: ignore[index]
         return Source("coco", path, members=members, annotations=content)
-    found = [name for name in described if _is_coco(_json(files[name], files[name].read_bytes()))]
+    near = [name for name in described if name.count("/") <= 1]  # deeper ones are of single images
+    found = [name for name in near if _is_coco(_json_or_none(_bytes_of(files[name])))]
     if len(found) > 1:
         raise DataError(f"{path} has {len(found)} COCO files, {', '.join(sorted(found)[:3])}: name one with --from")
     return _coco(path / found[0]) if found else None
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _json(path: Path, data: bytes) -> Any:
@@ -257,13 +267,20 @@ def _json(path: Path, data: bytes) -> Any:
         raise IntegrityError(f"{path} is no JSON ({error}): download or export it again") from None
 
 
+def _json_or_none(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
+
+
 def _is_coco(content: Any) -> bool:
     return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
 
 
 def _coco(path: Path) -> Source:
     """Return a COCO file with its images, which are beside it or in a folder where they usually are."""
-    content = _json(path, path.read_bytes())
+    content = _json(path, _bytes_of(path))
     if not _is_coco(content):
         raise DataError(f"{path} is not a COCO file: it needs the lists images, annotations and categories")
     try:
