@@ -133,7 +133,8 @@ def measure(sizes, chunk):
     outcomes = []
     for number, files in chunk:
         data, transforms = pasted(files, np.random.default_rng(number), sizes)
-        faces = detection.detect(decode_whole(data))
+        pixels = decode_whole(data)
+        faces = detection.detect(pixels)
         found, used = [], set()
         for transform in transforms:
             overlaps = [overlap(placement(face, "landmarks"), transform) for face in faces]
