@@ -11,7 +11,6 @@ where it ends. A prediction from a found crop is compared with the prediction fr
 import argparse
 import functools
 import io
-import time
 
 import cv2
 import numpy as np
@@ -130,14 +129,12 @@ def overlap(first, second):
 
 
 def measure(sizes, chunk):
-    """Return for each picture: the crops of each file by ``KINDS``, their overlaps, false faces, and seconds."""
+    """Return for each picture: the crops of each file by ``KINDS``, their overlaps, and false faces."""
     outcomes = []
     for number, files in chunk:
         data, transforms = pasted(files, np.random.default_rng(number), sizes)
-        began = time.monotonic()
         pixels = decode_whole(data)
         faces = detection.detect(pixels)
-        seconds = time.monotonic() - began
         found, used = [], set()
         for transform in transforms:
             overlaps = [overlap(placement(face, "landmarks"), transform) for face in faces]
@@ -150,7 +147,7 @@ def measure(sizes, chunk):
             found.append(
                 {kind: (crops.crop(pixels, each, SIDE), overlap(each, transform)) for kind, each in shown.items()}
             )
-        outcomes.append((found, len(faces) - len(used), seconds))
+        outcomes.append((found, len(faces) - len(used)))
     return outcomes
 
 
@@ -215,14 +212,12 @@ def main():
         ["found in the file itself", f"{len(known) / len(files):.1%}", "", "",
          *compared(saved, predictor, [files[i] for i in known], crops_of, {n: v[known] for n, v in labels.items()})]
     )  # fmt: skip
-    seconds = []
     for sizes in SIZES:
         pictures = [Raw(i, files[i * FACES : (i + 1) * FACES]) for i in range(len(files) // FACES)]
         outcomes = list(in_processes(pictures, functools.partial(measure, sizes), chunk=4))
-        found = [each for faces, _, _ in outcomes for each in faces]
+        found = [each for faces, _ in outcomes for each in faces]
         known = [i for i, each in enumerate(found) if each]
-        seconds += [each for _, _, each in outcomes]
-        wrong = sum(each for _, each, _ in outcomes)
+        wrong = sum(each for _, each in outcomes)
         for kind in KINDS:
             cells = compared(
                 saved, predictor, [files[i] for i in known], [found[i][kind][0] for i in known],
@@ -239,8 +234,7 @@ def main():
         rows,
         f"Each row compares predictions from {len(files):,} files of the test subset with those from the crops. "
         f"Pictures have {WIDTH} x {HEIGHT} pixels and {FACES} faces, turned by up to {ROTATION:.0f}° to either side. "
-        "Overlap: the median intersection over union of the crop and the file in the picture. Decoding and detection "
-        f"of a picture took {np.median(seconds):.2f} s, the median.",
+        "Overlap: the median intersection over union of the crop and the file in the picture.",
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ IDS = TextInput(tokens="ids", vocabulary=10, length=4)
 
 
 def test_words_are_the_same_ids_whatever_their_case_and_marks_stand_alone():
-    ids, note = WORDS.encode(b"The cat, the CAT!")
+    ids, note, _ = WORDS.encode(b"The cat, the CAT!")
     assert ids.tolist()[:2] == ids.tolist()[3:5]
     assert len(set(ids.tolist()[:6])) == 4
     assert ids.tolist()[6:] == [0, 0]
@@ -24,7 +24,7 @@ def test_words_are_the_same_ids_whatever_their_case_and_marks_stand_alone():
 
 
 def test_a_long_text_is_cut_and_says_so():
-    ids, note = WORDS.encode(b"a b c d e f g h i j")
+    ids, note, _ = WORDS.encode(b"a b c d e f g h i j")
     assert (ids > 0).all()
     assert note == "cut"
 
@@ -33,7 +33,7 @@ def test_a_long_text_is_cut_and_says_so():
 def test_every_text_is_ids_inside_the_vocabulary_or_refused(data):
     code = ""
     try:
-        ids, _ = WORDS.encode(data)
+        ids = WORDS.encode(data).values
     except Unreadable as refusal:
         code = refusal.code
     if code:
@@ -95,3 +95,26 @@ def test_settings_out_of_range_are_refused():
         TextInput(vocabulary=1, length=3)
     with pytest.raises(ValidationError):
         ImageInput(image_size=8, duplicate_correlation=1)
+
+
+def test_the_properties_of_an_image_are_those_of_the_upright_file():
+    kind = ImageInput(image_size=16, duplicate_correlation=1)
+
+    def properties(picture, **options):
+        file = io.BytesIO()
+        picture.save(file, "JPEG", **options)
+        return kind.encode(file.getvalue()).properties
+
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    half = Image.new("RGB", (1600, 400))
+    half.paste((255, 0, 0), (0, 0, 800, 400))
+    names = ("shorter side in pixels", "aspect ratio", "contrast")
+    assert [properties(half)[name] for name in names] == [400, 4, pytest.approx(125, abs=3)]
+    assert properties(half, exif=turned)["aspect ratio"] == 0.25
+    assert properties(Image.new("RGB", (20, 20), (255, 0, 0)))["contrast"] == 0
+
+
+def test_the_properties_of_texts_and_numbers():
+    assert TextInput(vocabulary=9, length=2).encode(b"Ein Wort, bitte").properties == {"tokens": 4}
+    assert NumbersInput(width=2).encode(b"1 -2.5").properties == {"number 1": 1, "number 2": -2.5}

@@ -57,7 +57,7 @@ def difference(left: np.ndarray, right: np.ndarray) -> float:
 def test_pixels_are_those_of_a_full_decode_and_antialiased_resize(size: int) -> None:
     image = picture(200, 200)
     data = encoded(image)
-    pixels, note = decode(data, size)
+    pixels, note, _ = decode(data, size)
     reference = Image.open(io.BytesIO(data)).resize((size, size), Image.Resampling.BILINEAR)
     assert pixels.shape == (size, size, 3)
     assert pixels.dtype == np.uint8
@@ -68,7 +68,7 @@ def test_pixels_are_those_of_a_full_decode_and_antialiased_resize(size: int) -> 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 3000), (3000, 1), (199, 200), (2000, 1500)])
 def test_any_aspect_ratio_becomes_a_square(width: int, height: int) -> None:
     image = Image.new("RGB", (width, height), (200, 40, 90))
-    pixels, _ = decode(encoded(image), 24)
+    pixels, *_ = decode(encoded(image), 24)
     assert difference(pixels, np.full((24, 24, 3), (200, 40, 90))) <= 3
 
 
@@ -80,7 +80,7 @@ def test_exif_orientation_is_honoured(orientation: int, size: int) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     data = encoded(upright if turn is None else upright.transpose(turn), exif=exif)
-    pixels, note = decode(data, size)
+    pixels, note, _ = decode(data, size)
     assert difference(pixels, decode(encoded(upright), size).pixels) <= 8
     assert note == ("" if orientation == 1 else "rotated by EXIF")
 
@@ -93,7 +93,7 @@ def test_an_orientation_that_does_not_exist_changes_nothing() -> None:
 
 def test_greyscale_becomes_rgb() -> None:
     grey = picture().convert("L")
-    pixels, note = decode(encoded(grey), 40)
+    pixels, note, _ = decode(encoded(grey), 40)
     assert note == "greyscale"
     assert np.array_equal(pixels[..., 0], pixels[..., 1])
     assert np.array_equal(pixels[..., 0], pixels[..., 2])
@@ -102,7 +102,7 @@ def test_greyscale_becomes_rgb() -> None:
 
 def test_cmyk_becomes_rgb() -> None:
     image = picture(64, 64)
-    pixels, note = decode(encoded(image.convert("CMYK")), 64)
+    pixels, note, _ = decode(encoded(image.convert("CMYK")), 64)
     assert note == "CMYK"
     assert difference(pixels, np.asarray(image)) <= 8
 
@@ -117,7 +117,7 @@ def test_ycck_becomes_rgb() -> None:
     flag = data.index(b"Adobe") + 11
     assert data[flag] == 0
     data[flag] = 2
-    pixels, note = decode(bytes(data), 64)
+    pixels, note, _ = decode(bytes(data), 64)
     assert note == "CMYK"
     assert difference(pixels, np.asarray(image)) <= 12
 
@@ -149,7 +149,7 @@ LOSSLESS = {"PNG": {}, "WEBP": {"lossless": True}, "BMP": {}, "TIFF": {}}
 @pytest.mark.parametrize("kind", LOSSLESS)
 def test_other_formats_give_the_pixels_that_they_hold(kind: str) -> None:
     image = picture()
-    pixels, note = decode(encoded(image, kind, **LOSSLESS[kind]), 48)
+    pixels, note, _ = decode(encoded(image, kind, **LOSSLESS[kind]), 48)
     assert np.array_equal(pixels, np.asarray(image.resize((48, 48), Image.Resampling.BILINEAR)))
     assert note == ""
 
@@ -160,14 +160,14 @@ def test_exif_orientation_is_honoured_in_other_formats(kind: str, orientation: i
     turn, exif = STORED[orientation], Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     stored = picture() if turn is None else picture().transpose(turn)
-    pixels, _ = decode(encoded(stored, kind, exif=exif, **LOSSLESS[kind]), 48)
+    pixels, *_ = decode(encoded(stored, kind, exif=exif, **LOSSLESS[kind]), 48)
     assert difference(pixels, decode(encoded(picture(), kind, **LOSSLESS[kind]), 48).pixels) == 0
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_16_bits_are_scaled_and_not_clipped(kind: str) -> None:
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
-    pixels, note = decode(encoded(Image.fromarray(ramp), kind), 64)
+    pixels, note, _ = decode(encoded(Image.fromarray(ramp), kind), 64)
     assert note == "16 bits"
     assert np.array_equal(pixels[..., 0], np.rint(ramp / 257))
 
@@ -176,7 +176,7 @@ def test_transparent_pixels_are_white_whatever_colour_they_hide() -> None:
     image = Image.new("RGBA", (32, 32), (0, 0, 0, 0))
     image.paste((10, 20, 200, 255), (0, 0, 32, 16))
     for each in (image, image.quantize(8)):
-        pixels, note = decode(encoded(each, "PNG"), 32)
+        pixels, note, _ = decode(encoded(each, "PNG"), 32)
         assert "transparency" in note
         assert (pixels[20:] == 255).all()
         assert difference(pixels[:12], np.full((12, 32, 3), (10, 20, 200))) <= 2
@@ -184,7 +184,7 @@ def test_transparent_pixels_are_white_whatever_colour_they_hide() -> None:
 
 def test_a_palette_becomes_rgb() -> None:
     image = picture().quantize(64)
-    pixels, note = decode(encoded(image, "PNG"), 32)
+    pixels, note, _ = decode(encoded(image, "PNG"), 32)
     assert note == "palette"
     assert difference(pixels, np.asarray(image.convert("RGB").resize((32, 32), Image.Resampling.BILINEAR))) == 0
 
@@ -238,7 +238,7 @@ def test_claimed_size_is_refused_before_decoding(width: int, height: int, recwar
 @pytest.mark.parametrize("kind", ["MPO", "TIFF", "WEBP", "PNG"])
 def test_the_first_of_several_images_in_one_file_is_read(kind: str) -> None:
     data = encoded(picture(), kind, save_all=True, append_images=[picture(seed=1)])
-    pixels, note = decode(data, 32)
+    pixels, note, _ = decode(data, 32)
     assert note == "first of several images"
     assert difference(pixels, decode(encoded(picture(), "PNG"), 32).pixels) <= 12
 

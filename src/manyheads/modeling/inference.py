@@ -108,13 +108,16 @@ class Predictor:
             heads: The heads by name.
             precision: With ``mixed_bfloat16``, layers on feature maps compute in bfloat16 on processors with bfloat16
                 instructions. It takes a third of the time; outputs differ in the third digit.
-            kinds: The inputs by name, see ``Input.is_feature_map``. Without them all layers compute in float32.
+            kinds: The inputs by name, see ``Input.is_feature_map``. Without them all layers compute in float32, and the
+                features are not known.
         """
         self.heads = dict(heads)
         if precision == fastest_precision() == "mixed_bfloat16":
             model = _in_bfloat16(model, kinds or {})
-        # Always with features, so that every use of a model computes the same graph and gets the same last digits.
-        self._outputs = traced(with_features(model, kinds or {}))
+        if kinds:
+            # Even where they are not asked for, so that all uses of a model compute one graph and get the same digits.
+            model = with_features(model, kinds)
+        self._outputs = traced(model)
 
     def __call__(
         self, inputs: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.integer[Any]] | None = None
