@@ -111,9 +111,9 @@ def placement(face, kind):
     if kind == "landmarks":
         return crops.similarity(face.landmarks, target)
     if kind == "box":
-        scale = np.sqrt(168.6 * 220.7 / (face.width * face.height))
+        scale = np.sqrt(170.1 * 223.4 / (face.width * face.height))
         middle = np.array([face.left + face.width / 2, face.top + face.height / 2])
-        return np.column_stack([np.eye(2) * scale, np.array([98.0, 82.5]) - scale * middle])
+        return np.column_stack([np.eye(2) * scale, np.array([97.9, 82.1]) - scale * middle])
     turned = crops.similarity(face.landmarks, target)
     scale = np.sqrt(np.linalg.det(turned[:, :2]))
     return np.column_stack([np.eye(2) * scale, target.mean(axis=0) - scale * face.landmarks.mean(axis=0)])
