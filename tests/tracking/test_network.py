@@ -41,7 +41,7 @@ def test_the_network_inside_a_mean_over_mirror_images_is_drawn(tiny_config):
     assert "age Regression" in said
 
 
-@pytest.mark.parametrize("choice", ["posts", "questions", "objects", "table"])
+@pytest.mark.parametrize("choice", ["posts", "questions", "objects", "numbers"])
 def test_every_system_is_drawn(make_config, choice):
     config = make_config(f"experiment={choice}")
     said = text_of(network.drawing(network_of(config), config.data.heads))

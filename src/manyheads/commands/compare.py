@@ -138,7 +138,7 @@ def _about(arguments: Sequence[str], experiment: str, recorded: queries.Recorded
         "command": shlex.join(["python", "-m", "manyheads", "compare", *arguments]),
         "MLflow experiment": experiment,
         "sweep or search": ", ".join(recorded.parents) or "none: single trainings",
-        "data": distinct([run.params.get("data.name") for run in recorded.runs]),
+        "data": distinct([run.tags.get("data") for run in recorded.runs]),
         "split": distinct([run.tags.get("split") for run in recorded.runs]),
         "git commit": distinct([run.tags.get("git.commit") for run in recorded.runs]),
         "compared": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {platform.machine()}, Python {platform.python_version()}",

@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
     remote = tracking_uri(root).startswith(("http://", "https://"))
     if not remote:
         server.require_free_port(options.port)
-    page = by_id.page_by_score(root, params.tracking.experiment, params.data.name)
+    page = by_id.page_by_score(root, params.tracking.experiment, params.data.title)
     if not page:
         raise MachineError("the record of runs cannot be opened: see the warning above")
     address = f"{views.ui_address(root, options.port)}{page}"

@@ -44,7 +44,7 @@ def _nearest(config: Config, root: Path) -> tuple[list[str], Config]:
                     found.append(([f"{group}={option.stem}"], compose(root, [f"{group}={option.stem}"])))
                 except ConfigError:  # the option needs another one beside it
                     continue
-    return min(found, key=lambda each: (each[1].data.name != config.data.name, len(_leaves(config, each[1]))))
+    return min(found, key=lambda each: (each[1].data.title != config.data.title, len(_leaves(config, each[1]))))
 
 
 def _leaves(config: Config, default: Config) -> list[str]:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from io import FileIO
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -171,17 +171,22 @@ def in_processes(
     Raises:
         MachineError: Too many workers crash, or workers cannot start.
     """
-    workers = available_cores()
-    waiting = iter(samples)
+    iterator = iter(samples)
+    chunks = iter(lambda: list(islice(iterator, chunk)), [])
+    first = list(islice(chunks, available_cores()))
+    workers = max(1, len(first))  # a worker without work would be stopped while it starts
+    waiting = chain(first, chunks)
     pending: deque[tuple[list[Raw], ProcessFuture[list[T]]]] = deque()
     lost = 0
     # "fork" is unsafe because this process has threads, such as those of the linear algebra library.
     pool = ProcessPool(workers, initializer=_end_with_parent, context=multiprocessing.get_context("spawn"))
     try:
         while True:
-            while len(pending) < CHUNKS_IN_FLIGHT * workers and (taken := list(islice(waiting, chunk))):
+            for taken in islice(waiting, CHUNKS_IN_FLIGHT * workers - len(pending)):
                 pending.append((taken, pool.schedule(work, (taken,), timeout=timeout)))
             if not pending:
+                pool.close()  # type: ignore[no-untyped-call]
+                pool.join()  # a worker that is stopped while it starts would print a traceback
                 return
             taken, future = pending.popleft()
             try:

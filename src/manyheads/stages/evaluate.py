@@ -105,7 +105,7 @@ def _record(
     spec = runs.RunSpec("evaluate", git.provenance(inputs.root), model=runs.model_tag(inputs.model))
     with runs.run(config.tracking.experiment, inputs.root, spec) as record:
         record.metrics(flat_metrics(config.data.heads, metrics))
-        record.dataset(label_table(config.data.heads, test), f"{config.data.name}-test", config.data.path, "test")
+        record.dataset(label_table(config.data.heads, test), f"{config.data.title}-test", config.data.path, "test")
         record.files(outputs.metrics)
         record.files(outputs.evaluation)
         record.files(outputs.predictions)

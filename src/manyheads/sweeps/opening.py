@@ -48,7 +48,7 @@ def open_store(
         kind: folder.name,
         "command": command,
         "split": fingerprint.split_digest(Paths(root)),
-        "data": config.data.name,
+        "data": config.data.title,
     }
     known = run_id_file.read_text(encoding="utf-8").strip() if run_id_file.exists() else ""
     name = folder.name if folder.name.startswith(f"{kind}-") else f"{kind} {folder.name}"

@@ -92,7 +92,7 @@ class RunLogger(TrainingCallback):
         self.run.params(config.model_dump() | derived)
         self.run.settings(config.model_dump(mode="json"))
         self.run.dataset(
-            label_table(config.data.heads, train), f"{config.data.name}-train", config.data.path, "training"
+            label_table(config.data.heads, train), f"{config.data.title}-train", config.data.path, "training"
         )
         self.heads, self.progress = config.data.heads, progress
         self.run.missing_epochs(epoch_metrics(progress.history, self.heads))
@@ -116,11 +116,11 @@ def run_spec(spec: runs.RunSpec, config: Config, project: Paths) -> runs.RunSpec
         **git.provenance(project.root),
         "loss": config.loss.name,
         "encoder": config.model.encoder,
-        "data": config.data.name,
+        "data": config.data.title,
         "split": split_digest(project),
         "main_metrics": json.dumps({name: each.model_dump() for name, each in main_metrics(config).items()}),
     }
-    return spec._replace(name=spec.name or config.data.name, tags=tags | dict(spec.tags))
+    return spec._replace(name=spec.name or config.data.title, tags=tags | dict(spec.tags))
 
 
 def main_metrics(config: Config) -> dict[str, Metric]:
