@@ -58,6 +58,7 @@ def train(
     tensorflow.start_training_session(config.train.deterministic)
     train = load_subset(project, config.data.heads, config.inputs, "train")
     validation = load_subset(project, config.data.heads, config.inputs, "validation")
+    ranges = property_ranges(project, config.inputs, train)
     objective = training_objective(config, train)
     model = compiled_model(
         config.model, config.inputs, objective, config.train, config.seed, len(train),
@@ -75,7 +76,6 @@ def train(
 
     fit(model, train, validation, config.train, config.seed, checkpoint, progress, on_epoch)
     network = inference_network(config, objective, model)
-    ranges = property_ranges(project, config.inputs, train)
     farthest, directions = _directions(config, network, train, validation)
     _write(destination, config, network, progress, Familiar(ranges=ranges, farthest=farthest), directions)
     metrics = training_metrics(progress)
