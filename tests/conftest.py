@@ -151,6 +151,7 @@ def make_tiny_project(folder: Path, store: Path) -> Paths:
     labels = {"age": age, "race": race, "gender": gender}
     samples = pd.DataFrame({"row": range(n), "path": paths, **labels, **common, "note": ""})
     write_table(layout.samples, samples)
+    write_table(layout.properties, pd.DataFrame({"row": range(n), "image/aspect ratio": 1.0}))
     subset = np.where(np.arange(n) % 5 == 4, "test", np.where(np.arange(n) % 5 == 3, "validation", "train"))
     splits = pd.DataFrame({**common, "subset": subset, "rule": ""})
     write_table(layout.splits, splits)

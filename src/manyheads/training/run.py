@@ -61,6 +61,7 @@ def train(
     tensorflow.start_training_session(config.train.deterministic)
     train = load_subset(project, config.data.heads, config.inputs, "train")
     validation = load_subset(project, config.data.heads, config.inputs, "validation")
+    ranges = property_ranges(project, config.inputs, train)
     objective = training_objective(config, train)
     if config.train.overfit:
         validation, train = one_batch(train, config.data.heads, config.train.batch_size, config.seed)
@@ -87,7 +88,6 @@ def train(
     if config.train.overfit:
         require_by_heart(config.data.heads, validation, progress.history)
     network = inference_network(config, objective, model)
-    ranges = property_ranges(project, config.inputs, train)
     farthest, directions = _directions(config, network, train, validation)
     _write(destination, config, network, progress, Familiar(ranges=ranges, farthest=farthest), directions)
     metrics = training_metrics(progress) | _baselines(config, train, validation)
