@@ -20,7 +20,7 @@ from PIL import Image
 from manyheads.data.subsets import load_subset
 from manyheads.datasets import archives
 from manyheads.faces import crops, detection
-from manyheads.inputs.jpeg import decode_whole
+from manyheads.inputs.image_files import decode_whole
 from manyheads.modeling import novelty, saving
 from manyheads.paths import Paths, project_root
 from manyheads.preprocessing.decoding import Raw, in_processes
@@ -172,7 +172,7 @@ def compared(saved, predictor, files, crops_of, labels):
     for images in (files, crops_of):
         outputs, features = predictor.with_features({"image": np.stack([encoded(kind, each) for each in images])})
         values = {name: head.values(outputs[name]) for name, head in heads.items()}
-        far = novelty.distances(features, saved.directions) > saved.card.familiar.farthest
+        far = novelty.distances(features, saved.directions) > saved.card.reference.distance_limit
         both.append((values, far))
     (before, _), (after, far) = both
     age = np.abs(before["age"] - after["age"])

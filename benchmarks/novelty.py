@@ -94,7 +94,7 @@ def main():
 
     def marked(images, rows=None):
         _, features = predictor.with_features({name: images}, rows)
-        return f"{np.mean(novelty.distances(features, saved.directions) > saved.card.familiar.farthest):.1%}"
+        return f"{np.mean(novelty.distances(features, saved.directions) > saved.card.reference.distance_limit):.1%}"
 
     rows = [["the whole test subset", len(test), marked(test.inputs[name], test.rows)]]
     chosen = np.sort(np.random.default_rng(0).permutation(test.rows)[:COUNT])

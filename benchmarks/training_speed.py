@@ -80,7 +80,7 @@ def article(archive, steps):
 
 def recipe(name, archive, steps):
     """Return the recipe's images a second, in training and of the feed alone, and the convolutions' share of a step."""
-    from manyheads.inputs.jpeg import decode
+    from manyheads.inputs.image_files import decode
 
     settings = composition.compose(project_root(), [f"experiment={name}"])
     batch = settings.train.batch_size

@@ -79,7 +79,11 @@ def test_other_commands_have_theirs(name, run):
         (["parse", "loss=agehevy"], 2, "loss has no option 'agehevy' - did you mean 'age_heavy'?"),
         (["parse", "train.epochs=-1"], 2, "'train.epochs': input should be greater than 0, got -1"),
         (["parse", "loss.weights.age=x"], 2, "'loss.weights.age': input should be a valid number"),
-        (["parse", "data=utkface", "data.path=data/raw/nowhere.zip"], 3, "data/raw/nowhere.zip is missing: get UTKFace"),
+        (
+            ["parse", "data=utkface", "data.path=data/raw/nowhere.zip"],
+            3,
+            "data/raw/nowhere.zip is missing: get UTKFace",
+        ),
         (["source", "data=utkface", "data.path=data/raw/none.tar.gz"], 3, "non-commercial research"),
         (["predict", "nowhere.jpg"], 3, "nowhere.jpg does not exist"),
     ],

@@ -178,20 +178,20 @@ def test_a_whole_number_stays_one_beside_what_cannot_be_read(saved):
 
 
 @pytest.fixture
-def familiar(saved):
+def reference(saved):
     """The model with a record of a training on pictures such as ``jpeg`` gives."""
     loaded = saving.load(saved)
     encoded = [IMAGES["image"].encode(jpeg(seed)) for seed in range(200)]
     images = np.stack([each[0] for each in encoded])
     _, features = loaded.predictor().with_features({"image": images})
     directions = novelty.directions_of(features[:100])
-    farthest = novelty.farthest_usual(novelty.distances(features[100:], directions))
+    limit = novelty.distance_limit(novelty.distances(features[100:], directions))
     ranges = {"image": {name: (value * 0.9, value * 1.1) for name, value in encoded[0].properties.items()}}
-    card = loaded.card.model_copy(update={"familiar": novelty.Familiar(ranges=ranges, farthest=farthest)})
+    card = loaded.card.model_copy(update={"reference": novelty.Reference(ranges=ranges, distance_limit=limit)})
     return loaded._replace(card=card, directions=directions)
 
 
-def test_notes_name_what_is_unlike_the_training_data(familiar):
+def test_notes_name_what_is_unlike_the_training_data(reference):
     grey = io.BytesIO()
     Image.new("RGB", (30, 40)).save(grey, "JPEG")
     members = [
@@ -201,7 +201,7 @@ def test_notes_name_what_is_unlike_the_training_data(familiar):
         ("black.jpg", {"image": grey.getvalue()}),
         ("broken.jpg", {"image": b"<html>"}),
     ]
-    usual, wide, large, black, broken = predict.predict_all(familiar, members)["note"]
+    usual, wide, large, black, broken = predict.predict_all(reference, members)["note"]
     assert usual == broken == ""
     assert wide.startswith("aspect ratio 10, in training 0.675 to 0.825")
     assert large.startswith("shorter side in pixels 300, in training 27 to 33")
@@ -209,24 +209,24 @@ def test_notes_name_what_is_unlike_the_training_data(familiar):
     assert "distance " in black
 
 
-def test_one_in_a_hundred_like_the_training_data_is_far(familiar):
+def test_one_in_a_hundred_like_the_training_data_is_far(reference):
     members = [(f"{seed}.jpg", {"image": jpeg(seed)}) for seed in range(1000, 1400)]
-    notes = predict.predict_all(familiar, members)["note"]
+    notes = predict.predict_all(reference, members)["note"]
     assert (notes != "").mean() < 0.04
 
 
-def test_directions_of_another_model_are_refused(familiar):
+def test_directions_of_another_model_are_refused(reference):
     with pytest.raises(IntegrityError, match="directions"):
-        predict.predict_all(familiar._replace(directions=familiar.directions[:, 1:]), [("1.jpg", {"image": jpeg()})])
+        predict.predict_all(reference._replace(directions=reference.directions[:, 1:]), [("1.jpg", {"image": jpeg()})])
 
 
-def test_the_record_of_the_training_is_saved_with_the_model_and_belongs_to_it(familiar, tmp_path):
-    saving.save(tmp_path, familiar.keras_model, familiar.card, familiar.directions)
+def test_the_record_of_the_training_is_saved_with_the_model_and_belongs_to_it(reference, tmp_path):
+    saving.save(tmp_path, reference.keras_model, reference.card, reference.directions)
     loaded = saving.load(tmp_path)
-    assert loaded.card.familiar == familiar.card.familiar
+    assert loaded.card.reference == reference.card.reference
     members = [(f"{seed}.jpg", {"image": jpeg(seed, size=(40, 20 + seed))}) for seed in range(5)]
-    pd.testing.assert_frame_equal(predict.predict_all(loaded, members), predict.predict_all(familiar, members))
-    np.save(tmp_path / "directions.npy", familiar.directions + 1)
+    pd.testing.assert_frame_equal(predict.predict_all(loaded, members), predict.predict_all(reference, members))
+    np.save(tmp_path / "directions.npy", reference.directions + 1)
     with pytest.raises(IntegrityError, match="not of one model"):
         saving.read_card(tmp_path)
     (tmp_path / "directions.npy").unlink()

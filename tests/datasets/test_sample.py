@@ -13,7 +13,7 @@ from manyheads.config.schema import Config
 from manyheads.datasets import Record, Rejection
 from manyheads.datasets.synthetic import sample
 from manyheads.errors import MachineError
-from manyheads.inputs import jpeg
+from manyheads.inputs import image_files
 from manyheads.preprocessing.duplicates import group_duplicates
 
 COPIES = sum(sample.COPIES.values()) + sum(sample.CONFLICTING_COPIES.values())
@@ -51,19 +51,21 @@ def names(members: dict[str, bytes], make_config: Callable[..., Config]) -> dict
 
 
 @pytest.fixture(scope="module")
-def decoded(members: dict[str, bytes], names: dict[str, Record]) -> dict[str, jpeg.Decoded | jpeg.Unreadable]:
-    outcomes: dict[str, jpeg.Decoded | jpeg.Unreadable] = {}
+def decoded(
+    members: dict[str, bytes], names: dict[str, Record]
+) -> dict[str, image_files.Decoded | image_files.Unreadable]:
+    outcomes: dict[str, image_files.Decoded | image_files.Unreadable] = {}
     for name in names:
         try:
-            outcomes[name] = jpeg.decode(members[name], 48)
-        except jpeg.Unreadable as refusal:
+            outcomes[name] = image_files.decode(members[name], 48)
+        except image_files.Unreadable as refusal:
             outcomes[name] = refusal
     return outcomes
 
 
 @pytest.fixture(scope="module")
-def accepted(decoded: dict[str, jpeg.Decoded | jpeg.Unreadable]) -> dict[str, jpeg.Decoded]:
-    return {name: outcome for name, outcome in decoded.items() if isinstance(outcome, jpeg.Decoded)}
+def accepted(decoded: dict[str, image_files.Decoded | image_files.Unreadable]) -> dict[str, image_files.Decoded]:
+    return {name: outcome for name, outcome in decoded.items() if isinstance(outcome, image_files.Decoded)}
 
 
 @pytest.mark.slow
@@ -147,17 +149,17 @@ def test_labels_are_skewed_and_independent(names: dict[str, Record]) -> None:
 
 
 def test_contents_are_refused_and_converted_as_planned(
-    decoded: dict[str, jpeg.Decoded | jpeg.Unreadable],
+    decoded: dict[str, image_files.Decoded | image_files.Unreadable],
 ) -> None:
-    codes = Counter(outcome.code for outcome in decoded.values() if isinstance(outcome, jpeg.Unreadable))
+    codes = Counter(outcome.code for outcome in decoded.values() if isinstance(outcome, image_files.Unreadable))
     assert sorted(codes.values()) == sorted(sample.UNDECODABLE.values())
-    notes = [outcome.note.lower() for outcome in decoded.values() if isinstance(outcome, jpeg.Decoded)]
+    notes = [outcome.note.lower() for outcome in decoded.values() if isinstance(outcome, image_files.Decoded)]
     assert sum("grey" in note for note in notes) == sample.CONVERTED["greyscale"]
     assert sum("cmyk" in note for note in notes) == sample.CONVERTED["cmyk"]
     assert sum(bool(note) for note in notes) == sum(sample.CONVERTED.values())
 
 
-def test_rejects_are_under_one_percent(members: dict[str, bytes], accepted: dict[str, jpeg.Decoded]) -> None:
+def test_rejects_are_under_one_percent(members: dict[str, bytes], accepted: dict[str, image_files.Decoded]) -> None:
     files = len(members) - len(sample.JUNK)
     assert files - len(accepted) == MISNAMED + sum(sample.UNDECODABLE.values())
     assert files - len(accepted) < 0.01 * files
@@ -174,12 +176,12 @@ def test_converted_cards_show_what_they_showed(members: dict[str, bytes], how: s
     """A turned card in particular must keep its stripes' direction."""
     name = next(name for name in members if name.startswith("sample/40_0_"))
     card = np.asarray(Image.open(io.BytesIO(members[name])))
-    shown = jpeg.decode(sample._treated(card, how), sample.SIZE).pixels
+    shown = image_files.decode(sample._treated(card, how), sample.SIZE).pixels
     assert np.corrcoef(shown.mean(axis=2).ravel(), card.mean(axis=2).ravel())[0, 1] > 0.95
 
 
-def test_copies_alone_look_alike(members: dict[str, bytes], accepted: dict[str, jpeg.Decoded]) -> None:
-    fingerprints = np.stack([jpeg.fingerprint(outcome.pixels) for outcome in accepted.values()])
+def test_copies_alone_look_alike(members: dict[str, bytes], accepted: dict[str, image_files.Decoded]) -> None:
+    fingerprints = np.stack([image_files.fingerprint(outcome.pixels) for outcome in accepted.values()])
     flat, mirrored = (_normalized(pictures) for pictures in (fingerprints, fingerprints[:, :, ::-1]))
     alike = np.maximum(flat @ flat.T, flat @ mirrored.T)[np.triu_indices(len(flat), 1)]
     assert (alike > 0.986).sum() == COPIES
@@ -195,11 +197,11 @@ def _normalized(pictures: np.ndarray) -> np.ndarray:
 def test_groups_are_as_planned(
     members: dict[str, bytes],
     names: dict[str, Record],
-    accepted: dict[str, jpeg.Decoded],
+    accepted: dict[str, image_files.Decoded],
     make_config: Callable[..., Config],
 ) -> None:
     digests = [hashlib.sha256(members[name]).hexdigest() for name in accepted]
-    fingerprints = np.stack([jpeg.fingerprint(outcome.pixels) for outcome in accepted.values()])
+    fingerprints = np.stack([image_files.fingerprint(outcome.pixels) for outcome in accepted.values()])
     found = group_duplicates(digests, fingerprints, make_config().inputs["image"].duplicate_correlation)
     assert found.identical_groups == sample.COPIES["identical"] + sample.CONFLICTING_COPIES["identical"]
     assert found.near_duplicate_pairs == COPIES - found.identical_groups
@@ -217,7 +219,9 @@ def test_groups_are_as_planned(
     }
 
 
-def test_marks_show_the_age_and_hues_the_race(names: dict[str, Record], accepted: dict[str, jpeg.Decoded]) -> None:
+def test_marks_show_the_age_and_hues_the_race(
+    names: dict[str, Record], accepted: dict[str, image_files.Decoded]
+) -> None:
     """Crude readings, far below what a network sees, are already well above chance."""
     pixels = np.stack([outcome.pixels for outcome in accepted.values()])
     age, race, gender = (np.array([names[name].labels[key] for name in accepted]) for key in ("age", "race", "gender"))

@@ -4,7 +4,7 @@ import pytest
 from manyheads.errors import IntegrityError
 from manyheads.inputs import ImageInput, NumbersInput
 from manyheads.modeling import novelty
-from manyheads.modeling.novelty import Familiar
+from manyheads.modeling.novelty import Reference
 
 
 def test_the_distance_is_mahalanobiss_if_all_directions_are_kept():
@@ -26,9 +26,9 @@ def test_a_hundredth_of_what_is_like_the_training_is_far_and_another_world_is(wi
     features = random.normal(size=(3000, width)).astype(np.float32) ** 2
     directions = novelty.directions_of(features[:1000])
     assert len(directions) == min(width, novelty.MOST_DIRECTIONS) + 2
-    farthest = novelty.farthest_usual(novelty.distances(features[1000:2000], directions))
-    assert (novelty.distances(features[2000:], directions) > farthest).mean() == pytest.approx(0.01, abs=0.01)
-    assert (novelty.distances(features[2000:] - 20, directions) > farthest).all()
+    limit = novelty.distance_limit(novelty.distances(features[1000:2000], directions))
+    assert (novelty.distances(features[2000:], directions) > limit).mean() == pytest.approx(0.01, abs=0.01)
+    assert (novelty.distances(features[2000:] - 20, directions) > limit).all()
 
 
 def test_features_without_variance_have_finite_distances():
@@ -50,11 +50,11 @@ def test_directions_of_other_features_are_refused():
 def test_each_kind_of_input_says_how_far_is_usual():
     kinds = {"image": ImageInput(image_size=16, duplicate_correlation=1), "row": NumbersInput(width=1)}
     ranges = {"image": {"aspect ratio": (1, 1), "shorter side in pixels": (200, 200)}, "row": {"number 1": (0, 10)}}
-    familiar = Familiar(ranges=ranges, farthest=None)
+    reference = Reference(ranges=ranges, distance_limit=None)
 
     def words(ratio, side, number):
         shape = {"aspect ratio": ratio, "shorter side in pixels": side}
-        return novelty.unusual_properties(familiar, kinds, {"image": shape, "row": {"number 1": number}})
+        return novelty.unusual_properties(reference, kinds, {"image": shape, "row": {"number 1": number}})
 
     assert words(1.05, 224, 10.9) == []
     assert words(1.78, 3000, 11.1) == [

@@ -362,7 +362,7 @@ def test_predict_gives_the_columns_and_values_that_evaluate_gave(project):
 
 def test_predict_notes_what_is_unlike_the_training_data(project):
     card = json.loads((project.paths.model / "model.json").read_text())
-    assert card["familiar"]["farthest"] >= 0  # 0 if the features of a network this small are constant
+    assert card["reference"]["distance_limit"] >= 0  # 0 if the features of a network this small are constant
     assert (project.paths.model / "directions.npy").stat().st_size < 300_000
     target = project.paths.root / "unlike.csv"
     if "image" in card["inputs"]:

@@ -19,7 +19,7 @@ from conftest import jpeg
 from manyheads.data.arrays import open_packed
 from manyheads.errors import MachineError
 from manyheads.inputs import ImageInput
-from manyheads.inputs.jpeg import decode
+from manyheads.inputs.image_files import decode
 from manyheads.preprocessing import decoding
 from manyheads.preprocessing.decoding import Packed, Raw, Refused, Sample
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from manyheads.inputs.jpeg import decode, fingerprint
+from manyheads.inputs.image_files import decode, fingerprint
 from manyheads.preprocessing import duplicates
 from manyheads.preprocessing.duplicates import group_duplicates
 from real import ARCHIVE, SKIP_REASON

@@ -21,7 +21,7 @@ from manyheads.data import arrays, tables
 from manyheads.datasets import archives
 from manyheads.errors import DataError, IntegrityError, MachineError
 from manyheads.inputs import ImageInput
-from manyheads.inputs.jpeg import decode
+from manyheads.inputs.image_files import decode
 from manyheads.paths import Paths
 from manyheads.preprocessing import decoding
 from manyheads.preprocessing.packing import encode_manifest

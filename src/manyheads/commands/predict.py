@@ -98,7 +98,7 @@ def _check_findable(card: saving.ModelCard, find_faces: bool) -> None:
 def _log_notes(card: saving.ModelCard, table: pd.DataFrame, find_faces: bool) -> None:
     from manyheads.faces.crops import CALIBRATIONS
 
-    if card.familiar is None:
+    if card.reference is None:
         logger.info("this model does not say what it was trained on, so there are no notes: train it again to get them")
     elif marked := int((table["note"] != "").sum()):
         hint = "; --find-faces finds and crops faces" if card.data in CALIBRATIONS and not find_faces else ""
@@ -212,10 +212,10 @@ def _table(
             predicted |= head.prediction_columns(outputs[name])
         # As objects, because a whole number beside an empty cell would become a fraction.
         columns = pd.DataFrame(predicted, index=list(read), dtype=object).reindex(table.index)
-        if card.familiar and card.familiar.farthest is not None and directions is not None:
+        if card.reference and card.reference.distance_limit is not None and directions is not None:
             novelty.check(directions, features.shape[1])
             for number, distance in zip(read, novelty.distances(features, directions), strict=True):
-                notes[number] += _far(distance, card.familiar.farthest)
+                notes[number] += _far(distance, card.reference.distance_limit)
     last = {
         "note": ["; ".join(notes.get(number, [])) for number in table.index],
         "error": [f"{refused[n].code}: {refused[n].reason}" if n in refused else "" for n in table.index],
@@ -224,9 +224,9 @@ def _table(
 
 
 def _unusual(card: saving.ModelCard, sample: Sample) -> list[str]:
-    return novelty.unusual_properties(card.familiar, card.inputs, sample.properties) if card.familiar else []
+    return novelty.unusual_properties(card.reference, card.inputs, sample.properties) if card.reference else []
 
 
-def _far(distance: float, farthest: float) -> list[str]:
+def _far(distance: float, limit: float) -> list[str]:
     usual = f"{1 - novelty.MARKED_SHARE:.0%}".replace("%", " %")
-    return [f"distance {distance:.2f}, for {usual} of validation below {farthest:.2f}"] if distance > farthest else []
+    return [f"distance {distance:.2f}, for {usual} of validation below {limit:.2f}"] if distance > limit else []

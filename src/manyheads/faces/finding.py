@@ -12,7 +12,7 @@ from manyheads.errors import Unreadable
 from manyheads.faces.crops import Calibration, crop_of
 from manyheads.faces.detection import Face, Pixels, detect
 from manyheads.inputs import Input
-from manyheads.inputs.jpeg import decode_whole
+from manyheads.inputs.image_files import decode_whole
 from manyheads.preprocessing.decoding import Raw, Refused, Sample, decode
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from manyheads.inputs import augmentation, jpeg
+from manyheads.inputs import augmentation, image_files
 from manyheads.inputs.base import Array, Draws, Encoded, Input
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class ImageInput(Input):
     """
 
     TOWER: ClassVar[str] = "image"
-    FILE_SUFFIXES: ClassVar[tuple[str, ...]] = jpeg.SUFFIXES
+    FILE_SUFFIXES: ClassVar[tuple[str, ...]] = image_files.SUFFIXES
     AUGMENTATION_DRAWS: ClassVar[int] = 11
     HAS_MIRROR_IMAGE: ClassVar[bool] = True
 
@@ -50,7 +50,7 @@ class ImageInput(Input):
         return "uint8"
 
     def encode(self, data: bytes) -> Encoded:
-        pixels, note, (width, height) = jpeg.decode(data, self.image_size)
+        pixels, note, (width, height) = image_files.decode(data, self.image_size)
         properties = {
             SHORTER_SIDE: min(width, height),
             ASPECT_RATIO: round(width / height, 4),
@@ -68,7 +68,7 @@ class ImageInput(Input):
         return keras.Input(self.shape, dtype="uint8", name=name)
 
     def fingerprint(self, values: Array) -> npt.NDArray[np.uint8]:
-        return jpeg.fingerprint(values)
+        return image_files.fingerprint(values)
 
     @property
     def near_duplicate_correlation(self) -> float:
@@ -88,7 +88,7 @@ class ImageInput(Input):
         return len(output.shape) == 1 + len(self.shape)  # batch, height, width, channels
 
     def thumbnails(self, values: Array) -> list[bytes]:
-        return [jpeg.thumbnail(pixels) for pixels in values]
+        return [image_files.thumbnail(pixels) for pixels in values]
 
 
 def _contrast(pixels: Array) -> float:

@@ -31,19 +31,19 @@ MARKED_SHARE = 0.01
 Range = tuple[float, float]
 
 
-class Familiar(BaseModel):
-    """What a model was trained on, as far as a prediction compares new samples with it.
+class Reference(BaseModel):
+    """Reference data for predictions: what new samples are compared with.
 
     Attributes:
         ranges: Smallest and largest value of each property in the training subset, by input and name; see ``Encoded``.
-        farthest: The distance that ``MARKED_SHARE`` of the validation samples exceed, or None if the network does not
-            mark its features.
+        distance_limit: The distance that ``MARKED_SHARE`` of the validation samples exceed, or None if the network does
+            not mark its features.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     ranges: dict[str, dict[str, Range]]
-    farthest: float | None
+    distance_limit: float | None
 
 
 def sampled(rows: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
@@ -88,7 +88,7 @@ def distances(features: Features, directions: Directions) -> npt.NDArray[np.floa
     return np.asarray(np.sqrt(mean_square + (left**2).sum(axis=1) / rest**2))
 
 
-def farthest_usual(values: npt.NDArray[np.float64]) -> float:
+def distance_limit(values: npt.NDArray[np.float64]) -> float:
     """Return the distance that ``MARKED_SHARE`` of the validation samples exceed."""
     return float(np.quantile(values, 1 - MARKED_SHARE))
 
@@ -101,24 +101,24 @@ def check(directions: npt.NDArray[Any], width: int) -> None:
 
 
 def unusual_properties(
-    familiar: Familiar, kinds: Mapping[str, Input], properties: Mapping[str, Mapping[str, float]]
+    reference: Reference, kinds: Mapping[str, Input], properties: Mapping[str, Mapping[str, float]]
 ) -> list[str]:
     """Return a few words on each property of a sample that is outside of what the training subset had.
 
     Args:
-        familiar: What the model was trained on.
+        reference: What the model was trained on.
         kinds: The inputs by name.
         properties: The sample's properties by input.
 
     Example:
         >>> from manyheads.inputs import TextInput
         >>> kinds = {"review": TextInput(vocabulary=100, length=50)}
-        >>> familiar = Familiar(ranges={"review": {"tokens": (5, 60)}}, farthest=None)
-        >>> unusual_properties(familiar, kinds, {"review": {"tokens": 400}})
+        >>> reference = Reference(ranges={"review": {"tokens": (5, 60)}}, distance_limit=None)
+        >>> unusual_properties(reference, kinds, {"review": {"tokens": 400}})
         ['tokens 400, in training 5 to 60']
     """
     words = []
-    for name, ranges in familiar.ranges.items():
+    for name, ranges in reference.ranges.items():
         for each, (low, high) in ranges.items():
             value = properties[name].get(each)
             least, most = kinds[name].usual_range(each, low, high)

@@ -17,7 +17,7 @@ from manyheads.heads import Heads
 from manyheads.inputs import AnyInput
 from manyheads.modeling.build import mismatch
 from manyheads.modeling.inference import Predictor
-from manyheads.modeling.novelty import Directions, Familiar
+from manyheads.modeling.novelty import Directions, Reference
 from manyheads.runtime import tensorflow
 from manyheads.runtime.files import sha256_of
 from manyheads.runtime.hardware import Precision
@@ -37,7 +37,7 @@ class ModelCard(BaseModel):
         columns: The columns of a table for inputs that have other names, ``data.columns``.
         heads: The heads by name.
         precision: Dtype policy of the training; the saved weights and layers are float32.
-        familiar: What new samples are compared with, or None for a model that does not say it.
+        reference: What new samples are compared with, or None for a model that does not say it.
         digest: SHA-256 of the files, without the digest itself; ``save`` sets it.
     """
 
@@ -48,7 +48,7 @@ class ModelCard(BaseModel):
     columns: dict[str, str | tuple[str, ...]] = {}
     heads: Heads
     precision: Precision = "float32"
-    familiar: Familiar | None = None
+    reference: Reference | None = None
     digest: str = ""
 
 

@@ -17,7 +17,7 @@ from manyheads.heads import baseline_metrics
 from manyheads.modeling import novelty, saving
 from manyheads.modeling.build import averaged_over_flip, build_network
 from manyheads.modeling.inference import Predictor, fold
-from manyheads.modeling.novelty import Directions, Familiar
+from manyheads.modeling.novelty import Directions, Reference
 from manyheads.modeling.objective import Objective, objective_of
 from manyheads.paths import Paths
 from manyheads.runtime import tensorflow
@@ -88,8 +88,8 @@ def train(
     if config.train.overfit:
         require_by_heart(config.data.heads, validation, progress.history)
     network = inference_network(config, objective, model)
-    farthest, directions = _directions(config, network, train, validation)
-    _write(destination, config, network, progress, Familiar(ranges=ranges, farthest=farthest), directions)
+    limit, directions = _directions(config, network, train, validation)
+    _write(destination, config, network, progress, Reference(ranges=ranges, distance_limit=limit), directions)
     metrics = training_metrics(progress) | _baselines(config, train, validation)
     for callback in callbacks:
         callback.on_end(network, metrics)
@@ -155,7 +155,7 @@ def _directions(
         return None, None
     directions = novelty.directions_of(features)
     _, features = predictor.with_features(validation.inputs, novelty.sampled(validation.rows, config.seed))
-    return novelty.farthest_usual(novelty.distances(features, directions)), directions
+    return novelty.distance_limit(novelty.distances(features, directions)), directions
 
 
 def _write(
@@ -163,7 +163,7 @@ def _write(
     config: Config,
     network: keras.Model,
     progress: Progress,
-    familiar: Familiar,
+    reference: Reference,
     directions: Directions | None,
 ) -> None:
     history = pd.DataFrame(progress.history)
@@ -176,7 +176,7 @@ def _write(
         columns=config.data.columns,
         heads=config.data.heads,
         precision=precision_of(config.train),
-        familiar=familiar,
+        reference=reference,
     )
     with atomic_write(destination.model) as folder:
         folder.mkdir()

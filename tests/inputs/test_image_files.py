@@ -8,7 +8,7 @@ import pytest
 from PIL import ExifTags, Image, ImageFilter
 
 from manyheads.errors import Unreadable
-from manyheads.inputs.jpeg import MAX_PIXELS, decode, fingerprint
+from manyheads.inputs.image_files import MAX_PIXELS, decode, fingerprint
 
 # How a camera in each EXIF orientation stores an upright picture.
 STORED = {
