@@ -41,7 +41,9 @@ SYSTEMS = {
 
 
 def run(layout, settings):
-    shutil.copy(ROOT / "dvc.yaml", layout.root)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, layout.root)
+    shutil.copytree(ROOT / "conf", layout.root / "conf")
     for stage in STAGES:
         stage.run(settings, layout, layout)
     return json.loads(layout.metrics.read_text())
@@ -71,8 +73,6 @@ def test_a_system_learns_and_is_reported_and_predicted(name, tmp_path, migrated_
     assert not [row for row in compared if row.better is not None]
 
     target = tmp_path / "predicted.csv"
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    shutil.copytree(ROOT / "conf", tmp_path / "conf")
     monkeypatch.chdir(tmp_path)
     predict.main([str(tmp_path / settings.data.path), "--output", str(target)])
     predicted = pd.read_csv(target).set_index("path").loc[predictions["path"]]

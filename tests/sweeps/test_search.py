@@ -329,7 +329,7 @@ def test_killed_and_interrupted_it_continues_after_the_last_epoch(project, warm_
 
 
 def test_weights_of_heads_that_the_loss_does_not_name_are_searched_as_hydra_takes_them(wine_project, monkeypatch):
-    monkeypatch.setattr(space, "require_settings_as_locked", lambda settings, root: None)
+    monkeypatch.setattr(space, "require_settings_as_locked", lambda *arguments: None)
     found = space.parse(wine_project, ["data=wine", "loss.functions.quality=mse"])
     assert found.fixed == ("data=wine", "++loss.functions.quality=mse")
     assert list(found.searched) == ["++loss.weights.colour", "++loss.weights.quality"]

@@ -77,5 +77,5 @@ def test_a_network_that_fits_learns_a_batch_by_heart_and_a_head_that_learns_noth
     overrides = ["debug=overfit", "train.epochs=30", "model.dropout=0.5", "model.widths=[16,64]"]
     trained = train_and_record(tiny_config(*overrides), tiny_project, tiny_project)
     assert min(trained.metrics[f"last/val/{head}/skill"] for head in ("age", "race", "gender")) >= BY_HEART
-    with pytest.raises(ManyheadsError, match=r"by heart on one batch of 32 samples: race \("):
-        train_and_record(tiny_config(*overrides, "loss.weights.race=0"), tiny_project, tiny_project)
+    with pytest.raises(ManyheadsError, match=r"by heart on one batch of 32 samples: .*race \("):
+        train_and_record(tiny_config(*overrides, "loss.weights.race=0", "train.epochs=2"), tiny_project, tiny_project)
