@@ -1,6 +1,8 @@
 import json
+import re
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 import mlflow
 import numpy as np
@@ -151,9 +153,12 @@ def evaluated(root, table):
         return run.run_id
 
 
-def test_two_evaluated_runs_are_compared_sample_by_sample(root, capsys):
+def test_two_evaluated_runs_are_compared_sample_by_sample(root, capsys, caplog):
     worse, better = (evaluated(root, predictions(*table)) for table in ((1, 8.0, 0.7), (2, 4.0, 0.9)))
-    compare.main(["--test", worse[:8], better[:8]])
+    with caplog.at_level("INFO"):
+        compare.main(["--test", worse[:8], better[:8]])
+    (address,) = re.findall(r"in MLflow: (\S+)", caplog.text)
+    assert unquote(address).startswith(f'http://127.0.0.1:5000/#/compare-runs?runs=["{worse}", "{better}"]')
     said = " ".join(capsys.readouterr().out.split())
     assert f"On 400 test samples, {better[:8]} is better in age mean absolute error" in said
     assert "McNemar" in said

@@ -21,7 +21,7 @@ from manyheads.commands import parsers
 from manyheads.config.loading import read_params
 from manyheads.config.schema import Config
 from manyheads.data.tables import read_predictions
-from manyheads.errors import DataError
+from manyheads.errors import DataError, MachineError
 from manyheads.evaluation.comparison import Comparison, compare
 from manyheads.evaluation.paired import pair
 from manyheads.evaluation.trials import Trial
@@ -88,6 +88,12 @@ def _compare_on_test(config: Config, root: Path, names: Sequence[str], folder: P
     paired.write(folder, compared, names)
     paired.show(compared, names, Console(highlight=False))
     logger.info("page: %s", folder / paired.PAGE)
+    try:
+        page = queries.page_of_pair(config.tracking.experiment, root, names)
+    except (DataError, MachineError):
+        return  # two git revisions need no record of runs
+    if page:
+        logger.info("%s", views.opening(root, f"{views.ui_address(root)}{page}"))
 
 
 def _predictions(config: Config, root: Path, name: str) -> pd.DataFrame:

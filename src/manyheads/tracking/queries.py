@@ -185,6 +185,27 @@ def pages_of_model(experiment: str, root: Path, model: str) -> dict[str, str]:
     return pages
 
 
+def page_of_pair(experiment: str, root: Path, names: Sequence[str]) -> str:
+    """Return the UI's page with two runs side by side, relative to ``views.ui_address``.
+
+    Args:
+        experiment: Name of the MLflow experiment.
+        root: The project's root folder.
+        names: Ids of runs, their first characters, or names of DVC experiments.
+
+    Returns:
+        The address, or an empty text if the store does not have both runs.
+    """
+    found, _ = _runs_by_id(experiment, root, "")
+    named = {run.tags.get("dvc.experiment", ""): run_id for run_id, run in found.items()}
+    run_ids = [_id_that_begins(name, found) or named.get(name) for name in names]
+    known = [run_id for run_id in run_ids if run_id]
+    if len(known) < len(names):
+        return ""
+    client = load_mlflow().MlflowClient(tracking_uri(root))
+    return views.page_side_by_side(client.get_run(known[0]).info.experiment_id, known)
+
+
 def test_predictions(experiment: str, root: Path, run_id: str) -> Path | None:
     """Return the path of a run's table of test predictions, or None if there is no such run.
 
