@@ -216,7 +216,7 @@ def identifier(name: str, fallback: str) -> str:
     """
     import unicodedata
 
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    spaced = re.sub(r"(?<=[a-z0-9]{2})(?=[A-Z])", "_", name)  # PassengerId, but not pH
     plain = unicodedata.normalize("NFKD", spaced).encode("ascii", "ignore").decode()
     found = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")
     if not found:

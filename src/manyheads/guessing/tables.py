@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
@@ -162,20 +163,21 @@ def _guessed_heads(columns: Sequence[Column], inputs: Collection[str], doubts: l
     """
     free = [column for column in columns if column.name not in inputs]
     possible = [column for column in free if _can_be_head(column)]
+    matching = ([column for column in possible if each.fullmatch(identifier(column.name, ""))] for each in _TARGETS)
+    by_name = next(filter(None, matching), [])
     content = [column for column in columns if _is_content(column)]
     if content and len(possible) > 1:
         shown = ", ".join(column.name for column in content)
+        alone = shlex.quote(",".join(column.name for column in by_name or possible[:1]))
         doubts.append(
-            f"all numbers and classes are heads, because {shown} can be learned from; --heads {possible[0].name} makes "
-            "the others inputs"
+            f"all numbers and classes are heads, because {shown} can be learned from; --heads {alone} makes the others "
+            "inputs"
         )
     if content:
         return [column.name for column in possible]
     useful = [column for column in free if not column.is_useless]
     if not possible or len(useful) < 2:
         return [column.name for column in possible]
-    matching = ([column for column in possible if each.fullmatch(identifier(column.name, ""))] for each in _TARGETS)
-    by_name = next(filter(None, matching), [])
     last = useful.index(by_name[-1]) + 1 if by_name else 0
     ending: list[Column] = []
     for column in reversed(useful[last:]):
