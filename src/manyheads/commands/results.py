@@ -44,14 +44,16 @@ def next_steps(heads: Iterable[str], data: str | None) -> dict[str, str]:
         heads: Names of the project's heads, one or more.
         data: The choice of the data, such as ``data=wine``; None for the default, which needs none.
     """
-    first = next(iter(heads))
-    weight = f"-S {data} -S ++loss.weights.{first}=2" if data else f"-S loss.weights.{first}=2"
+    first, *others = heads
+    # The weight of an only head changes nothing.
+    setting = f"{'++' if data else ''}loss.weights.{first}=2" if others else "train.epochs=20"
+    chosen = f"-S {data} -S {setting}" if data else f"-S {setting}"
     return {
         "reports/report.html": "the results on one page: intervals, groups, examples",
         "reports/heads/*.txt": "classification reports, confusion matrices, metrics by bin",
         "dvc plots show": "curves, confusion matrices, predictions against labels",
         "make ui": "all runs side by side in MLflow",
-        f"dvc exp run {weight}": "the next experiment (first: . .venv/bin/activate)",
+        f"dvc exp run {chosen}": "the next experiment (first: . .venv/bin/activate)",
     }
 
 
