@@ -169,7 +169,6 @@ def test_a_new_member_is_one_new_file_and_no_family_imports_anything_slow(tmp_pa
             [
                 "article",
                 "compact",
-                "dense",
                 "detector",
                 "late_fusion",
                 "pass_through",

@@ -5,7 +5,7 @@ import pytest
 
 from builders import objective_for
 from conftest import compose
-from manyheads.encoders import CompactEncoder, DenseEncoder, LateFusionEncoder
+from manyheads.encoders import CompactEncoder, LateFusionEncoder
 from manyheads.heads import Categorical, LabelStatistics, Regression
 from manyheads.inputs import ImageInput, NumbersInput, TextInput
 from manyheads.inputs.base import Input
@@ -75,7 +75,7 @@ def test_a_mixture_is_folded_saved_and_loaded_without_a_change(tmp_path):
 def test_numbers_are_standardized_by_the_training_rows_alone():
     import keras
 
-    encoder, inputs = DenseEncoder(dense=(8,), dropout=0), {"sizes": MIXED["sizes"]}
+    encoder, inputs = FUSION, {"sizes": MIXED["sizes"]}
     network = build_network(encoder, OBJECTIVE, inputs)
     values = {"sizes": arrays()["sizes"]}
     values["sizes"][30:] *= 100
@@ -96,6 +96,3 @@ class Unknown(NumbersInput):
 def test_an_input_without_a_tower_is_refused():
     assert FUSION.conflict_with(MIXED) is None
     assert FUSION.conflict_with({"sizes": Unknown(width=1)}) == "has no tower for sizes (numbers)"
-    assert (
-        DenseEncoder(dense=(8,), dropout=0).conflict_with(MIXED).startswith("takes numbers, inputs has photo (image)")
-    )

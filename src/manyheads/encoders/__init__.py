@@ -13,7 +13,6 @@ from manyheads import extensions
 from manyheads.encoders.article import ArticleEncoder
 from manyheads.encoders.base import Encoder
 from manyheads.encoders.compact import CompactEncoder
-from manyheads.encoders.dense import DenseEncoder
 from manyheads.encoders.detector import DetectorEncoder
 from manyheads.encoders.late_fusion import LateFusionEncoder
 from manyheads.encoders.pass_through import PassThroughEncoder
@@ -25,7 +24,6 @@ __all__ = [
     "AnyEncoder",
     "ArticleEncoder",
     "CompactEncoder",
-    "DenseEncoder",
     "DetectorEncoder",
     "Encoder",
     "LateFusionEncoder",

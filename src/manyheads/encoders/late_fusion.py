@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 
 from manyheads.encoders.base import Encoder, described
 from manyheads.encoders.compact import Trunk, residual_trunk
-from manyheads.encoders.dense import dense_layers, set_statistics, standardized
+from manyheads.encoders.layers.dense import dense_layers, set_statistics, standardized
 from manyheads.encoders.text import convolved, embedded
 from manyheads.inputs import Input
 
