@@ -46,6 +46,8 @@ def _listed(names: str | None) -> list[str] | None:
 
 def _checked(name: str, root: Path) -> Path:
     """Return the path of the new file, if the name can be an option."""
+    if not name:
+        raise ConfigError("the new option has no name: make new NAME=wine FROM=wine.csv")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ConfigError(f"{name!r} cannot name an option: use small letters, digits and _, a letter first")
     if keyword.iskeyword(name) or name in ("null", "true", "false", "yes", "no", "on", "off", "default"):
