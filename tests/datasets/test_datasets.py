@@ -10,6 +10,7 @@ from PIL import Image
 from manyheads import datasets
 from manyheads.datasets import Coco, Record, Rejection, Table
 from manyheads.datasets.documentation import synthetic
+from manyheads.datasets.table import read_frame
 from manyheads.errors import ConfigError, DataError, IntegrityError
 from manyheads.inputs import ImageInput, NumbersInput
 
@@ -265,3 +266,9 @@ def test_a_coco_file_may_have_another_name_if_it_is_the_only_one(tmp_path):
         else:
             with pytest.raises(DataError, match=r"needs one COCO file annotations\.json, it has 2: a\.json, b\.json"):
                 list(datasets.get("coco").records(path))
+
+
+def test_columns_without_a_name_are_numbered(tmp_path):
+    frame = read_frame(tmp_path / "a.csv", b"x,,label, \n1,2,a,\n3,4,b,\n")
+    assert list(frame) == ["x", "unnamed_2", "label", "unnamed_4"]
+    assert frame["unnamed_2"].tolist() == ["2", "4"]

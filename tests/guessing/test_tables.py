@@ -148,7 +148,7 @@ TABLES = {
     "penguins": (penguins, {"species": "categorical"},
                  {"island": "text", "sex": "text", "body_mass_g": "numbers"}, set()),
     "posts": (posts, {"age": "regression", "gender": "categorical"}, {"text": "text"},
-              {"", "date", "user_id", "language", "remarks"}),
+              {"unnamed_1", "date", "user_id", "language", "remarks"}),
     "questions": (questions, {"answer": "categorical"}, {"text": "text", "question": "text"}, set()),
     "ratings": (ratings, {"rating": "regression", "helpful": "binary"}, {"summary": "text"}, set()),
     "measured": (measured, {"x3": "vector"}, {"features": "numbers"}, set()),
@@ -177,7 +177,8 @@ def test_columns_become_what_a_person_would_make_of_them(name):
     assert kinds(proposal.heads) == heads
     assert kinds(proposal.inputs) == inputs
     assert {found.what for found in proposal.findings if "ignored" in found.becomes} == ignored
-    assert [found.what for found in proposal.findings] == list(columns)
+    # A column without a name gets one.
+    assert [found.what for found in proposal.findings] == [name or "unnamed_1" for name in columns]
 
 
 @pytest.mark.parametrize(

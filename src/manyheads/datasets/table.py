@@ -298,8 +298,9 @@ def _read_csv(source: Path, data: bytes) -> pd.DataFrame:
 
     # Many programs write a semicolon where the comma is the decimal point.
     delimiter = max(DELIMITERS, key=columns)
-    names = [name.strip() for name in first_rows(delimiter)[0]]
-    if twice := [name for name, count in Counter(names).items() if count > 1 and name]:
+    # Spreadsheets leave columns without a name, and pandas writes its index so.
+    names = [name.strip() or f"unnamed_{i}" for i, name in enumerate(first_rows(delimiter)[0], start=1)]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(f"{source} has several columns {twice[0]!r}: rename all but one")
     with warnings.catch_warnings():
         # Pandas would drop the cells that rows have beyond the header.
