@@ -344,7 +344,7 @@ def base(tmp_path_factory):
     return yaml.safe_load(composition.compose_text(folder, ["data=wine"]))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     columns=st.dictionaries(
         st.text(max_size=10) | st.sampled_from(["label", "y", "path", "note"]), CELLS, min_size=1, max_size=5
