@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from manyheads.commands import parsers
-from manyheads.commands.given import Given, Member, given
+from manyheads.commands.given import Given, given
 from manyheads.config.loading import read_params
 from manyheads.data.tables import write_table
 from manyheads.errors import ConfigError, DataError
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
     _check_findable(card, options.find_faces)
     samples = given(options.paths, card.inputs, card.columns)
     # TensorFlow takes seconds to load; by then it is known that there is something to predict.
-    table = _predict(card, lambda: saving.load(folder, prefixes), samples, options.find_faces)
+    table = predict_all(card, lambda: saving.load(folder, prefixes), samples, options.find_faces)
     if options.output is None:
         table.to_csv(sys.stdout, index=False, lineterminator="\n")
     else:
@@ -105,12 +105,15 @@ def _log_notes(card: saving.ModelCard, table: pd.DataFrame, find_faces: bool) ->
         logger.info("%d samples are unlike the training data: see the column 'note'%s", marked, hint)
 
 
-def predict_all(saved: saving.SavedModel, members: Iterable[Member], find_faces: bool = False) -> pd.DataFrame:
+def predict_all(
+    card: saving.ModelCard, load: Callable[[], saving.SavedModel], samples: Given, find_faces: bool = False
+) -> pd.DataFrame:
     """Predict every head for each sample.
 
     Args:
-        saved: The model.
-        members: Path and bytes of each sample's inputs, by input; an OSError replaces bytes that could not be read.
+        card: The description of the model.
+        load: Returns the model; it is called when the first sample is decoded, and not if none can be read.
+        samples: Path and bytes of each sample's inputs, by input; an OSError replaces bytes that could not be read.
         find_faces: Whether to predict each face of a picture, for a model whose dataset is in ``CALIBRATIONS``.
 
     Returns:
@@ -120,12 +123,6 @@ def predict_all(saved: saving.SavedModel, members: Iterable[Member], find_faces:
     Raises:
         DataError: There are no samples.
     """
-    return _predict(saved.card, lambda: saved, Given(iter(members), None), find_faces)
-
-
-def _predict(
-    card: saving.ModelCard, load: Callable[[], saving.SavedModel], samples: Given, find_faces: bool
-) -> pd.DataFrame:
     with closing(_rows(card, samples, find_faces)) as rows:
         # TensorFlow takes seconds to load. Samples are decoded meanwhile, and if none can be read it is not loaded.
         start: list[Row] = []
