@@ -73,7 +73,7 @@ ui: install ## Serve the MLflow UI and print the address of the runs; PORT=5001 
 lock: install ## Update the lock files from pyproject.toml
 	echo 'uv>=0.9' | uv pip compile - $(LOCK) --output-file requirements/uv.txt
 	for extra in cpu gpu; do \
-		uv pip compile pyproject.toml --extra $$extra --group dev $(LOCK) --output-file requirements/$$extra.txt; \
+		uv pip compile pyproject.toml --extra $$extra --extra export --group dev $(LOCK) --output-file requirements/$$extra.txt; \
 	done
 
 clean: ## Remove .venv and caches; data, models and runs stay
