@@ -1,7 +1,7 @@
 """Faces found in photographs against UTKFace's own crops: the calibration, and what it costs in predictions.
 
-    python benchmarks/face_crops.py calibrate      # the constants of src/manyheads/faces/crops.py, from train files
-    python benchmarks/face_crops.py                # test files pasted into larger pictures
+    python benchmarks/face_crops.py calibrate    # the constants of manyheads/prediction/face_crops.py, from train files
+    python benchmarks/face_crops.py              # test files pasted into larger pictures
 
 The project has UTKFace: run `dvc repro` with experiment=minutes before. Files of the test subset are scaled, turned and
 pasted into synthetic pictures of three faces each; a file's border pixels are repeated about it, so that no frame shows
@@ -19,10 +19,11 @@ from PIL import Image
 
 from manyheads.data.subsets import load_subset
 from manyheads.datasets import archives
-from manyheads.faces import crops, detection
 from manyheads.inputs.image_files import decode_whole
 from manyheads.modeling import novelty, saving
 from manyheads.paths import Paths, project_root
+from manyheads.prediction import face_crops as crops
+from manyheads.prediction import face_detection as detection
 from manyheads.preprocessing.decoding import Raw, in_processes
 from manyheads.runtime import tensorflow
 

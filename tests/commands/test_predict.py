@@ -22,6 +22,7 @@ from manyheads.heads import Categorical, LabelStatistics, Regression
 from manyheads.inputs import ImageInput
 from manyheads.modeling import build, inference, novelty, saving
 from manyheads.modeling.build import build_network
+from manyheads.prediction.tables import PLACE
 from manyheads.runtime import tensorflow
 
 STATISTICS = {"age": LabelStatistics(30.0, 10.0), "race": LabelStatistics(30.0, 10.0)}
@@ -47,7 +48,8 @@ def saved(tmp_path_factory):
 
 
 def predict_all(saved, members, find_faces=False):
-    return predict.predict_all(saved.card, lambda: saved, Given(iter(members), None), find_faces)
+    tables = predict.predicted(saved.card, lambda: saved, Given(iter(members), None), find_faces)
+    return pd.concat(tables, ignore_index=True)
 
 
 def jpeg(seed=0, size=(40, 30)):
@@ -260,10 +262,10 @@ def test_a_picture_without_a_face_has_a_row_with_the_reason(saved):
     loaded = loaded._replace(card=loaded.card.model_copy(update={"data": "utkface"}))
     members = [("one.jpg", {"image": jpeg(1)}), ("broken.jpg", {"image": b"<html>"})]
     table = predict_all(loaded, members, find_faces=True)
-    assert list(table) == ["path", *predict.PLACE, "note", "error"]
+    assert list(table) == ["path", *PLACE, "note", "error"]
     assert table["error"].tolist()[0] == "NO_FACE: no face was found"
     assert table["error"].tolist()[1].startswith("DECODE_UNIDENTIFIED")
-    assert (table[list(predict.PLACE)] == "").all(axis=None)
+    assert (table[list(PLACE)] == "").all(axis=None)
 
 
 @pytest.mark.slow

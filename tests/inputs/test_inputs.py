@@ -118,3 +118,31 @@ def test_the_properties_of_an_image_are_those_of_the_upright_file():
 def test_the_properties_of_texts_and_numbers():
     assert TextInput(vocabulary=9, length=2).encode(b"Ein Wort, bitte").properties == {"tokens": 4}
     assert NumbersInput(width=2).encode(b"1 -2.5").properties == {"number 1": 1, "number 2": -2.5}
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [(b"\xff\xd8", b"\xff\xd8"), ("/9g=", b"\xff\xd8")],
+)
+def test_a_file_is_given_as_bytes_or_as_base64(value, data):
+    assert ImageInput(image_size=16, duplicate_correlation=1).bytes_of(value) == data
+
+
+@pytest.mark.parametrize("value", ["no base64!", "\udcff", 3, [1, 2], None, True, {"b64": "/9g="}])
+def test_what_is_no_file_is_refused(value):
+    with pytest.raises(Unreadable) as refusal:
+        ImageInput(image_size=16, duplicate_correlation=1).bytes_of(value)
+    assert refusal.value.code == "VALUE_MALFORMED"
+
+
+@pytest.mark.parametrize("value", [[0.1, 3], (0.1, 3.0), np.array([0.1, 3]), "0.1 3", b"0.1 3"])
+def test_numbers_are_given_in_a_list_an_array_or_a_text(value):
+    numbers = NumbersInput(width=2)
+    np.testing.assert_array_equal(numbers.encode(numbers.bytes_of(value)).values, np.float32([0.1, 3]))
+
+
+@pytest.mark.parametrize("value", [None, True, [True, 1], ["1", "2"], {"a": 1}])
+def test_what_is_no_number_is_refused(value):
+    with pytest.raises(Unreadable) as refusal:
+        NumbersInput(width=2).bytes_of(value)
+    assert refusal.value.code == "VALUE_MALFORMED"

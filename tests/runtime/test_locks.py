@@ -9,7 +9,7 @@ import pytest
 from conftest import TINY, make_sweep_project
 from manyheads.errors import MachineError
 from manyheads.runtime.locks import exclusive_lock
-from serving import wait_for
+from mlflow_servers import wait_for
 
 
 def test_the_error_names_the_process_that_holds_the_lock(tmp_path):

@@ -15,7 +15,7 @@ from manyheads.paths import Paths
 from manyheads.reporting import comparison
 from manyheads.sweeps import launching
 from manyheads.sweeps.trials import TrialState, TrialStore
-from serving import PATIENCE, mlflow_server, wait_for
+from mlflow_servers import PATIENCE, mlflow_server, wait_for
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 25

@@ -25,6 +25,10 @@ def _parser(name: str, description: str, epilog: str = "") -> ArgumentParser:
     )
 
 
+def _add_model(parser: ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="FOLDER", help="a trained model (default: models/ of the project)")
+
+
 def stage(name: str) -> ArgumentParser:
     """Return the command line of a stage, without Hydra's own options, which only ``train`` takes."""
     parser = _parser(name, "")
@@ -138,9 +142,7 @@ and its box in pixels of the upright picture. The exit code is 3 if no sample co
         help="a picture, a folder, a .tar.gz or a .zip of pictures; a .csv or a .parquet",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="CSV to write (default: standard output)")
-    parser.add_argument(
-        "--model", type=Path, metavar="FOLDER", help="a trained model (default: models/ of the project)"
-    )
+    _add_model(parser)
     parser.add_argument(
         "--find-faces",
         action="store_true",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from numbers import Real
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
+
+from manyheads.errors import Unreadable
 
 if TYPE_CHECKING:
     import keras
@@ -80,6 +84,35 @@ class Input(BaseModel, ABC):
         Raises:
             Unreadable: This input cannot read the bytes.
         """
+
+    def bytes_of(self, value: Any) -> bytes:
+        """Return the bytes of a sample for a value of JSON or of a data frame, for ``encode``.
+
+        Args:
+            value: The bytes themselves; the bytes of a file in base64, if samples are files; otherwise a text, a
+                number or several numbers.
+
+        Raises:
+            Unreadable: The value is of another type, or no base64.
+
+        Example:
+            >>> from manyheads.inputs import NumbersInput
+            >>> NumbersInput(width=2).bytes_of([0.1, 3])
+            b'0.1 3.0'
+        """
+        if isinstance(value, bytes):
+            return value
+        if isinstance(value, str):
+            try:
+                return base64.b64decode(value, validate=True) if self.FILE_SUFFIXES else value.encode()
+            except ValueError as error:  # of binascii, or a lone surrogate
+                wanted = "base64" if self.FILE_SUFFIXES else "UTF-8"
+                raise Unreadable("VALUE_MALFORMED", f"not {wanted}: {error}") from None
+        numbers = value.tolist() if isinstance(value, np.ndarray) else value
+        numbers = numbers if isinstance(numbers, list | tuple) else [numbers]
+        if self.FILE_SUFFIXES or not all(isinstance(n, Real) and not isinstance(n, bool) for n in numbers):
+            raise Unreadable("VALUE_MALFORMED", f"{type(value).__name__} is of another type than the input takes")
+        return " ".join(repr(float(n)) for n in numbers).encode()
 
     @abstractmethod
     def tensor(self, name: str) -> keras.KerasTensor:

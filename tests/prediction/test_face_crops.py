@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from manyheads.faces import crops
-from manyheads.faces.crops import CALIBRATIONS
-from manyheads.faces.detection import Face
+from manyheads.prediction import face_crops as crops
+from manyheads.prediction.face_crops import CALIBRATIONS
+from manyheads.prediction.face_detection import Face
 
 UTKFACE = CALIBRATIONS["utkface"]
 LANDMARKS = np.array(UTKFACE.landmarks)

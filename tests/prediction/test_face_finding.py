@@ -8,10 +8,11 @@ from PIL import Image
 
 import real
 from manyheads.datasets import archives
-from manyheads.faces import crops, detection
-from manyheads.faces.crops import CALIBRATIONS
-from manyheads.faces.finding import find
 from manyheads.inputs import ImageInput
+from manyheads.prediction import face_crops as crops
+from manyheads.prediction import face_detection as detection
+from manyheads.prediction.face_crops import CALIBRATIONS
+from manyheads.prediction.face_finding import find
 from manyheads.preprocessing.decoding import Raw, Refused
 
 needs_archive = pytest.mark.skipif(real.ARCHIVE is None, reason=real.SKIP_REASON)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from PIL import Image
 
 from manyheads.errors import Unreadable
-from manyheads.faces.crops import Calibration, crop_of
-from manyheads.faces.detection import Face, Pixels, detect
 from manyheads.inputs import Input
 from manyheads.inputs.image_files import decode_whole
+from manyheads.prediction.face_crops import Calibration, crop_of
+from manyheads.prediction.face_detection import Face, Pixels, detect
 from manyheads.preprocessing.decoding import Raw, Refused, Sample, decode
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from manyheads.faces.detection import Face, Pixels, Points
+from manyheads.prediction.face_detection import Face, Pixels, Points
 
 CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
 

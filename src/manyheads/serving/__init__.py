@@ -1,0 +1,1 @@
+"""The server: a saved model over HTTP, with a page for photographs."""
