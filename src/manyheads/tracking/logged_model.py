@@ -209,14 +209,22 @@ def _answers(network: keras.Model, heads: Mapping[str, Head]) -> dict[str, Any]:
 
 
 def _schema(cells: Mapping[str, Any], required: bool) -> Any:
-    """Return the columns of a signature, of the types of some cells."""
+    """Return the columns of a signature, of the types of some cells; a cell may be missing."""
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import Array
 
     def type_of(value: Any) -> Any:
-        if isinstance(value, list):
-            return Array(DataType.double)
-        known = {bytes: DataType.binary, str: DataType.string, int: DataType.long, np.integer: DataType.long}
+        known: dict[type, Any] = {
+            bytes: DataType.binary,
+            str: DataType.string,
+            int: DataType.long,
+            np.integer: DataType.long,
+            list: Array(DataType.double),
+        }
         return next((found for kind, found in known.items() if isinstance(value, kind)), DataType.double)
 
-    return Schema([ColSpec(type_of(value), name, required=required) for name, value in cells.items()])
+    # In a required column, MLflow takes a missing number and text, and no missing list.
+    return Schema([
+        ColSpec(type_of(value), name, required=required and not isinstance(value, list))
+        for name, value in cells.items()
+    ])  # fmt: skip
