@@ -20,15 +20,14 @@ def answered(model: AnsweringModel, frame: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         model: The model.
-        frame: A column for each input, by its name; cells are such as ``Input.bytes_of`` takes. A cell or a column may
-            be missing.
+        frame: A column for each input, by its name. Cells are such as ``Input.bytes_of`` takes, or missing.
 
     Returns:
         One row for each row, with its index: the heads' columns (None if the sample could not be read), ``note``,
         ``error``.
     """
     kinds = model.card.inputs
-    cells = frame.reindex(columns=list(kinds)).to_dict("records")
+    cells = frame[list(kinds)].to_dict("records")
     rows = [Row("", None, _outcome(kinds, number, values)) for number, values in enumerate(cells)]
     starts = range(0, max(1, len(rows)), PREDICTION_BATCH)
     tables = [table_of(model, rows[start : start + PREDICTION_BATCH]) for start in starts]

@@ -209,22 +209,19 @@ def _answers(network: keras.Model, heads: Mapping[str, Head]) -> dict[str, Any]:
 
 
 def _schema(cells: Mapping[str, Any], required: bool) -> Any:
-    """Return the columns of a signature, of the types of some cells; a cell may be missing."""
+    """Return the columns of a signature, of the types of some cells."""
     from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import Array
+    from mlflow.types.schema import AnyType, Array
+
+    types: dict[type, Any] = {
+        bytes: DataType.binary,
+        str: DataType.string,
+        int: DataType.long,
+        np.integer: DataType.long,
+        list: Array(AnyType()),  # type: ignore[no-untyped-call]  # in a list of doubles, MLflow refuses whole numbers
+    }
 
     def type_of(value: Any) -> Any:
-        known: dict[type, Any] = {
-            bytes: DataType.binary,
-            str: DataType.string,
-            int: DataType.long,
-            np.integer: DataType.long,
-            list: Array(DataType.double),
-        }
-        return next((found for kind, found in known.items() if isinstance(value, kind)), DataType.double)
+        return next((found for kind, found in types.items() if isinstance(value, kind)), DataType.double)
 
-    # In a required column, MLflow takes a missing number and text, and no missing list.
-    return Schema([
-        ColSpec(type_of(value), name, required=required and not isinstance(value, list))
-        for name, value in cells.items()
-    ])  # fmt: skip
+    return Schema([ColSpec(type_of(value), name, required=required) for name, value in cells.items()])
