@@ -1,6 +1,8 @@
 import ast
+import base64
 import json
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
@@ -13,7 +15,7 @@ import pytest
 from mlflow.models import Model
 
 from builders import named, objective_for
-from conftest import jpeg, make_tiny_project
+from conftest import ROOT, jpeg, make_tiny_project
 from manyheads.encoders import PassThroughEncoder
 from manyheads.heads import LabelStatistics
 from manyheads.inputs import INPUTS, ImageInput, NumbersInput, TextInput
@@ -255,22 +257,73 @@ def own_head(tmp_path_factory):
         sys.modules.pop(name)
 
 
+@pytest.fixture(scope="module")
+def served(tracked, own_head, tmp_path_factory):
+    """Return a Python without the project, and the addresses of both models' servers in it."""
+    folder = tmp_path_factory.mktemp("served")
+    python = python_without_project(folder / "environment")
+    store = f"sqlite:///{tracked[0].root}/mlflow.db"
+    with (
+        model_server(python, folder, f"models:/{tracked[-1].model_id}", store) as first,
+        model_server(python, folder, str(own_head[0] / "logged")) as second,
+    ):
+        yield python, first, second
+
+
 @pytest.mark.slow
-def test_a_model_with_heads_of_an_extension_answers_without_the_project(own_head, tmp_path):
-    folder, frame, expected = own_head
+def test_a_model_with_heads_of_an_extension_answers_without_the_project(own_head, served, tmp_path):
+    (folder, frame, expected), (python, _, address) = own_head, served
     assert expected["error"].str.partition(":")[0].tolist() == [
         "", "", "NUMBER_COUNT", "VALUE_MALFORMED", "NUMBER_COUNT", "VALUE_MALFORMED",
     ]  # fmt: skip
     frame.to_pickle(tmp_path / "frame.pickle")
-    python = python_without_project(tmp_path / "environment")
-    with model_server(python, tmp_path, str(folder / "logged")) as address:
-        answer_elsewhere(python, tmp_path, [(folder / "logged", tmp_path / "frame.pickle", tmp_path / "answers.csv")])
-        assert (tmp_path / "answers.csv").read_text() == expected.to_csv(index=False)
-        status, predictions = ask(address, json.loads(frame.to_json(orient="records")))
-        assert (status, predictions) == (200, expected.to_dict("records"))
-        # MLflow itself refuses what the signature excludes, for all rows of a request.
-        assert ask(address, [{"measures": [1, 2], "year": "new"}])[0] == 400
-        assert "missing inputs ['year']" in ask(address, [{"measures": [1, 2]}])[1]
+    answer_elsewhere(python, tmp_path, [(folder / "logged", tmp_path / "frame.pickle", tmp_path / "answers.csv")])
+    assert (tmp_path / "answers.csv").read_text() == expected.to_csv(index=False)
+    status, predictions = ask(address, json.loads(frame.to_json(orient="records", double_precision=15)))
+    assert (status, predictions) == (200, expected.to_dict("records"))
+    # MLflow itself refuses what the signature excludes, for all rows of a request.
+    assert ask(address, [{"measures": [1, 2], "year": "last"}])[0] == 400
+    assert "missing inputs ['year']" in ask(address, [{"measures": [1, 2]}])[1]
+
+
+@pytest.mark.slow
+def test_images_over_http_have_their_answers_or_codes(answering, served):
+    files = [jpeg(1), b"", b"<html>", jpeg(1)[:300], jpeg(2)]
+    status, predictions = ask(served[1], [{"image": base64.b64encode(data).decode()} for data in files])
+    assert status == 200
+    expected = answered(answering, pd.DataFrame({"image": files}))
+    assert predictions == expected.to_dict("records")
+    codes = expected["error"].str.partition(":")[0].tolist()
+    assert codes == ["", "DECODE_UNIDENTIFIED", "DECODE_UNIDENTIFIED", "DECODE_TRUNCATED", ""]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_the_page_says_how(tracked, answering, served, tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs/tracking.md").read_text(encoding="utf-8")
+    (post,) = re.findall(r"```sh\n(printf .*?)```", page, re.DOTALL)
+    (python,) = re.findall(r"```python\n(from pathlib .*?)```", page, re.DOTALL)
+    (tmp_path / "photo.jpg").write_bytes(jpeg(3))
+    ask(served[1], [])  # until it answers
+    done = subprocess.run(
+        ["bash", "-euc", post.replace("http://127.0.0.1:5001", served[1])],
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+    )
+    expected = answered(answering, pd.DataFrame({"image": [jpeg(3)]}))
+    assert json.loads(done.stdout)["predictions"] == expected.to_dict("records")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # to which MLflow adds the model's code
+    known = {
+        "models:/m-0123456789abcdef0123456789abcdef": tracked[-1].model_uri,
+        "mlflow.db": str(tracked[0].root / "mlflow.db"),
+    }
+    for written, meant in known.items():
+        assert written in python
+        python = python.replace(written, meant)
+    exec(python)
+    assert capsys.readouterr().out.strip() == str(expected)
 
 
 @pytest.mark.slow

@@ -56,7 +56,6 @@ CODE = (
 REQUIREMENTS = ("keras", "mlflow", "numpy", "opencv-python-headless", "pandas", "pebble", "pillow", "pydantic")
 """The packages that this code imports, beside TensorFlow."""
 
-
 NAME = "model"
 """Name of the logged model in its run."""
 
@@ -97,9 +96,7 @@ def log(run_id: str, model: Path, network: keras.Model, inputs: Mapping[str, Inp
         return  # a training that is recorded again, because its end was not recorded
     run = client.get_run(run_id)
     # Not `mlflow.pyfunc.log_model`, which loads the model into this process to answer the example.
-    logged = client.create_logged_model(
-        run.info.experiment_id, NAME, run_id, params=run.data.params, model_type="manyheads"
-    )
+    logged = client.create_logged_model(run.info.experiment_id, NAME, run_id, params=run.data.params)
     filled = Model(logged.artifact_location, run_id, model_uuid=logged.model_id, model_id=logged.model_id)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, NAME)
@@ -166,9 +163,8 @@ def save(
 
 
 def _copy_code(folder: Path, extensions: Sequence[str]) -> None:
-    """Copy the package, and a user's own packages, into a new folder."""
-    # A user's own code may import any part of the package.
-    for name in CODE if not extensions else (path.name for path in PACKAGE.iterdir()):
+    """Copy what an answer needs of the package, and a user's own packages, into a new folder."""
+    for name in CODE if not extensions else [""]:  # a user's own code may import any part of the package
         _copy(PACKAGE / name, folder / PACKAGE.name / name)
     for name in extensions:
         found = importlib.util.find_spec(name)
