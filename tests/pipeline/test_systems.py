@@ -137,12 +137,19 @@ def value_of(kind, data):
     return float(data) if kind.TOWER == "numbers" else data.decode()
 
 
+def as_json(frame):
+    """Return the rows of a data frame as JSON has them."""
+    texts = frame.map(lambda cell: base64.b64encode(cell).decode() if isinstance(cell, bytes) else cell)
+    return texts.to_dict("records")
+
+
 def cells(table):
     """Return a table as texts, as it stands in a CSV."""
     written = io.StringIO(table.to_csv(index=False)) if isinstance(table, pd.DataFrame) else table
     return pd.read_csv(written, dtype=str, keep_default_na=False)
 
 
+@pytest.mark.timeout(900)
 def test_the_model_in_mlflow_answers_as_predict_does_without_the_project_and_over_http(system, tmp_path):
     """Every system, every sample, to the last digit; the servers start side by side."""
     python = python_without_project(tmp_path / "environment")
@@ -164,12 +171,11 @@ def test_the_model_in_mlflow_answers_as_predict_does_without_the_project_and_ove
             status, predictions = ask(addresses[name], as_json(pd.read_pickle(frame)))
             assert status == 200, predictions
             pd.testing.assert_frame_equal(cells(pd.DataFrame(predictions, dtype=object)), expected)
-
-
-def as_json(frame):
-    return frame.map(lambda cell: base64.b64encode(cell).decode() if isinstance(cell, bytes) else cell).to_dict(
-        "records"
-    )
+            kinds = system(name).settings.inputs
+            empty = {column: "" if kind.FILE_SUFFIXES else None for column, kind in kinds.items()}
+            status, (refused,) = ask(addresses[name], [empty])
+            assert (status, list(refused)) == (200, list(expected))
+            assert re.match(r"[A-Z_]+: ", refused["error"])
 
 
 def test_a_model_takes_its_inputs_by_name_and_in_their_order(make_config):
