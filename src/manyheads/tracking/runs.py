@@ -21,7 +21,8 @@ import yaml
 
 from manyheads.errors import IntegrityError, TrainingStopped
 from manyheads.runtime.credentials import masked
-from manyheads.tracking import descriptions, network, views
+from manyheads.tracking import descriptions, logged_model, views
+from manyheads.tracking import network as network_page
 from manyheads.tracking.dvc import locked_digest
 from manyheads.tracking.store import attempt, is_active, masked_tags, open_experiment, tracking_uri, warn_not_taken
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from manyheads.heads import Head
+    from manyheads.inputs import Input
 
 
 NAMED_DIFFERENCES = 4
@@ -114,6 +116,12 @@ class Run:
 
         self._attempt("metrics", lambda: mlflow.log_metrics(dict(values), step=step))
 
+    def results(self, values: Mapping[str, float]) -> None:
+        """Log metrics of the finished model by name; MLflow shows them beside the model as well."""
+        import mlflow
+
+        self._attempt("metrics", lambda: mlflow.log_metrics(dict(values), model_id=logged_model.find(self.run_id)))
+
     def missing_epochs(self, history: Sequence[Mapping[str, float]]) -> None:
         """Log the epochs of a training that the store lacks.
 
@@ -181,7 +189,7 @@ class Run:
             run, files = client.get_run(self.run_id), client.list_artifacts(self.run_id)
             described = descriptions.Described(
                 run.info.run_id, run.info.experiment_id, run.data.params, run.data.metrics, run.data.tags,
-                [file.path for file in files],
+                [file.path for file in files], logged_model.find(self.run_id) or "",
             )  # fmt: skip
             client.set_tag(self.run_id, descriptions.TAG, masked(descriptions.describe(described)))
             if (view := descriptions.view_by_score(described)) is not None:
@@ -194,36 +202,30 @@ class Run:
         self.text("".join(traceback.format_exception(error)), "traceback.txt")
         self.tags({"error": masked(" ".join(str(error).split()))[:500] or type(error).__name__})
 
-    def model(self, model: keras.Model, heads: Mapping[str, Head]) -> None:
-        """Log a model with its signature, a drawing of it as ``network.html`` and its layers as ``layers.txt``.
-
-        The signature has the inputs, and every head's outputs by name.
+    def model(self, folder: Path, network: keras.Model, inputs: Mapping[str, Input], heads: Mapping[str, Head]) -> None:
+        """Log a saved model, a drawing of it as ``network.html`` and its layers as ``layers.txt``.
 
         Args:
-            model: The model for inference.
+            folder: The folder of the saved model.
+            network: The same model, loaded.
+            inputs: Its inputs by name.
             heads: Its heads by name.
         """
-        import keras
         import mlflow
-        import numpy as np
-        import tensorflow as tf
-        from mlflow.models import ModelSignature
-        from mlflow.types import Schema, TensorSpec
 
-        names = [output for name, head in heads.items() for output in head.output_names(model.output)]
+        self._attempt("model", lambda: logged_model.log(self.run_id, folder, network, inputs, heads))
+        self._attempt("drawing", lambda: mlflow.log_text(network_page.drawing(network, heads), "network.html"))
+        self._attempt("table of layers", lambda: mlflow.log_text(network_page.layer_table(network), "layers.txt"))
 
-        def action() -> None:
-            signature = ModelSignature(
-                Schema([TensorSpec(np.dtype(x.dtype), tuple(n or -1 for n in x.shape), x.name) for x in model.inputs]),
-                Schema([TensorSpec(np.dtype(np.float32), (-1, *model.output[name].shape[1:]), name) for name in names]),
-            )
-            # MLflow would otherwise start another process that imports everything to find the requirements.
-            requirements = [f"tensorflow=={tf.__version__}", f"keras=={keras.__version__}", f"numpy=={np.__version__}"]
-            mlflow.tensorflow.log_model(model, name="model", signature=signature, pip_requirements=requirements)
+    def add_to_model(self, texts: Mapping[str, str], description: str = "") -> None:
+        """Add texts to the run's logged model, if it has one; credentials in them are masked.
 
-        self._attempt("model", action)
-        self._attempt("drawing", lambda: mlflow.log_text(network.drawing(model, heads), "network.html"))
-        self._attempt("table of layers", lambda: mlflow.log_text(network.layer_table(model), "layers.txt"))
+        Args:
+            texts: Files by name, for the folder of the saved model.
+            description: What MLflow shows on the model's page, in Markdown.
+        """
+        safe = {name: masked(text) for name, text in texts.items()}
+        self._attempt("files of the model", lambda: logged_model.add(self.run_id, safe, masked(description)))
 
 
 @contextmanager
