@@ -151,7 +151,7 @@ def _folder(source: Path, read: Wanted, strict: bool) -> Iterator[Member]:
             path = f"{prefix}/{name}"
             data = read_file(folder / name) if read(path) and name not in special else b""
             if strict and isinstance(data, OSError) and data.errno == errno.EFBIG:
-                _refuse(source, str(folder / name), data.strerror)
+                _refuse(source, str(folder / name), str(data.strerror))
             yield path, special.get(name, data)
         pending += [(f"{prefix}/{name}", folder / name) for name in sorted(folders, reverse=True)]
 
@@ -160,7 +160,8 @@ def read_file(path: Path) -> bytes | OSError:
     """Return the bytes of a regular file, or the error of reading them, such as EFBIG over ``MAX_MEMBER_BYTES``."""
     try:
         # Without O_NONBLOCK, opening a pipe would wait for its writer.
-        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(path, flags), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 return OSError(errno.EINVAL, "neither a file nor a folder, which is not read")

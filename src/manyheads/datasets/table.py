@@ -162,21 +162,22 @@ def _row_contents(
                 yield path(row), _no_file(cells[read[0]][row])
     else:
         folder = source if source.is_dir() else source.parent
+        real = folder.resolve()
         for row in range(len(table.frame)):
             if skipped():
                 continue
             try:
-                yield path(row), text(row) | {name: _read_file(table, folder, cells[name][row]) for name in read}
+                yield path(row), text(row) | {name: _read_file(table, folder, real, cells[name][row]) for name in read}
             except OSError as error:
                 yield path(row), error
 
 
-def _read_file(table: _Open, folder: Path, cell: str) -> bytes:
+def _read_file(table: _Open, folder: Path, real: Path, cell: str) -> bytes:
     member = table.member(cell)
     path = None if member is None else folder / member.removeprefix(f"{folder.name}/" if table.members else "")
     if path is None or not path.is_file():
         raise _no_file(cell)
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not path.resolve().is_relative_to(real):
         raise PermissionError(errno.EACCES, f"{cell!r} is a link to a place outside of the table's folder")
     data = archives.read_file(path)
     if isinstance(data, OSError):
@@ -196,7 +197,7 @@ def count_rows(source: Path) -> int:
         IntegrityError: The file cannot be read as a table.
     """
     if source.suffix.lower() == ".parquet":
-        import pyarrow.parquet as pq
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
         with _reading(source):
             return int(pq.read_metadata(source).num_rows)
@@ -242,7 +243,9 @@ class _Open(NamedTuple):
         return lists[0] if len(lists) == 1 else [" ".join(row).strip() for row in zip(*lists, strict=True)]
 
     def row_name(self, row: int, files: Sequence[str]) -> str:
-        return "/".join(filter(None, [self.name, f"{self.first + row + 1:06d}", *(normal_path(file) for file in files[:1])]))
+        return "/".join(
+            filter(None, [self.name, f"{self.first + row + 1:06d}", *(normal_path(file) for file in files[:1])])
+        )
 
     def member(self, cell: str) -> str | None:
         """Return the path that a cell names in the archive or folder, or None if it is unsafe or empty."""
@@ -362,7 +365,7 @@ def _frames(source: Path, file: IO[bytes]) -> Iterator[pd.DataFrame]:
 
 def _parquet_frames(file: IO[bytes]) -> Iterator[pd.DataFrame]:
     import numpy as np
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
     import pyarrow.parquet as pq
 
     parquet = pq.ParquetFile(file)
