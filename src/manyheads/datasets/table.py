@@ -365,7 +365,7 @@ def _frames(source: Path, file: IO[bytes]) -> Iterator[pd.DataFrame]:
 
 def _parquet_frames(file: IO[bytes]) -> Iterator[pd.DataFrame]:
     import numpy as np
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     parquet = pq.ParquetFile(file)

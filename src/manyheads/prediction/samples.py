@@ -25,6 +25,9 @@ BYTES_AHEAD = 128 * 2**20
 CHUNK_BYTES = 16 * 2**20
 """Largest number of bytes of decoded samples that a process hands over at once."""
 
+BYTES_OF_OBJECTS = 4096
+"""Number of bytes of a sample beside its values, roughly."""
+
 Placed = list[tuple[Place, Sample | Refused]]
 
 
@@ -46,8 +49,10 @@ def require_known_crops(card: ModelCard) -> None:
 
 
 def bytes_of_sample(card: ModelCard) -> int:
-    """Return the number of bytes of a decoded sample."""
-    return sum(math.prod(kind.shape) * np.dtype(kind.dtype).itemsize for kind in card.inputs.values())
+    """Return the number of bytes that a decoded sample takes in memory."""
+    return BYTES_OF_OBJECTS + sum(
+        math.prod(kind.shape) * np.dtype(kind.dtype).itemsize for kind in card.inputs.values()
+    )
 
 
 def decoded(
