@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 import tracemalloc
 import zipfile
 
@@ -24,7 +23,7 @@ from manyheads.encoders import CompactEncoder
 from manyheads.errors import ConfigError, DataError, IntegrityError, MachineError
 from manyheads.heads import Binary, Box, Categorical, LabelStatistics, Regression, Vector
 from manyheads.inputs import ImageInput, TextInput
-from manyheads.modeling import inference, saving
+from manyheads.modeling import saving
 from manyheads.modeling.build import build_network
 from manyheads.prediction import parts, samples, writing
 from manyheads.runtime import tensorflow
@@ -121,7 +120,8 @@ def test_csv_parquet_and_parts_hold_the_same_figures(saved, tmp_path, small_part
     parquet = pd.read_parquet(tmp_path / "one.parquet")
     assert list(parquet) == [
         "path", "age", "age_low", "age_high", "race", "race_a", "race_b", "race_None", "gender", "gender_male",
-        "gender_female", "place_0", "place_1", "object_left", "object_top", "object_width", "object_height", "note", "error",
+        "gender_female", "place_0", "place_1", "object_left", "object_top", "object_width", "object_height",
+        "note", "error",
     ]  # fmt: skip
     assert_same_figures(tmp_path / "one.csv", parquet)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "parts"), parquet)
@@ -403,7 +403,7 @@ def test_memory_does_not_grow_with_the_number_of_samples(saved, tmp_path, monkey
         return most
 
     peak(600)
-    assert peak(6000) < 1.5 * peak(1500)
+    assert peak(4000) < 1.5 * peak(1000)
 
 
 def test_memory_does_not_grow_with_the_rows_of_a_table(tmp_path, monkeypatch):
@@ -426,4 +426,4 @@ def test_memory_does_not_grow_with_the_rows_of_a_table(tmp_path, monkeypatch):
             found, most = peak(path)
             assert found == count
             peaks.append(most)
-        assert peaks[1] < 1.5 * peaks[0]
+        assert peaks[1] - peaks[0] < 1_000_000  # the larger table has 4 million bytes more
