@@ -8,7 +8,6 @@ command and its decoding processes, which counts what they share several times.
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import time

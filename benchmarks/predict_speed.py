@@ -27,7 +27,6 @@ import results
 from manyheads.config import composition
 from manyheads.datasets import archives
 from manyheads.heads import LabelStatistics
-from manyheads.inputs import ImageInput
 from manyheads.modeling import saving
 from manyheads.modeling.build import averaged_over_flip, build_network
 from manyheads.modeling.objective import HeadObjective
