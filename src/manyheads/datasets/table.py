@@ -377,8 +377,9 @@ def _parquet_frames(file: IO[bytes]) -> Iterator[pd.DataFrame]:
         for name, column in zip(batch.schema.names, batch.columns, strict=True)
         if column.null_count
     }
-    for batch in parquet.iter_batches(ROWS_AT_ONCE):
-        frame = pa.Table.from_batches([batch]).to_pandas()
+    pieces = (pa.Table.from_batches([batch]) for batch in parquet.iter_batches(ROWS_AT_ONCE))
+    for piece in pieces if parquet.metadata.num_rows else [parquet.schema_arrow.empty_table()]:
+        frame = piece.to_pandas()
         for name in fractions.intersection(frame):
             if isinstance(frame[name].dtype, np.dtype):
                 frame[name] = frame[name].astype("float64")
