@@ -159,17 +159,16 @@ def predicting(
         must_load: Whether to load the model even if there are only a few samples and none of them can be read.
     """
     with closing(decoded(card, samples.members, find_faces)) as outcomes:
-        tracked = track(outcomes, "predicting", samples.total)
         # TensorFlow takes seconds to load. Samples are decoded meanwhile, and if none can be read it is not loaded.
         start: list[tuple[Row, ...]] = []
-        for rows in tracked:
+        for rows in outcomes:
             start.append(rows)
             if isinstance(rows[0].outcome, Sample) or len(start) == inference.PREDICTION_BATCH:
                 must_load = True
                 break
         model = AnsweringModel(load()) if start and must_load else None
-        by_part = parts.by_samples(itertools.chain(start, tracked))
         schema = writing.schema_of(model, find_faces) if model else None
+        by_part = parts.by_samples(track(itertools.chain(start, outcomes), "predicting", samples.total))
         yield Predictions(schema, (_tables(card, model, rows) for rows in by_part))
 
 
