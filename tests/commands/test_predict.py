@@ -376,7 +376,7 @@ def test_the_examples_of_the_page_run(saved, tmp_path, monkeypatch, capsys):
     (block,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/predict.md").read_text(encoding="utf-8"), re.DOTALL)
     lines = [shlex.split(line, comments=True)[4:] for line in block.splitlines()]
     lines = [arguments for arguments in lines if "posts.csv" not in arguments]
-    assert len(lines) == 3
+    assert len(lines) == 4
     for arguments in lines:
         if "--find-faces" in arguments:
             with pytest.raises(DataError, match="NO_FACE: no face was found"):
@@ -386,3 +386,4 @@ def test_the_examples_of_the_page_run(saved, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.splitlines()[1].startswith("portrait.jpg,")
     assert pd.read_csv("predictions.csv")["path"].tolist() == ["holiday/beach.jpg", "more.zip/more/hill.jpg"]
     assert pd.read_csv("faces.csv")["error"].tolist() == ["NO_FACE: no face was found"]
+    assert pd.read_parquet("predictions/")["path"].tolist() == ["holiday/beach.jpg"]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import logging
+import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from manyheads.datasets import archives, files_among, table_contents
+from manyheads.datasets import archives, files_among, table, table_contents
 from manyheads.datasets.base import Columns
 from manyheads.errors import DataError
 from manyheads.inputs import Input
@@ -17,8 +19,6 @@ from manyheads.inputs import Input
 logger = logging.getLogger(__name__)
 
 Member = tuple[str, Mapping[str, bytes] | OSError]
-
-TABLES = (".csv", ".parquet")
 
 
 class Given(NamedTuple):
@@ -33,8 +33,38 @@ class Given(NamedTuple):
     total: int | None
 
 
-def given(paths: Sequence[Path], inputs: Mapping[str, Input], columns: Columns) -> Given:
-    """Look at each path as far as its first sample.
+class Looked(NamedTuple):
+    """What was found at the paths of the command line.
+
+    Attributes:
+        paths: What the user typed.
+        inputs: The model's inputs by name.
+        columns: The columns of a table for inputs that have other names.
+        total: Number of samples, or None if it is unknown.
+        digest: SHA-256 of the names of a folder's samples, and of size and time of change of each file that was given.
+    """
+
+    paths: Sequence[Path]
+    inputs: Mapping[str, Input]
+    columns: Columns
+    total: int | None
+    digest: str
+
+    def samples(self, skip: int = 0) -> Given:
+        """Return the samples after the first ``skip``, whose files are not read, except to get past them in a tar."""
+        left = itertools.count(-skip)
+
+        def skipped() -> bool:
+            return next(left) < 0
+
+        as_typed = len(self.paths) > 1
+        each = (_samples(path, self.inputs, self.columns, as_typed, skipped) for path in self.paths)
+        total = None if self.total is None else max(0, self.total - skip)
+        return Given(itertools.chain.from_iterable(each), total)
+
+
+def look(paths: Sequence[Path], inputs: Mapping[str, Input], columns: Columns) -> Looked:
+    """Look at each path: a tar as far as its first sample, another source as a whole, but not into the samples.
 
     With several paths, a sample in a folder or an archive is named after the path as it was typed. With one, it has the
     name that it has in data for training.
@@ -51,70 +81,120 @@ def given(paths: Sequence[Path], inputs: Mapping[str, Input], columns: Columns) 
     for path in paths:
         if not path.exists():
             raise DataError(f"{path} does not exist: give {_wanted(inputs)}")
-    sources = [_source(path, inputs, columns, as_typed=len(paths) > 1) for path in paths]
-    members = [_looked_at(each, path, inputs) for path, (each, _) in zip(paths, sources, strict=True)]
-    totals = [total for _, total in sources]
-    return Given(itertools.chain.from_iterable(members), None if None in totals else sum(filter(None, totals)))
+    digest = hashlib.sha256()
+    totals = []
+    for path in paths:
+        totals.append(_count(path, inputs, columns, digest.update))
+        if totals[-1] == 0:
+            raise DataError(f"{path} holds no sample: give {_wanted(inputs)}")
+        if not path.is_dir():
+            status = path.stat()
+            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+    total = None if None in totals else sum(filter(None, totals))
+    return Looked(paths, inputs, columns, total, digest.hexdigest())
 
 
-def _source(
-    path: Path, inputs: Mapping[str, Input], columns: Columns, as_typed: bool
-) -> tuple[Iterator[Member], int | None]:
-    packed = path.is_dir() or path.name.lower().endswith(archives.SUFFIXES)
-    if path.suffix.lower() in TABLES and not packed:
-        return table_contents(path, list(inputs), columns, files_among(inputs)), None
-    if len(inputs) > 1:
-        if packed:
-            return table_contents(path, list(inputs), columns, files_among(inputs)), None
-        raise DataError(f"{path} is no table: the model takes {_wanted(inputs)}")
+def _count(path: Path, inputs: Mapping[str, Input], columns: Columns, update: Callable[[bytes], object]) -> int | None:
+    """Return the number of samples, or None if it is unknown but not 0; give the names in a folder to ``update``."""
+    packed = _is_packed(path)
+    if _is_table(path, inputs):
+        first = next(_samples(path, inputs, columns), None)  # tells whether the table has the columns
+        return 0 if first is None else None if packed else table.count_rows(path)
+    if not packed:
+        return 1
+    ((_, kind),) = inputs.items()
+    if not path.is_dir() and path.suffix.lower() != ".zip":
+        return 0 if next(_samples(path, inputs, columns), None) is None else None
+    total = 0
+    inside = _inside(path)
+    for member, _ in archives.selected(path, lambda _: False, strict=False):
+        if _is_sample(inside(member), kind):
+            total += 1
+            update(os.fsencode(member) + b"\0")
+    return total
+
+
+def _samples(
+    path: Path,
+    inputs: Mapping[str, Input],
+    columns: Columns,
+    as_typed: bool = False,
+    skipped: Callable[[], bool] = lambda: False,
+) -> Iterator[Member]:
+    """Yield the samples at a path, except those for which ``skipped`` is true; it is called once for each, in order."""
+    if _is_table(path, inputs):
+        yield from table_contents(path, list(inputs), columns, files_among(inputs), skipped)
+        return
     ((name, kind),) = inputs.items()
-    if packed:
-        return _packed(path, name, kind, as_typed), _count(path, kind)
-    if kind.FILE_SUFFIXES and path.suffix.lower() not in kind.FILE_SUFFIXES:
+    if _is_packed(path):
+        yield from _packed(path, name, kind, as_typed, skipped)
+    elif not skipped():
+        data = archives.read_file(path)
+        yield str(path), data if isinstance(data, OSError) else {name: data}
+
+
+def _is_packed(path: Path) -> bool:
+    return path.is_dir() or path.name.lower().endswith(archives.SUFFIXES)
+
+
+def _is_table(path: Path, inputs: Mapping[str, Input]) -> bool:
+    """Return whether a path is a table, or holds one.
+
+    Raises:
+        DataError: It is neither a table nor a sample.
+    """
+    packed = _is_packed(path)
+    if not packed and path.suffix.lower() in table.SUFFIXES:
+        return True
+    if len(inputs) > 1 and not packed:
+        raise DataError(f"{path} is no table: the model takes {_wanted(inputs)}")
+    suffixes = next(iter(inputs.values())).FILE_SUFFIXES
+    if not packed and suffixes and path.suffix.lower() not in suffixes:
         raise DataError(f"{path} is of a kind that is not read: give {_wanted(inputs)}")
-    return _file(path, name), 1
+    return len(inputs) > 1
 
 
-def _file(path: Path, name: str) -> Iterator[Member]:
-    try:
-        yield str(path), {name: path.read_bytes()}
-    except OSError as error:
-        yield str(path), error
-
-
-def _packed(path: Path, name: str, kind: Input, as_typed: bool) -> Iterator[Member]:
-    """Yield the samples of a folder or an archive; files with the endings of other kinds are counted in the log."""
+def _packed(path: Path, name: str, kind: Input, as_typed: bool, skipped: Callable[[], bool]) -> Iterator[Member]:
+    """Yield the samples of a folder or an archive; hidden files and files of other kinds are counted in the log."""
     others: Counter[str] = Counter()
-    for member, data in archives.selected(path, lambda each: _is_sample(each, kind)):
-        if _is_sample(member, kind):
-            inner = member.partition("/")[2] if path.is_dir() else member
+    hidden = 0
+    inside = _inside(path)
+    read = False
+
+    def is_read(member: str) -> bool:
+        nonlocal read
+        read = _is_sample(inside(member), kind) and not skipped()
+        return read
+
+    for member, data in archives.selected(path, is_read, strict=False):
+        inner = inside(member)
+        if read:
             shown = f"{path}/{inner}" if as_typed else member
             yield shown, data if isinstance(data, OSError) else {name: data}
-        elif not archives.is_junk(member):
+        elif _is_hidden(inner):
+            hidden += 1
+        elif not _is_sample(inner, kind):
             others[PurePosixPath(member).suffix.lower() or "no ending"] += 1
+    if hidden:
+        logger.info("%s: %d hidden files are not read", path, hidden)
     if others:
         kinds = ", ".join(f"{count} of {ending}" for ending, count in others.most_common(5))
         logger.info("%s: %d files of other kinds are not read (%s)", path, others.total(), kinds)
 
 
-def _is_sample(path: str, kind: Input) -> bool:
-    fits = not kind.FILE_SUFFIXES or path.lower().endswith(kind.FILE_SUFFIXES)
-    return fits and not archives.is_junk(path)
+def _inside(source: Path) -> Callable[[str], str]:
+    """Return a function from the path of a member to its path without the name of the folder that was given."""
+    return (lambda member: member.partition("/")[2]) if source.is_dir() else (lambda member: member)
 
 
-def _count(path: Path, kind: Input) -> int | None:
-    """Return the number of samples, or None for a tar, which would have to be read from its start to its end."""
-    if not path.is_dir() and path.suffix.lower() != ".zip":
-        return None
-    return sum(_is_sample(member, kind) for member in archives.names(path))
+def _is_sample(inner: str, kind: Input) -> bool:
+    fits = not kind.FILE_SUFFIXES or inner.lower().endswith(kind.FILE_SUFFIXES)
+    return fits and not _is_hidden(inner)
 
 
-def _looked_at(members: Iterator[Member], path: Path, inputs: Mapping[str, Input]) -> Iterator[Member]:
-    """Return the samples after the first one was reached, so that what is wrong with a path is known at once."""
-    first = next(members, None)
-    if first is None:
-        raise DataError(f"{path} holds no sample: give {_wanted(inputs)}")
-    return itertools.chain([first], members)
+def _is_hidden(inner: str) -> bool:
+    """Return whether a file or a folder above it is hidden, or left by an operating system."""
+    return "/." in f"/{inner}" or archives.is_junk(inner)
 
 
 def _wanted(inputs: Mapping[str, Input]) -> str:

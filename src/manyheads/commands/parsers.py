@@ -129,6 +129,7 @@ def predict() -> ArgumentParser:
   python -m manyheads predict data/raw/UTKFace.tar.gz --output predictions.csv
   python -m manyheads predict holiday/ portrait.jpg --find-faces --output predictions.csv
   python -m manyheads predict posts.csv --output predictions.csv       a model of texts or numbers: one column an input
+  python -m manyheads predict photos/ --output predictions/            Parquet in parts; the same command continues
 
 The table has one row a sample: its path, each head's value, the probability of each class, what is unlike the training
 data ("note"), and why the sample could not be read ("error"). With --find-faces it has one row a face, with its number
@@ -141,7 +142,11 @@ and its box in pixels of the upright picture. The exit code is 3 if no sample co
         metavar="PATH",
         help="a picture, a folder, a .tar.gz or a .zip of pictures; a .csv or a .parquet",
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="CSV to write (default: standard output)")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="a .csv, a .parquet, or a folder/ for Parquet in parts (default: standard output)",
+    )
     _add_model(parser)
     parser.add_argument(
         "--find-faces",

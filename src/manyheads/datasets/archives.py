@@ -4,6 +4,7 @@ An archive is untrusted input. It is rejected as a whole if a member has an unsa
 twice, or is too large.
 """
 
+import errno
 import gzip
 import os
 import re
@@ -69,7 +70,7 @@ def names(source: Path) -> Iterator[str]:
         IntegrityError: The source is damaged, unsafe or not what its name says. The iterator raises it when it reaches
             the member, so the paths are valid only after the iterator has ended.
     """
-    return (name for name, _ in _members(source, lambda _: False))
+    return (name for name, _ in selected(source, lambda _: False))
 
 
 def contents(source: Path) -> Iterator[Member]:
@@ -77,29 +78,32 @@ def contents(source: Path) -> Iterator[Member]:
 
     Only one file at a time is in memory. See ``names`` for arguments and errors.
     """
-    return _members(source, lambda _: True)
+    return selected(source, lambda _: True)
 
 
-def selected(source: Path, wanted: Wanted) -> Iterator[Member]:
-    """Yield the paths of ``names``; only the wanted ones have the file's bytes, others have none. See ``contents``."""
-    return _members(source, wanted)
+def selected(source: Path, wanted: Wanted, strict: bool = True) -> Iterator[Member]:
+    """Yield the paths of ``names``; only the wanted ones have the file's bytes, others have none. See ``contents``.
 
-
-def _members(source: Path, read: Wanted) -> Iterator[Member]:
+    Args:
+        source: See ``names``.
+        wanted: Called once for each path, in order.
+        strict: Whether a folder is refused for a link, a pipe, a device or a file that is too large. If not, such an
+            entry has an OSError in place of its bytes, wanted or not; it is not opened. Archives are always strict.
+    """
     if not source.exists():
         raise DataError(f"{source} is missing: put the data there, or name another place")
     empty = True
-    for member in _reader(source, read):
+    for member in _reader(source, wanted, strict):
         empty = False
         yield member
     if empty:
         raise DataError(f"{source} holds no files: put the data there, or name another place")
 
 
-def _reader(source: Path, read: Wanted) -> Iterator[Member]:
+def _reader(source: Path, read: Wanted, strict: bool) -> Iterator[Member]:
     name = source.name.lower()
     if source.is_dir():
-        return _folder(source, read)
+        return _folder(source, read, strict)
     if not source.is_file():
         raise DataError(f"{source} is neither a file nor a folder: name {SUPPORTED}")
     if name.endswith((".tar.gz", ".tgz")):
@@ -120,13 +124,14 @@ def _unique(source: Path, members: Iterator[Member]) -> Iterator[Member]:
         yield member
 
 
-def _folder(source: Path, read: Wanted) -> Iterator[Member]:
+def _folder(source: Path, read: Wanted, strict: bool) -> Iterator[Member]:
     # A list of names takes less memory than directory entries: a million entries take half a gigabyte.
     pending = [(source.name or source.absolute().name, source)]
     while pending:
         prefix, folder = pending.pop()
         files: list[str] = []
         folders: list[str] = []
+        special: dict[str, OSError] = {}
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
@@ -136,23 +141,35 @@ def _folder(source: Path, read: Wanted) -> Iterator[Member]:
                         folders.append(entry.name)
                     else:
                         kind = "a symbolic link" if entry.is_symlink() else "neither a file nor a folder"
-                        raise IntegrityError(f"{source}: {entry.path!r} is {kind}: put a regular file in its place")
+                        if strict:
+                            raise IntegrityError(f"{source}: {entry.path!r} is {kind}: put a regular file in its place")
+                        special[entry.name] = OSError(errno.EINVAL, f"{kind}, which is not read")
+                        files.append(entry.name)
         except OSError as error:
             raise DataError(f"{folder} cannot be read: {error.strerror or error}") from error
         for name in sorted(files):
             path = f"{prefix}/{name}"
-            yield path, _read_file(source, folder / name) if read(path) else b""
+            data = read_file(folder / name) if read(path) and name not in special else b""
+            if strict and isinstance(data, OSError) and data.errno == errno.EFBIG:
+                _refuse(source, str(folder / name), str(data.strerror))
+            yield path, special.get(name, data)
         pending += [(f"{prefix}/{name}", folder / name) for name in sorted(folders, reverse=True)]
 
 
-def _read_file(source: Path, path: Path) -> bytes | OSError:
+def read_file(path: Path) -> bytes | OSError:
+    """Return the bytes of a regular file, or the error of reading them, such as EFBIG over ``MAX_MEMBER_BYTES``."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_MEMBER_BYTES + 1)
+        # Without O_NONBLOCK, opening a pipe would wait for its writer.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return OSError(errno.EINVAL, "neither a file nor a folder, which is not read")
+            data = file.read(MAX_MEMBER_BYTES + 1) if status.st_size <= MAX_MEMBER_BYTES else b""
     except OSError as error:
         return error
-    if len(data) > MAX_MEMBER_BYTES:
-        _refuse(source, str(path), f"is larger than {_mebibytes(MAX_MEMBER_BYTES)}")
+    if max(len(data), status.st_size) > MAX_MEMBER_BYTES:
+        return OSError(errno.EFBIG, f"is larger than {_mebibytes(MAX_MEMBER_BYTES)}")
     return data
 
 

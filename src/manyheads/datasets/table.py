@@ -7,14 +7,16 @@ import csv
 import errno
 import functools
 import io
+import itertools
 import logging
 import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import IO, TYPE_CHECKING, NamedTuple, Self
 
 from manyheads.datasets import archives
 from manyheads.datasets.base import Columns, Dataset, Record, Rejection
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".csv", ".parquet")
 DELIMITERS = ",;\t|"
 _HEADER_BYTES = 2**16
+ROWS_AT_ONCE = 10_000
+"""Number of rows of a table that are in memory if it is read in pieces."""
 
 
 SETTING = "set data.columns.{}"
@@ -104,67 +108,112 @@ def files_among(inputs: Mapping[str, Input]) -> tuple[str, ...]:
 
 
 def table_contents(
-    source: Path, inputs: Sequence[str], columns: Columns | None = None, files: Sequence[str] = ()
+    source: Path,
+    inputs: Sequence[str],
+    columns: Columns | None = None,
+    files: Sequence[str] = (),
+    skipped: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[str, Mapping[str, bytes] | OSError]]:
     """Yield the path of each row with the bytes of each input; see ``Table``.
+
+    A table that is no part of a folder or an archive may be of any size: a few thousand rows are in memory.
 
     Args:
         source: The CSV or Parquet file, beside which its files lie, or a folder or archive with one.
         inputs: Names of the inputs.
         columns: The columns of inputs that have other names.
         files: Names of all inputs of the model whose samples are files, see ``files_among``.
+        skipped: Called once for each row that would be yielded, in order; a row for which it is true is left out, and
+            its files are not read.
 
     Raises:
         DataError: The table is missing, or has no column for an input.
         IntegrityError: The file cannot be read as a table.
     """
-    table = _open(source)
-    columns = columns or {}
+    for table in _streamed(source):
+        yield from _row_contents(table, inputs, columns or {}, files, skipped)
+
+
+def _row_contents(
+    table: _Open, inputs: Sequence[str], columns: Columns, files: Sequence[str], skipped: Callable[[], bool]
+) -> Iterator[tuple[str, Mapping[str, bytes] | OSError]]:
+    source = table.source
     cells = {name: table.cells(name, columns, "input", "name a column so") for name in dict.fromkeys((*inputs, *files))}
-    paths = [table.row_name(row, [cells[name][row] for name in files]) for row in range(len(table.frame))]
     texts = [name for name in inputs if name not in files]
+
+    def path(row: int) -> str:
+        return table.row_name(row, [cells[name][row] for name in files])
 
     def text(row: int) -> dict[str, bytes]:
         return {name: cells[name][row].encode("utf-8", "surrogateescape") for name in texts}
 
     read = [name for name in inputs if name in files]
-    if not read:
-        for row, path in enumerate(paths):
-            yield path, text(row)
-    elif len(read) == 1 and table.members is not None and not source.is_dir():
+    if len(read) == 1 and table.members is not None and not source.is_dir():
         # An archive is read from its start to its end once.
         rows: dict[str | None, list[int]] = {}
         for row, cell in enumerate(cells[read[0]]):
             rows.setdefault(table.member(cell), []).append(row)
         for member, data in archives.selected(source, rows.__contains__):
-            for row in rows.get(member, ()):
-                yield paths[row], data if isinstance(data, OSError) else {**text(row), read[0]: data}
+            for row in rows.pop(member, ()):
+                if not skipped():
+                    yield path(row), data if isinstance(data, OSError) else {**text(row), read[0]: data}
+        for row in sorted(itertools.chain.from_iterable(rows.values())):
+            if not skipped():
+                yield path(row), _no_file(cells[read[0]][row])
     else:
         folder = source if source.is_dir() else source.parent
-        for row, path in enumerate(paths):
+        real = folder.resolve()
+        for row in range(len(table.frame)):
+            if skipped():
+                continue
             try:
-                yield path, text(row) | {name: _read_file(table, folder, cells[name][row]) for name in read}
+                yield path(row), text(row) | {name: _read_file(table, folder, real, cells[name][row]) for name in read}
             except OSError as error:
-                yield path, error
+                yield path(row), error
 
 
-def _read_file(table: _Open, folder: Path, cell: str) -> bytes:
+def _read_file(table: _Open, folder: Path, real: Path, cell: str) -> bytes:
     member = table.member(cell)
     path = None if member is None else folder / member.removeprefix(f"{folder.name}/" if table.members else "")
     if path is None or not path.is_file():
-        raise FileNotFoundError(errno.ENOENT, f"no file {cell!r} beside the table")
-    return path.read_bytes()
+        raise _no_file(cell)
+    if not path.resolve().is_relative_to(real):
+        raise PermissionError(errno.EACCES, f"{cell!r} is a link to a place outside of the table's folder")
+    data = archives.read_file(path)
+    if isinstance(data, OSError):
+        raise data
+    return data
+
+
+def _no_file(cell: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, f"no file {cell!r} beside the table")
+
+
+def count_rows(source: Path) -> int:
+    """Return the number of rows of a CSV or Parquet file; a CSV is read from its start to its end.
+
+    Raises:
+        DataError: The table is empty.
+        IntegrityError: The file cannot be read as a table.
+    """
+    if source.suffix.lower() == ".parquet":
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+        with _reading(source):
+            return int(pq.read_metadata(source).num_rows)
+    return sum(len(table.frame) for table in _streamed(source))
 
 
 class _Open(NamedTuple):
-    """A table in memory.
+    """A table, or some rows of it, in memory.
 
     Attributes:
-        frame: All cells as text, the columns named as in the file.
+        frame: The cells as text, the columns named as in the file.
         name: The table's file name.
         folder: Path of the table's folder in its archive or folder, with a slash at its end, or an empty text.
         members: Paths of all other files of the archive or folder; None if the source is the table itself.
         source: The source, for messages.
+        first: Number of rows of the file before the first of the frame.
     """
 
     frame: pd.DataFrame
@@ -172,6 +221,7 @@ class _Open(NamedTuple):
     folder: str
     members: set[str] | None
     source: Path
+    first: int = 0
 
     def cells(self, name: str, columns: Columns, what: str, remedy: str) -> list[str]:
         """Return the text of each row for an input or a head.
@@ -193,7 +243,9 @@ class _Open(NamedTuple):
         return lists[0] if len(lists) == 1 else [" ".join(row).strip() for row in zip(*lists, strict=True)]
 
     def row_name(self, row: int, files: Sequence[str]) -> str:
-        return "/".join(filter(None, [self.name, f"{row + 1:06d}", *(normal_path(file) for file in files[:1])]))
+        return "/".join(
+            filter(None, [self.name, f"{self.first + row + 1:06d}", *(normal_path(file) for file in files[:1])])
+        )
 
     def member(self, cell: str) -> str | None:
         """Return the path that a cell names in the archive or folder, or None if it is unsafe or empty."""
@@ -252,6 +304,18 @@ def _is_table(path: str) -> bool:
     return path.lower().endswith(SUFFIXES) and not archives.is_junk(path)
 
 
+def _streamed(source: Path) -> Iterator[_Open]:
+    """Yield the rows of a table that is a file, some thousands at a time; another table as a whole."""
+    if not (source.suffix.lower() in SUFFIXES and source.is_file()):
+        yield _open(source)
+        return
+    first = 0
+    with _reading(source), source.open("rb") as file:
+        for frame in _frames(source, file):
+            yield _Open(frame, source.name, "", None, source, first)
+            first += len(frame)
+
+
 def read_frame(source: Path, data: bytes) -> pd.DataFrame:
     """Return a table with all cells as text; bytes that are not UTF-8 become lone surrogates.
 
@@ -265,27 +329,71 @@ def read_frame(source: Path, data: bytes) -> pd.DataFrame:
     """
     import pandas as pd
 
-    if not data.strip():
-        raise DataError(f"{source} is empty: put a table with a header and rows there")
-    try:
-        if source.suffix.lower() == ".parquet":
-            frame = pd.read_parquet(io.BytesIO(data))
-            frame = frame.astype(object).where(frame.notna(), "").astype(str)
-        else:
-            frame = _read_csv(source, data)
-    except (OSError, ValueError, csv.Error, pd.errors.ParserWarning) as error:
-        raise IntegrityError(f"{source} cannot be read as a table: {' '.join(str(error).split())[:200]}") from error
-    if frame.empty:
-        raise DataError(f"{source} has a header ({', '.join(map(str, frame))}) and no rows: put rows there")
-    return frame
+    with _reading(source):
+        return pd.concat(_frames(source, io.BytesIO(data)), ignore_index=True)
 
 
-def _read_csv(source: Path, data: bytes) -> pd.DataFrame:
+@contextmanager
+def _reading(source: Path) -> Iterator[None]:
+    """Turn what libraries raise for a damaged table into an IntegrityError."""
     import pandas as pd
 
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:_HEADER_BYTES]:
+    try:
+        yield
+    except (OSError, ValueError, csv.Error, pd.errors.ParserWarning) as error:
+        raise IntegrityError(f"{source} cannot be read as a table: {' '.join(str(error).split())[:200]}") from error
+
+
+def _frames(source: Path, file: IO[bytes]) -> Iterator[pd.DataFrame]:
+    """Yield the rows of ``read_frame``, at most ``ROWS_AT_ONCE`` at a time; at least one."""
+    start = file.read(_HEADER_BYTES)
+    while start and not start.strip():
+        start = file.read(_HEADER_BYTES)
+    if not start:
+        raise DataError(f"{source} is empty: put a table with a header and rows there")
+    file.seek(0)
+    header: list[str] = []
+    empty = True
+    for frame in _parquet_frames(file) if source.suffix.lower() == ".parquet" else _csv_frames(source, file):
+        header = [str(column) for column in frame]
+        if len(frame):
+            empty = False
+            yield frame
+    if empty:
+        raise DataError(f"{source} has a header ({', '.join(header)}) and no rows: put rows there")
+
+
+def _parquet_frames(file: IO[bytes]) -> Iterator[pd.DataFrame]:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parquet = pq.ParquetFile(file)
+    # Pandas turns a column of whole numbers into fractions if a cell is missing, in whichever rows it is.
+    whole = [field.name for field in parquet.schema_arrow if pa.types.is_integer(field.type)]
+    fractions = {
+        name
+        for batch in (parquet.iter_batches(ROWS_AT_ONCE, columns=whole) if whole else ())
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        if column.null_count
+    }
+    pieces = (pa.Table.from_batches([batch]) for batch in parquet.iter_batches(ROWS_AT_ONCE))
+    for piece in pieces if parquet.metadata.num_rows else [parquet.schema_arrow.empty_table()]:
+        frame = piece.to_pandas()
+        for name in fractions.intersection(frame):
+            if isinstance(frame[name].dtype, np.dtype):
+                frame[name] = frame[name].astype("float64")
+        yield frame.astype(object).where(frame.notna(), "").astype(str)
+
+
+def _csv_frames(source: Path, file: IO[bytes]) -> Iterator[pd.DataFrame]:
+    import pandas as pd
+
+    data = file.read(_HEADER_BYTES)
+    file.seek(0)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data:
         raise IntegrityError(f"{source} is not UTF-8 text: save it as CSV in UTF-8")
-    start = data[:_HEADER_BYTES].decode("utf-8-sig", "surrogateescape")
+    start = data.decode("utf-8-sig", "surrogateescape")
 
     def first_rows(delimiter: str) -> list[list[str]]:
         rows = csv.reader(io.StringIO(start, newline=""), delimiter=delimiter, skipinitialspace=True)
@@ -302,14 +410,18 @@ def _read_csv(source: Path, data: bytes) -> pd.DataFrame:
     names = [name.strip() or f"unnamed_{i}" for i, name in enumerate(first_rows(delimiter)[0], start=1)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(f"{source} has several columns {twice[0]!r}: rename all but one")
-    with warnings.catch_warnings():
-        # Pandas would drop the cells that rows have beyond the header.
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        frame = pd.read_csv(
-            io.BytesIO(data), sep=delimiter, dtype=object, keep_default_na=False, skipinitialspace=True,
-            encoding="utf-8", encoding_errors="surrogateescape", index_col=False,
-        )  # fmt: skip
-    return frame.set_axis(names, axis=1).fillna("")
+    chunks = pd.read_csv(
+        file, sep=delimiter, dtype=object, keep_default_na=False, skipinitialspace=True,
+        encoding="utf-8", encoding_errors="surrogateescape", index_col=False, chunksize=ROWS_AT_ONCE,
+    )  # fmt: skip
+    while True:
+        with warnings.catch_warnings():
+            # Pandas would drop the cells that rows have beyond the header.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = next(chunks, None)
+        if frame is None:
+            return
+        yield frame.set_axis(names, axis=1).fillna("")
 
 
 def _write(generate: Callable[[], pd.DataFrame], target: Path) -> None:

@@ -30,6 +30,7 @@ class AnsweringModel:
     Attributes:
         card: The description of the model.
         columns: Names of the columns of each head by the head's name, which are the same for all samples.
+        dtypes: Dtype of each column of a head by the column's name.
     """
 
     def __init__(self, saved: SavedModel) -> None:
@@ -45,6 +46,8 @@ class AnsweringModel:
         zeros = {name: np.zeros(kind.shape, kind.dtype) for name, kind in self.card.inputs.items()}
         first = self([Sample(0, zeros, {name: {} for name in zeros})])
         self.columns = {name: tuple(values) for name, values in first.heads.items()}
+        values = {column: each for columns in first.heads.values() for column, each in columns.items()}
+        self.dtypes = {column: np.asarray(each).dtype for column, each in values.items()}
 
     def __call__(self, samples: Sequence[Sample]) -> Answers:
         """Return the answers for samples; each is the same alone and beside others.

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 
+import numpy as np
+
 from manyheads.errors import ConfigError
 from manyheads.modeling.saving import ModelCard
 from manyheads.prediction.tables import PLACE, Place, Row
-from manyheads.preprocessing.decoding import Raw, Refused, Sample, decode, in_processes
+from manyheads.preprocessing.decoding import CHUNK, Raw, Refused, Sample, decode, in_processes
+from manyheads.runtime.hardware import available_cores
 
 PICTURES_AT_ONCE = 4
 """Number of pictures that a process searches for faces at a time; one of 50 megapixels takes seconds."""
+
+BYTES_AHEAD = 128 * 2**20
+"""Number of bytes of decoded samples that may wait for the model. While TensorFlow loads, they are decoded."""
+
+CHUNK_BYTES = 16 * 2**20
+"""Largest number of bytes of decoded samples that a process hands over at once."""
+
+BYTES_OF_OBJECTS = 4096
+"""Number of bytes of a sample beside its values, roughly."""
 
 Placed = list[tuple[Place, Sample | Refused]]
 
@@ -33,6 +46,13 @@ def require_known_crops(card: ModelCard) -> None:
             f"--find-faces crops faces as {', '.join(CALIBRATIONS)} does; this model was trained on {card.data!r}, "
             "whose crops are not known: leave the option out"
         )
+
+
+def bytes_of_sample(card: ModelCard) -> int:
+    """Return the number of bytes that a decoded sample takes in memory."""
+    return BYTES_OF_OBJECTS + sum(
+        math.prod(kind.shape) * np.dtype(kind.dtype).itemsize for kind in card.inputs.values()
+    )
 
 
 def decoded(
@@ -62,7 +82,11 @@ def decoded(
 
 
 def _whole(card: ModelCard, raw: Iterator[Raw]) -> Generator[Placed]:
-    with closing(in_processes(raw, functools.partial(decode, card.inputs))) as outcomes:
+    size = bytes_of_sample(card)
+    chunk = min(CHUNK, max(1, CHUNK_BYTES // size))
+    ahead = max(2, BYTES_AHEAD // (chunk * size * available_cores()))
+    work = functools.partial(decode, card.inputs)
+    with closing(in_processes(raw, work, chunk=chunk, in_flight=ahead)) as outcomes:
         for outcome in outcomes:
             yield [(None, outcome)]
 

@@ -13,7 +13,7 @@ import multiprocessing.connection
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from io import FileIO
 from itertools import chain, islice
@@ -34,6 +34,12 @@ CHUNK = 128
 
 CHUNKS_IN_FLIGHT = 3
 """Largest number of scheduled or finished chunks per worker; it bounds the memory."""
+
+CHUNK_BYTES = 4 * 2**20
+"""Number of encoded bytes from which a chunk gets no further sample."""
+
+BYTES_IN_FLIGHT = 128 * 2**20
+"""Number of encoded bytes in scheduled or finished chunks from which no further chunk is scheduled."""
 
 TIMEOUT_SECONDS = 120.0
 """Longest time for a chunk, or for a single sample that is retried; about a thousand times the usual time."""
@@ -152,17 +158,22 @@ def _encode_one(file: FileIO, offset: int, kind: Input, sample: Raw) -> Packed |
 
 
 def in_processes(
-    samples: Iterable[Raw], work: Work[T], timeout: float = TIMEOUT_SECONDS, chunk: int = CHUNK
+    samples: Iterable[Raw],
+    work: Work[T],
+    timeout: float = TIMEOUT_SECONDS,
+    chunk: int = CHUNK,
+    in_flight: int = CHUNKS_IN_FLIGHT,
 ) -> Generator[T | Refused]:
     """Apply a function to samples in worker processes, one for each core.
 
-    The number of scheduled chunks bounds the memory. Close the generator to end the workers early.
+    The number and the bytes of scheduled chunks bound the memory. Close the generator to end the workers early.
 
     Args:
         samples: Row and bytes of each sample.
         work: Takes a chunk of samples and returns an outcome for each; worker processes must be able to import it.
         timeout: Longest time in seconds for a chunk, or for a single sample that is retried.
-        chunk: Number of samples that a worker gets at once.
+        chunk: Largest number of samples that a worker gets at once.
+        in_flight: Largest number of scheduled or finished chunks per worker.
 
     Yields:
         The outcomes in the order of the samples. A sample that crashes its process or takes too long, again when it is
@@ -171,24 +182,28 @@ def in_processes(
     Raises:
         MachineError: Too many workers crash, or workers cannot start.
     """
-    iterator = iter(samples)
-    chunks = iter(lambda: list(islice(iterator, chunk)), [])
+    chunks = _chunks(samples, chunk)
     first = list(islice(chunks, available_cores()))
     workers = max(1, len(first))  # a worker without work would be stopped while it starts
     waiting = chain(first, chunks)
     pending: deque[tuple[list[Raw], ProcessFuture[list[T]]]] = deque()
+    scheduled_bytes = 0
     lost = 0
     # "fork" is unsafe because this process has threads, such as those of the linear algebra library.
     pool = ProcessPool(workers, initializer=_end_with_parent, context=multiprocessing.get_context("spawn"))
     try:
         while True:
-            for taken in islice(waiting, CHUNKS_IN_FLIGHT * workers - len(pending)):
+            while len(pending) < workers or (len(pending) < in_flight * workers and scheduled_bytes < BYTES_IN_FLIGHT):
+                if not (taken := next(waiting, [])):
+                    break
                 pending.append((taken, pool.schedule(work, (taken,), timeout=timeout)))
+                scheduled_bytes += sum(map(_bytes_of, taken))
             if not pending:
                 pool.close()  # type: ignore[no-untyped-call]
                 pool.join()  # a worker that is stopped while it starts would print a traceback
                 return
             taken, future = pending.popleft()
+            scheduled_bytes -= sum(map(_bytes_of, taken))
             try:
                 yield from future.result()
                 continue
@@ -217,6 +232,26 @@ def in_processes(
     finally:
         pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
+
+
+def _chunks(samples: Iterable[Raw], size: int) -> Iterator[list[Raw]]:
+    chunk: list[Raw] = []
+    total = 0
+    for sample in samples:
+        chunk.append(sample)
+        total += _bytes_of(sample)
+        if len(chunk) == size or total >= CHUNK_BYTES:
+            yield chunk
+            chunk, total = [], 0
+    if chunk:
+        yield chunk
+
+
+def _bytes_of(sample: Raw) -> int:
+    data = sample.data
+    if isinstance(data, Mapping):
+        return sum(map(len, data.values()))
+    return len(data) if isinstance(data, bytes) else 0
 
 
 def _end_with_parent() -> None:
