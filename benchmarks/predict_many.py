@@ -28,7 +28,7 @@ def linked(target, files, times):
 
 
 def peak_of(command):
-    """Run a command; return its seconds, its peak in bytes, and the sum of the peaks of its main process alone."""
+    """Run a command; return its seconds, its peak in bytes, and the peak of its main process alone."""
     began = time.perf_counter()
     process = psutil.Popen(command)
     peak = main_peak = 0
@@ -82,7 +82,10 @@ def main():
                 ]
             )
     header = ["images", "seconds", "images/s", "peak of all processes", "of the main process", "parts"]
-    results.write("predict_many", "python benchmarks/predict_many.py", header, rows)
+    load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+    results.write(
+        "predict_many", "python benchmarks/predict_many.py", header, rows, f"Load averages at the end: {load}."
+    )
 
 
 if __name__ == "__main__":

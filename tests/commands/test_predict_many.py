@@ -244,6 +244,11 @@ def test_what_is_complete_is_not_predicted_again(saved, tmp_path, monkeypatch, c
         run(saved, photos, output=f"{tmp_path}/parts")
     assert "parts is complete; delete it to predict again" in caplog.text
     assert "predicted 3 samples, 0 could not be read" in caplog.text
+    summary = tmp_path / "parts/_summary.json"
+    before = summary.read_text()
+    summary.unlink()  # as if the command had been killed before it wrote the summary
+    run(saved, photos, output=f"{tmp_path}/parts")
+    assert summary.read_text() == before
 
 
 def test_parts_of_another_model_or_other_samples_are_not_continued(saved, tmp_path, monkeypatch):
@@ -284,7 +289,6 @@ def test_a_damaged_part_is_named_and_made_again_when_it_is_deleted(saved, tmp_pa
     with pytest.raises(IntegrityError, match=r"part-00000\.parquet is damaged .*: delete it, and the same command"):
         run(saved, photos, output=f"{tmp_path}/parts/")
     part.unlink()
-    (tmp_path / "parts/_summary.json").unlink()
     run(saved, photos, output=f"{tmp_path}/parts/")
     assert part.read_bytes() == before
 

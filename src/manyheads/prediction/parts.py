@@ -49,7 +49,8 @@ class Parts:
         self.done = next(number for number in itertools.count() if not self.part(number).exists())
         for number in range(self.done):
             self.counts.add(self._said(number))
-        self.is_complete = self._summary.exists()
+        # A part may have been deleted since the summary was written.
+        self.is_complete = self._summary.exists() and self._said_rows() == self.counts.rows
 
     @property
     def samples(self) -> int:
@@ -74,6 +75,10 @@ class Parts:
                 "and the parts after it again"
             ) from error
 
+    def _said_rows(self) -> Any:
+        summary = read_json(self._summary, COMMAND)
+        return summary.get("rows") if isinstance(summary, dict) else None
+
     def finish(self) -> None:
         """Write the summary of all rows."""
         counts = self.counts
@@ -85,7 +90,6 @@ class Parts:
             "noted": counts.noted,
         }
         write_text(self._summary, json.dumps(values, indent=2) + "\n")
-        self.is_complete = True
 
 
 @contextmanager
@@ -94,7 +98,7 @@ def opened(folder: Path, belongs_to: Mapping[str, Any]) -> Iterator[Parts]:
 
     Args:
         folder: A folder of parts, an empty folder, or one that does not exist.
-        belongs_to: What the parts depend on, as JSON values; see ``versions``.
+        belongs_to: What the parts depend on beside the versions of packages, as JSON values.
 
     Yields:
         The parts that are there.
@@ -105,8 +109,8 @@ def opened(folder: Path, belongs_to: Mapping[str, Any]) -> Iterator[Parts]:
         MachineError: Another process writes the folder, or it cannot be written.
     """
     record = folder / "_parts.json"
-    wanted = {**belongs_to, "versions": versions(), "samples_of_a_part": SAMPLES}
-    if not record.exists() and folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):
+    wanted = {**belongs_to, "versions": _versions(), "samples_of_a_part": SAMPLES}
+    if not record.exists() and folder.is_dir() and any(path.name != ".lock" for path in folder.iterdir()):
         raise DataError(f"{folder} has other files than predictions: name a folder that is empty or does not exist")
     with exclusive_lock(folder / ".lock", f"writes predictions to {folder}"):
         if record.exists():
@@ -134,8 +138,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that predictions depend on."""
+def _versions() -> dict[str, str]:
     found = {}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):
