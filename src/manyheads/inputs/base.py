@@ -114,6 +114,11 @@ class Input(BaseModel, ABC):
             raise Unreadable("VALUE_MALFORMED", f"{type(value).__name__} is of another type than the input takes")
         return " ".join(repr(float(n)) for n in numbers).encode()
 
+    @property
+    def instructions(self) -> str:
+        """How another program makes the packed values of a sample, for people who have the exported model alone."""
+        return (type(self).__doc__ or self.kind).splitlines()[0]
+
     @abstractmethod
     def tensor(self, name: str) -> keras.KerasTensor:
         """Return the model's input as a symbolic tensor, shape (batch, ...)."""

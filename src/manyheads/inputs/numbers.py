@@ -47,6 +47,10 @@ class NumbersInput(Input):
             raise Unreadable("NUMBER_MALFORMED", "a number is not finite")
         return Encoded(values, properties={f"number {i}": float(value) for i, value in enumerate(values, 1)})
 
+    @property
+    def instructions(self) -> str:
+        return f"{self.width} numbers in the order of the training data, without scaling"
+
     def tensor(self, name: str) -> keras.KerasTensor:
         import keras
 
