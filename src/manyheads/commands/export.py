@@ -55,7 +55,7 @@ def validation_subset(card: ModelCard, root: Path) -> Subset:
         ("data.name", config.data.name, card.data),
         ("data.columns", config.data.columns, card.columns),
         ("inputs", config.inputs, card.inputs),
-        ("data.heads", list(config.data.heads), list(card.heads)),
+        ("data.heads", set(config.data.heads), set(card.heads)),
     ):
         if here != of_model:
             raise ConfigError(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from manyheads.errors import IntegrityError
-from manyheads.heads import Head, Outputs
+
+if TYPE_CHECKING:
+    from manyheads.heads import Head, Outputs
 
 Answers = Mapping[str, npt.NDArray[Any]]
 
