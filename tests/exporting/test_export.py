@@ -170,7 +170,7 @@ def test_a_system_answers_as_its_model_does(name, form, system, outputs_of, tmp_
     saved, inputs = system(name)
     assert json.loads(embedded(form, tmp_path / "out")) == description
     assert found.samples == 70
-    assert found.of_predict is None
+    assert found.from_predict is None
     outputs, answers = outputs_of(name), run({key: values[:1] for key, values in inputs.items()})
     for each, head in saved.card.heads.items():
         summary = description["parity"]["from_the_model_in_float32"][each]
@@ -206,6 +206,14 @@ def test_the_mirror_image_is_inside(every_kind, system):
 
 def blocks_of_the_page():
     return re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/exports.md").read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_ids_follow_from_the_words():
+    page = {}
+    exec(blocks_of_the_page()[0], page)
+    kind = TextInput(vocabulary=5000, length=8)
+    for text in ("Straße, 42", "one two three four five six seven eight nine", "...", "ŒUVRE\tÉté don't"):
+        np.testing.assert_array_equal(page["ids"](text, 5000, 8), kind.encode(text.encode()).values)
 
 
 def test_intervals_and_medians_follow_from_the_answers(every_kind, system, outputs_of):
@@ -258,6 +266,27 @@ def test_an_export_that_answers_otherwise_is_refused_and_leaves_nothing(system, 
             with pytest.raises(IntegrityError, match=said):
                 exporting.export(saved, "onnx", tmp_path / target, subset_of(saved.card, inputs), DOCUMENTATION)
     assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
+
+
+def test_a_kind_whose_values_are_not_its_outputs_has_to_say_so(system, tmp_path):
+    class Doubled(Vector):
+        def values(self, outputs):
+            return 2 * super().values(outputs)
+
+    class Told(Doubled):
+        def answers(self, outputs):
+            return {self.name: 2 * outputs[self.name]}
+
+    saved, inputs = system("numbers")
+    for kind in (Doubled, Told):
+        one = kind(**saved.card.heads["one"].model_dump(), name="one")
+        card = saved.card.model_copy(update={"heads": {**saved.card.heads, "one": one}})
+        arguments = saved._replace(card=card), "onnx", tmp_path / "out", subset_of(card, inputs), DOCUMENTATION
+        if kind is Told:
+            assert exporting.export(*arguments).from_model["one"].largest < 1e-3
+        else:
+            with pytest.raises(IntegrityError, match=r"one of \d+\.jpg is"):
+                exporting.export(*arguments)
 
 
 def test_only_an_export_of_the_same_format_is_replaced(system, tmp_path):
@@ -383,7 +412,7 @@ def test_a_model_in_bfloat16_is_compared_in_float32(system, tmp_path, monkeypatc
     saved, inputs = system("every_kind_mirrored")
     saved = saved._replace(card=saved.card.model_copy(update={"precision": "mixed_bfloat16"}))
     found = exporting.export(saved, "onnx", tmp_path / "out", subset_of(saved.card, inputs), DOCUMENTATION)
-    exact, rough = found.differences["weight"], found.of_predict["weight"]
+    exact, rough = found.from_model["weight"], found.from_predict["weight"]
     assert exact.largest < 1e-3 < rough.largest
     description = json.loads((tmp_path / "out/export.json").read_text())
     assert description["parity"]["from_predict_in_bfloat16"]["weight"] == rough.summary()

@@ -10,8 +10,9 @@ from manyheads.commands import parsers, saved_model
 from manyheads.config.loading import read_params
 from manyheads.data.subsets import Subset, load_subset
 from manyheads.errors import ConfigError
-from manyheads.exporting.export import Export, export
+from manyheads.exporting.export import export
 from manyheads.exporting.formats import FORMATS
+from manyheads.exporting.parity import Parity
 from manyheads.modeling.saving import ModelCard
 from manyheads.paths import Paths, project_root
 
@@ -65,16 +66,16 @@ def validation_subset(card: ModelCard, root: Path) -> Subset:
     return load_subset(Paths(root), card.heads, card.inputs, "validation")
 
 
-def report(found: Export) -> list[str]:
+def report(found: Parity) -> list[str]:
     """Return the differences of an export in lines for people."""
-    numbers = ", ".join(f"{name} by at most {each.largest:.1e}" for name, each in found.differences.items())
+    numbers = ", ".join(f"{name} by at most {each.largest:.1e}" for name, each in found.from_model.items())
     lines = [f"{found.samples} validation samples, compared with the model in float32: no class differs; {numbers}"]
-    if found.of_predict:
+    if found.from_predict:
         parts = [
             f"{name} in {each.changed_classes} of {found.samples} classes"
             if each.changed_classes is not None
             else f"{name} by {each.mean:.2g} on average and at most {each.largest:.2g}"
-            for name, each in found.of_predict.items()
+            for name, each in found.from_predict.items()
         ]
         lines.append(
             f"predict computes this model in bfloat16 on this machine, so its answers differ: {', '.join(parts)}"

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import itertools
 import json
 import re
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from manyheads.errors import ConfigError, IntegrityError
 from manyheads.exporting import parity
+from manyheads.exporting.description import described
 from manyheads.exporting.formats import DESCRIPTION, FORMATS, Arrays, Run
-from manyheads.exporting.parity import Difference
+from manyheads.exporting.parity import Parity
 from manyheads.modeling.inference import PREDICTION_BATCH, Predictor
-from manyheads.modeling.saving import ModelCard, SavedModel
+from manyheads.modeling.saving import SavedModel
 from manyheads.runtime.files import atomic_write
 from manyheads.runtime.hardware import fastest_precision
 from manyheads.runtime.tensorflow import buffered_output
@@ -28,25 +26,9 @@ if TYPE_CHECKING:
 
     from manyheads.data.subsets import Subset
     from manyheads.datasets import Documentation
-    from manyheads.heads import Outputs
 
 SAMPLES = 256
 """Number of samples that an export is compared on."""
-
-
-class Export(NamedTuple):
-    """What an export was found to be.
-
-    Attributes:
-        differences: From the model in float32, by head.
-        of_predict: Differences of the export from what ``predict`` answers on this machine, by head, if it computes in
-            bfloat16; otherwise None.
-        samples: Number of samples that were compared.
-    """
-
-    differences: Mapping[str, Difference]
-    of_predict: Mapping[str, Difference] | None
-    samples: int
 
 
 def answering_network(saved: SavedModel) -> keras.Model:
@@ -65,7 +47,7 @@ def answering_network(saved: SavedModel) -> keras.Model:
     return keras.Model(given, answers)
 
 
-def export(saved: SavedModel, format_name: str, target: Path, subset: Subset, documentation: Documentation) -> Export:
+def export(saved: SavedModel, format_name: str, target: Path, subset: Subset, documentation: Documentation) -> Parity:
     """Export a model into a folder, which is written as a whole or not at all.
 
     Args:
@@ -95,15 +77,19 @@ def export(saved: SavedModel, format_name: str, target: Path, subset: Subset, do
         except OSError:
             raise  # for atomic_write
         except Exception as error:  # converters and runtimes raise all types
-            raise ConfigError(f"this model cannot be exported to {format_name}: {_reason(error)}") from error
+            others = " or ".join(name for name in FORMATS if name != format_name)
+            raise ConfigError(
+                f"this model cannot be exported to {format_name}: {_reason(error)}; try {others}"
+            ) from error
         if set(answers) != set(network.output):
             raise IntegrityError(f"the export answers {', '.join(answers)} instead of {', '.join(network.output)}")
         expected = Predictor(saved.keras_model, saved.card.heads, "float32", saved.card.inputs)(inputs)
-        found = compare(saved.card, expected, answers, chosen.paths)
-        parity.require_within_tolerance(found.differences)
+        differences = parity.differences(saved.card.heads, expected, answers, chosen.paths)
+        parity.require_within_tolerance(differences)
+        of_predict = None
         if saved.card.precision == fastest_precision() == "mixed_bfloat16":
-            of_predict = saved.predictor()(inputs)
-            found = found._replace(of_predict=compare(saved.card, of_predict, answers, chosen.paths).differences)
+            of_predict = parity.differences(saved.card.heads, saved.predictor()(inputs), answers, chosen.paths)
+        found = Parity(len(chosen), differences, of_predict)
         description = json.dumps(described(saved.card, format_name, network, found, documentation), indent=2)
         form.describe(folder, description)
         (folder / DESCRIPTION).write_text(description + "\n", encoding="utf-8")
@@ -141,66 +127,5 @@ def _reason(error: Exception) -> str:
     if operation := re.search(r"Node number \d+ \((\w+)\) failed", str(error)):
         flex = operation[1].startswith("Flex")
         cause = "which is TensorFlow's and runs only with the Flex delegate" if flex else "which the runtime cannot run"
-        return f"it needs the operation {operation[1]}, {cause}; try {' or '.join(set(FORMATS) - {'litert'})}"
+        return f"it needs the operation {operation[1]}, {cause}"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def compare(card: ModelCard, outputs: Mapping[str, Outputs], answers: Arrays, samples: list[str]) -> Export:
-    """Compare answers with the outputs of a ``Predictor``.
-
-    Args:
-        card: The description of the model.
-        outputs: Each head's outputs side by side.
-        answers: The answers by name, shape (n, units).
-        samples: Name of each sample.
-    """
-    differences = {}
-    for name, head in card.heads.items():
-        expected = parity.expected_answers(head, outputs[name], head.output_names(answers))
-        differences[name] = parity.difference(head, expected, answers, samples)
-    return Export(differences, None, len(samples))
-
-
-def described(
-    card: ModelCard, format_name: str, network: keras.Model, found: Export, documentation: Documentation
-) -> dict[str, Any]:
-    """Return the description of an export as a JSON value, for people and programs without this package."""
-    inputs = {
-        name: {"dtype": kind.dtype, "shape": [None, *kind.shape], "instructions": kind.instructions}
-        for name, kind in card.inputs.items()
-    }
-    heads = {}
-    for name, head in card.heads.items():
-        answers = {
-            answer: {
-                "shape": list(network.output[answer].shape),
-                "meaning": head.answer_meanings[answer.removeprefix(name)],
-            }
-            for answer in head.output_names(network.output)
-        }
-        labels = {"classes": list(head.class_names)} if head.class_names else {"unit": head.label_unit}
-        heads[name] = {**labels, "answers": answers}
-    measured = {
-        "samples": f"{found.samples} of the validation subset",
-        "tolerance": f"no class may change, no number by more than {parity.TOLERANCE:g} or, above 100, by more than "
-        f"{parity.RELATIVE_TOLERANCE:g} of it",
-        "from_the_model_in_float32": {name: each.summary() for name, each in found.differences.items()},
-    }
-    if found.of_predict:
-        measured["from_predict_in_bfloat16"] = {name: each.summary() for name, each in found.of_predict.items()}
-    packages = ("manyheads", "keras", *(name.replace("_", "-") for name in FORMATS[format_name].packages))
-    return {
-        "format": format_name,
-        "data": card.data,
-        "terms": documentation.terms,
-        "out_of_scope": documentation.out_of_scope,
-        "model_digest": card.digest,
-        "inputs": inputs,
-        "heads": heads,
-        "parity": measured,
-        "versions": {
-            "python": sys.version.split()[0],
-            **{name: importlib.metadata.version(name) for name in packages},
-            "tensorflow": importlib.import_module("tensorflow").__version__,
-        },
-    }

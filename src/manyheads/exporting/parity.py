@@ -43,6 +43,21 @@ class Difference(NamedTuple):
         return {**counted, "largest_difference": self.largest, "mean_difference": self.mean}
 
 
+class Parity(NamedTuple):
+    """How an export differs from its model.
+
+    Attributes:
+        samples: Number of samples that were compared.
+        from_model: Differences from the model in float32, by head.
+        from_predict: Differences from what ``predict`` answers on this machine, by head; None unless it computes in
+            bfloat16.
+    """
+
+    samples: int
+    from_model: Mapping[str, Difference]
+    from_predict: Mapping[str, Difference] | None
+
+
 def expected_answers(head: Head, outputs: Outputs, names: list[str]) -> dict[str, npt.NDArray[np.float64]]:
     """Return what an exact export answers, see ``Head.answers``, from a head's outputs in NumPy.
 
@@ -86,7 +101,7 @@ def difference(head: Head, expected: Answers, answers: Answers, samples: list[st
             )
     for name, values in expected.items():
         if answers[name].shape != values.shape:
-            raise IntegrityError(f"{name} has shape {answers[name].shape} instead of {values.shape}")
+            raise IntegrityError(f"the answer {name} has shape {answers[name].shape} instead of {values.shape}")
         distances = np.abs(answers[name] - values)
         largest = max(largest, float(np.nan_to_num(distances, nan=np.inf).max()))
         # Negated, so that NaN is over the tolerance.
@@ -97,6 +112,23 @@ def difference(head: Head, expected: Answers, answers: Answers, samples: list[st
             problems.append(f"{name} of {samples[worst[0]]} is {shown}")
     mean = float(np.abs(answers[head.name] - expected[head.name]).mean())
     return Difference(changed, largest, mean, "; ".join(problems))
+
+
+def differences(
+    heads: Mapping[str, Head], outputs: Mapping[str, Outputs], answers: Answers, samples: list[str]
+) -> dict[str, Difference]:
+    """Compare the answers to all heads with the outputs of a ``Predictor``.
+
+    Args:
+        heads: The heads by name.
+        outputs: Each head's outputs side by side, shape (n, units).
+        answers: The answers by name, shape (n, units).
+        samples: Name of each sample.
+    """
+    return {
+        name: difference(head, expected_answers(head, outputs[name], head.output_names(answers)), answers, samples)
+        for name, head in heads.items()
+    }
 
 
 def require_within_tolerance(differences: Mapping[str, Difference]) -> None:

@@ -293,9 +293,9 @@ class Head(BaseModel, ABC):
     @property
     def answer_meanings(self) -> Mapping[str, str]:
         """What each possible answer means, by the suffix of its name; for people who have the exported model alone."""
-        if self.class_names:
-            return {"": "probability of each class in the order of classes; they add up to 1"}
-        return {"": f"value in {self.label_unit}" if self.label_unit else "value"}
+        value = f"value in {self.label_unit}" if self.label_unit else "value"
+        main = "probability of each class in the order of classes; they add up to 1" if self.class_names else value
+        return {**dict.fromkeys(self.output_units, "output of the network"), "": main}
 
     # Tables of predictions
 
