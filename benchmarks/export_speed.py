@@ -21,7 +21,7 @@ from manyheads.modeling import saving
 from manyheads.modeling.inference import Predictor
 from manyheads.runtime.tensorflow import buffered_output
 
-ROUNDS = 7
+ROUNDS = 15
 CALLS = {1: 30, 64: 3}  # number of calls in a round, by batch size
 PREDICTOR = "manyheads"
 KERAS = "Keras `predict`"
