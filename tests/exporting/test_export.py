@@ -92,9 +92,10 @@ def drawn(kinds, n=70):
     return {name: random.integers(1, 50, (n, *kind.shape)).astype(kind.dtype) for name, kind in kinds.items()}
 
 
-def subset_of(card, inputs):
+def export_to(folder, form, saved, inputs):
     n = len(next(iter(inputs.values())))
-    return Subset(inputs, np.arange(n), [f"{i}.jpg" for i in range(n)], {}, [""] * n, card.inputs)
+    subset = Subset(inputs, np.arange(n), [f"{i}.jpg" for i in range(n)], {}, [""] * n, saved.card.inputs)
+    return exporting.export(lambda: saved, form, folder, subset, DOCUMENTATION)
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +138,7 @@ def outputs_of(system):
 
 
 def exported(system, name, form, folder):
-    saved, inputs = system(name)
-    found = exporting.export(saved, form, folder, subset_of(saved.card, inputs), DOCUMENTATION)
+    found = export_to(folder, form, *system(name))
     return found, FORMATS[form].open(folder), json.loads((folder / "export.json").read_text())
 
 
@@ -253,12 +253,12 @@ def test_an_export_that_answers_otherwise_is_refused_and_leaves_nothing(system, 
         "race": (lambda bias: np.roll(np.arange(5.0), 1), r"race: \d+\.jpg is \w+ instead of \w+; race of"),
         "gender": (lambda bias: bias * np.nan, r"gender of \d+\.jpg is nan instead of"),
     }
-    exporting.export(saved, "onnx", tmp_path / "out", subset_of(saved.card, inputs), DOCUMENTATION)
+    export_to(tmp_path / "out", "onnx", saved, inputs)
     before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
     for target, (layer, (change, said)) in zip(("out", "other", "out"), refusals.items(), strict=True):
         monkeypatch.setattr(exporting, "answering_network", disturbed(layer, change))
         with pytest.raises(IntegrityError, match=said):
-            exporting.export(saved, "onnx", tmp_path / target, subset_of(saved.card, inputs), DOCUMENTATION)
+            export_to(tmp_path / target, "onnx", saved, inputs)
     assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
 
 
@@ -275,26 +275,25 @@ def test_a_kind_whose_values_are_not_its_outputs_has_to_say_so(system, tmp_path)
     for kind in (Doubled, Told):
         one = kind(**saved.card.heads["one"].model_dump(), name="one")
         card = saved.card.model_copy(update={"heads": {**saved.card.heads, "one": one}})
-        arguments = saved._replace(card=card), "onnx", tmp_path / "out", subset_of(card, inputs), DOCUMENTATION
+        arguments = tmp_path / "out", "onnx", saved._replace(card=card), inputs
         if kind is Told:
-            assert exporting.export(*arguments).from_model["one"].largest < 1e-3
+            assert export_to(*arguments).from_model["one"].largest < 1e-3
         else:
             with pytest.raises(IntegrityError, match=r"one of \d+\.jpg is"):
-                exporting.export(*arguments)
+                export_to(*arguments)
 
 
 def test_only_an_export_of_the_same_format_is_replaced(system, tmp_path):
     saved, inputs = system("numbers")
-    subset = subset_of(saved.card, inputs)
     target = tmp_path / "out"
     for _ in range(2):
-        exporting.export(saved, "saved_model", target, subset, DOCUMENTATION)
+        export_to(target, "saved_model", saved, inputs)
     (tmp_path / "own").mkdir()
     (tmp_path / "own/thesis.txt").write_text("years of work")
     (tmp_path / "file").write_text("")
     for each in ("out", "own", "file"):
         with pytest.raises(ConfigError, match=rf"{each} exists and is no export to onnx"):
-            exporting.export(saved, "onnx", tmp_path / each, subset, DOCUMENTATION)
+            export_to(tmp_path / each, "onnx", saved, inputs)
     assert (tmp_path / "own/thesis.txt").exists()
     assert json.loads((target / "export.json").read_text())["format"] == "saved_model"
 
@@ -407,7 +406,7 @@ def test_a_model_in_bfloat16_is_compared_in_float32(system, tmp_path, monkeypatc
         monkeypatch.setattr(module, "fastest_precision", lambda: "mixed_bfloat16")
     saved, inputs = system("every_kind_mirrored")
     saved = saved._replace(card=saved.card.model_copy(update={"precision": "mixed_bfloat16"}))
-    found = exporting.export(saved, "onnx", tmp_path / "out", subset_of(saved.card, inputs), DOCUMENTATION)
+    found = export_to(tmp_path / "out", "onnx", saved, inputs)
     exact, rough = found.from_model["weight"], found.from_predict["weight"]
     assert exact.largest < 1e-3 < rough.largest
     description = json.loads((tmp_path / "out/export.json").read_text())

@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
     subset = validation_subset(card, root)
     documentation = datasets.get(card.data, place.extensions).documentation
     logger.info("exporting %s to %s", place.folder, options.format)
-    found = export(place.load(), options.format, target, subset, documentation)
+    found = export(place.load, options.format, target, subset, documentation)
     for line in report(found):
         logger.info("%s", line)
     logger.info("wrote %s", target / form.model)

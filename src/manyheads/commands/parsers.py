@@ -76,8 +76,8 @@ def export() -> ArgumentParser:
         "Write a model for other runtimes, if it answers there as it does here.",
         """examples:
   python -m manyheads export --format onnx                             exports/onnx/model.onnx, for ONNX Runtime
-  python -m manyheads export --format litert                           exports/litert/model.tflite, for phones
-  python -m manyheads export --format saved_model --output faces/1     a SavedModel, for TensorFlow Serving
+  python -m manyheads export --format litert                           exports/litert/model.tflite, for LiteRT
+  python -m manyheads export --format saved_model --output faces/1     a SavedModel in faces/1, for TensorFlow
 
 The folder also has export.json: classes, units, how a sample becomes an input, and the measured differences. The same
 is in the model's file. Samples of the validation subset are compared with the model. If a class changes, or a number by

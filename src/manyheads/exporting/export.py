@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,11 +48,13 @@ def answering_network(saved: SavedModel) -> keras.Model:
     return keras.Model(given, answers)
 
 
-def export(saved: SavedModel, format_name: str, target: Path, subset: Subset, documentation: Documentation) -> Parity:
+def export(
+    load: Callable[[], SavedModel], format_name: str, target: Path, subset: Subset, documentation: Documentation
+) -> Parity:
     """Export a model into a folder, which is written as a whole or not at all.
 
     Args:
-        saved: The model.
+        load: Returns the model; it is called after the target is checked.
         format_name: One of ``FORMATS``.
         target: The folder; an earlier export of the same format is replaced.
         subset: Samples to compare on; ``SAMPLES`` of them are taken, evenly from first to last.
@@ -65,6 +68,7 @@ def export(saved: SavedModel, format_name: str, target: Path, subset: Subset, do
     form = FORMATS[format_name]
     form.require_packages()
     require_replaceable(target, format_name)
+    saved = load()
     chosen = subset.take(np.linspace(0, len(subset) - 1, min(SAMPLES, len(subset))).astype(np.int64))
     inputs = {name: values[chosen.rows] for name, values in subset.inputs.items()}
     network = answering_network(saved)
