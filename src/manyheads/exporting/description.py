@@ -29,6 +29,7 @@ def described(
             "shape": [None, *kind.shape],
             "instructions": kind.instructions,
             "settings": kind.model_dump(mode="json"),
+            "columns": card.columns.get(name, name),
         }
         for name, kind in card.inputs.items()
     }
