@@ -88,6 +88,9 @@ def difference(head: Head, expected: Answers, answers: Answers, samples: list[st
         answers: The answers by name.
         samples: Name of each sample.
     """
+    for name, values in expected.items():
+        if answers[name].shape != values.shape:
+            raise IntegrityError(f"the answer {name} has shape {answers[name].shape} instead of {values.shape}")
     problems, largest = [], 0.0
     changed = None
     if head.class_names:
@@ -100,8 +103,6 @@ def difference(head: Head, expected: Answers, answers: Answers, samples: list[st
                 f"{samples[differ[0]]} is {names[classes[differ[0]]]} instead of {names[wanted[differ[0]]]}"
             )
     for name, values in expected.items():
-        if answers[name].shape != values.shape:
-            raise IntegrityError(f"the answer {name} has shape {answers[name].shape} instead of {values.shape}")
         distances = np.abs(answers[name] - values)
         largest = max(largest, float(np.nan_to_num(distances, nan=np.inf).max()))
         # Negated, so that NaN is over the tolerance.
