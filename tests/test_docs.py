@@ -348,7 +348,7 @@ def wrong_names(page: Path) -> list[str]:
                 wrong.append(word)
             keys = key.split(".")
             section = re.fullmatch(r"[a-z_]+(\.[a-z0-9_]+)+", key) and keys[0] in Config.model_fields
-            is_file = key.endswith((".keras", ".json"))
+            is_file = key.endswith((".keras", ".json", ".onnx", ".tflite"))
             if section and not is_file and not has_setting(Config, keys):
                 wrong.append(word)
     return wrong

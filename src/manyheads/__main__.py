@@ -44,6 +44,7 @@ OTHERS = {
     "compare": Command("compare the trainings of a sweep, a search or a filter", "compare", "compare"),
     "ui": Command("serve the MLflow UI and print the address of the runs", "ui --port 5000", "ui"),
     "predict": Command("predict every head for new samples", "predict posts.csv", "predict"),
+    "export": Command("write the model as ONNX, LiteRT or SavedModel", "export --format onnx", "export"),
 }
 AFTER_SPLIT = ("audit", "train", "evaluate", "report")
 INTERRUPTED = 130

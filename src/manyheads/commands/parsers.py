@@ -9,6 +9,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
+from manyheads.exporting.formats import FORMATS
 from manyheads.tracking.queries import SHORTEST_PREFIX
 from manyheads.tracking.views import PORT
 
@@ -64,6 +65,28 @@ The filter is in MLflow's language. Names with dots or slashes need backticks, s
     )
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="where to write (default: reports/comparison of the project)"
+    )
+    return parser
+
+
+def export() -> ArgumentParser:
+    """Return the command line of ``export``."""
+    parser = _parser(
+        "export",
+        "Write a model for other runtimes, if it answers there as it does here.",
+        """examples:
+  python -m manyheads export --format onnx                             exports/onnx/model.onnx, for ONNX Runtime
+  python -m manyheads export --format litert                           exports/litert/model.tflite, for LiteRT
+  python -m manyheads export --format saved_model --output faces/1     a SavedModel in faces/1, for TensorFlow
+
+The folder also has export.json: classes, units, how a sample becomes an input, and the measured differences. The same
+is in the model's file. Samples of the validation subset are compared with the model. If a class changes, or a number by
+more than 0.001 of the label's unit, nothing is written.""",
+    )
+    parser.add_argument("--format", required=True, choices=FORMATS, help="what the model is written as")
+    _add_model(parser)
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="where to write (default: exports/FORMAT of the project)"
     )
     return parser
 

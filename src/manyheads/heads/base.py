@@ -277,6 +277,26 @@ class Head(BaseModel, ABC):
         """Return how much outputs contradict known labels, shape (n,); larger is more. Each head has its own scale."""
         return self.errors(self._contributions(labels, outputs))
 
+    # Exported models
+
+    def answers(self, outputs: Mapping[str, keras.KerasTensor]) -> dict[str, keras.KerasTensor]:
+        """Return what an exported model gives for this head by name, shape (batch, units), float32.
+
+        The answer with the head's name is what ``probabilities`` returns, or ``values`` if the head has no classes. The
+        others are outputs of the network.
+
+        Args:
+            outputs: The head's outputs of the network by name.
+        """
+        return dict(outputs)
+
+    @property
+    def answer_meanings(self) -> Mapping[str, str]:
+        """What each possible answer means, by the suffix of its name; for people who have the exported model alone."""
+        value = f"value in {self.label_unit}" if self.label_unit else "value"
+        main = "probability of each class in the order of classes; they add up to 1" if self.class_names else value
+        return {**dict.fromkeys(self.output_units, "output of the network"), "": main}
+
     # Tables of predictions
 
     @property

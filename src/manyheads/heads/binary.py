@@ -68,3 +68,9 @@ class Binary(Categorical):
     def probabilities(self, outputs: Outputs) -> npt.NDArray[np.float64]:
         """Return the probabilities of both classes, shape (n, 2)."""
         return super().probabilities(np.concatenate([1 - outputs, outputs], axis=1))
+
+    def answers(self, outputs: Mapping[str, keras.KerasTensor]) -> dict[str, keras.KerasTensor]:
+        import keras
+
+        second = outputs[self.name]
+        return super().answers({self.name: keras.ops.concatenate([1 - second, second], axis=1)})

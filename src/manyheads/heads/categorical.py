@@ -160,8 +160,12 @@ class Categorical(Head):
 
     def probabilities(self, outputs: Outputs) -> npt.NDArray[np.float64]:
         """Return probabilities that add up to 1, shape (n, classes); sigmoids are divided by their sum."""
-        positive = np.maximum(outputs.astype(np.float64), SMALLEST)
-        return np.asarray(positive / positive.sum(axis=1, keepdims=True), dtype=np.float64)
+        return np.asarray(_normalized(outputs.astype(np.float64), np), dtype=np.float64)
+
+    def answers(self, outputs: Mapping[str, keras.KerasTensor]) -> dict[str, keras.KerasTensor]:
+        import keras
+
+        return {self.name: _normalized(outputs[self.name], keras.ops)}
 
     def values(self, outputs: Outputs) -> Labels:
         return np.asarray(self.probabilities(outputs).argmax(axis=1), dtype=np.int64)
@@ -229,6 +233,11 @@ class Categorical(Head):
     def errors(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return 1 for a wrong class and 0 for the correct one, shape (n,)."""
         return np.asarray(~self.is_correct(contributions), dtype=np.float64)
+
+
+def _normalized(shares: Any, ops: Any) -> Any:
+    positive = ops.maximum(shares, SMALLEST)
+    return positive / ops.sum(positive, axis=1, keepdims=True)
 
 
 def _shares(statistics: LabelStatistics) -> npt.NDArray[np.float32]:

@@ -264,6 +264,18 @@ class Regression(Head):
             columns |= {f"{self.name}_low": np.round(interval[0], 2), f"{self.name}_high": np.round(interval[1], 2)}
         return columns
 
+    @property
+    def answer_meanings(self) -> Mapping[str, str]:
+        reach = NormalDist().inv_cdf(0.95)
+        return {
+            "": f"value in {self.unit}",
+            "_log_variance": f"natural logarithm of the variance; the central 90 % interval is {self.name} plus and "
+            f"minus {reach:.6f} * exp({self.name}_log_variance / 2)",
+            "_distribution": f"probability of each whole number from {self.minimum} to {self.maximum}, whose mean is "
+            f"{self.name}; a number k stands for k - 0.5 to k + 0.5, and the quantiles 0.05, 0.5 and 0.95, linear "
+            "within a number, are the ends of the central 90 % interval and the median",
+        }
+
     def texts(self, labels: Labels) -> npt.NDArray[Any]:
         return np.rint(labels).astype(np.int64)
 

@@ -142,6 +142,10 @@ class Vector(Head):
     def values(self, outputs: Outputs) -> npt.NDArray[np.float64]:
         return outputs.astype(np.float64)
 
+    @property
+    def answer_meanings(self) -> Mapping[str, str]:
+        return {"": f"{', '.join(self.label_columns)} in {self.unit}"}
+
     def prediction_columns(self, outputs: Outputs) -> dict[str, Any]:
         columns = self.label_columns
         return {column: np.round(outputs[:, i].astype(np.float64), 5) for i, column in enumerate(columns)}

@@ -119,6 +119,11 @@ class Input(BaseModel, ABC):
         """A made-up value for ``bytes_of``, which shows how a sample is given; an empty one by default."""
         return b"" if self.FILE_SUFFIXES else ""
 
+    @property
+    def instructions(self) -> str:
+        """How another program makes the packed values of a sample, for people who have the exported model alone."""
+        return (type(self).__doc__ or self.kind).splitlines()[0]
+
     @abstractmethod
     def tensor(self, name: str) -> keras.KerasTensor:
         """Return the model's input as a symbolic tensor, shape (batch, ...)."""

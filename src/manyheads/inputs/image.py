@@ -62,6 +62,15 @@ class ImageInput(Input):
     def example(self) -> bytes:
         return cv2.imencode(".png", np.zeros(self.shape, np.uint8))[1].tobytes()
 
+    @property
+    def instructions(self) -> str:
+        side = self.image_size
+        return (
+            f"a picture of {side} x {side} pixels, RGB, 0 to 255: decoded (a JPEG at the smallest DCT scale that is "
+            "not below this size: Pillow's draft), turned upright by its EXIF orientation, transparent pixels on "
+            "white, resized without keeping the aspect ratio, bilinear with antialiasing (Pillow's BILINEAR)"
+        )
+
     def usual_range(self, name: str, low: float, high: float) -> tuple[float, float]:
         less, more = FACTORS[name]
         return low * less, high * more

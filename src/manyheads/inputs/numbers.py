@@ -51,6 +51,10 @@ class NumbersInput(Input):
     def example(self) -> float | list[float]:
         return 0.0 if self.width == 1 else [0.0] * self.width
 
+    @property
+    def instructions(self) -> str:
+        return f"{self.width} numbers in the order of the training data, without scaling"
+
     def tensor(self, name: str) -> keras.KerasTensor:
         import keras
 

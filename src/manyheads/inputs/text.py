@@ -69,6 +69,16 @@ class TextInput(Input):
     def example(self) -> str:
         return "1" if self.tokens == "ids" else "a text"
 
+    @property
+    def instructions(self) -> str:
+        ids = f"ids from 1 to {self.vocabulary - 1}"
+        if self.tokens == "words":
+            ids = (
+                f"the text after Unicode case folding, each match of {_TOKEN.pattern} as "
+                f"1 + CRC-32 of its UTF-8 bytes modulo {self.vocabulary - 1}"
+            )
+        return f"{ids}; cut, or filled with 0 at the end, to exactly {self.length}"
+
     def _read_ids(self, text: str) -> list[int]:
         if not _IDS.fullmatch(text):
             raise Unreadable("TOKEN_MALFORMED", "not token ids separated by blanks")

@@ -20,7 +20,7 @@ def require_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
-        with _buffered_stderr():
+        with buffered_output():
             import keras  # noqa: F401
             import tensorflow  # noqa: F401
     except ImportError as error:
@@ -48,14 +48,17 @@ def start_training_session(deterministic: bool) -> None:
 
 
 @contextmanager
-def _buffered_stderr() -> Iterator[None]:
-    """Buffer the file descriptor of standard error, and write the buffer out only if the body fails.
+def buffered_output() -> Iterator[None]:
+    """Buffer the file descriptors of standard output and standard error, and show the buffer only if the body fails.
 
-    TensorFlow's libraries log to it while they are loaded, before their settings take effect.
+    TensorFlow's libraries log to them while they are loaded, before their settings take effect, and so do converters.
     """
-    sys.stderr.flush()
-    stderr = os.dup(2)
+    streams = (sys.stdout, sys.stderr)
+    for stream in streams:
+        stream.flush()
+    stdout, stderr = os.dup(1), os.dup(2)
     with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 1)
         os.dup2(written.fileno(), 2)
         try:
             yield
@@ -64,5 +67,8 @@ def _buffered_stderr() -> Iterator[None]:
             os.write(stderr, written.read())
             raise
         finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+            for stream in streams:
+                stream.flush()
+            for saved, descriptor in ((stdout, 1), (stderr, 2)):
+                os.dup2(saved, descriptor)
+                os.close(saved)
