@@ -114,6 +114,11 @@ class Input(BaseModel, ABC):
             raise Unreadable("VALUE_MALFORMED", f"{type(value).__name__} is of another type than the input takes")
         return " ".join(repr(float(n)) for n in numbers).encode()
 
+    @property
+    def example(self) -> bytes | str | float | list[float]:
+        """A made-up value for ``bytes_of``, which shows how a sample is given; an empty one by default."""
+        return b"" if self.FILE_SUFFIXES else ""
+
     @abstractmethod
     def tensor(self, name: str) -> keras.KerasTensor:
         """Return the model's input as a symbolic tensor, shape (batch, ...)."""

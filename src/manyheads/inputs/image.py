@@ -58,6 +58,10 @@ class ImageInput(Input):
         }
         return Encoded(pixels, note, properties)
 
+    @property
+    def example(self) -> bytes:
+        return cv2.imencode(".png", np.zeros(self.shape, np.uint8))[1].tobytes()
+
     def usual_range(self, name: str, low: float, high: float) -> tuple[float, float]:
         less, more = FACTORS[name]
         return low * less, high * more

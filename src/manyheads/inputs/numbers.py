@@ -47,6 +47,10 @@ class NumbersInput(Input):
             raise Unreadable("NUMBER_MALFORMED", "a number is not finite")
         return Encoded(values, properties={f"number {i}": float(value) for i, value in enumerate(values, 1)})
 
+    @property
+    def example(self) -> float | list[float]:
+        return 0.0 if self.width == 1 else [0.0] * self.width
+
     def tensor(self, name: str) -> keras.KerasTensor:
         import keras
 

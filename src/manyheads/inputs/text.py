@@ -65,6 +65,10 @@ class TextInput(Input):
         values[: min(len(ids), self.length)] = ids[: self.length]
         return Encoded(values, "cut" if len(ids) > self.length else "", {"tokens": len(ids)})
 
+    @property
+    def example(self) -> str:
+        return "1" if self.tokens == "ids" else "a text"
+
     def _read_ids(self, text: str) -> list[int]:
         if not _IDS.fullmatch(text):
             raise Unreadable("TOKEN_MALFORMED", "not token ids separated by blanks")

@@ -21,7 +21,8 @@ import yaml
 
 from manyheads.errors import IntegrityError, TrainingStopped
 from manyheads.runtime.credentials import masked
-from manyheads.tracking import descriptions, network, views
+from manyheads.tracking import descriptions, logged_model, views
+from manyheads.tracking import network as network_page
 from manyheads.tracking.dvc import locked_digest
 from manyheads.tracking.store import attempt, is_active, masked_tags, open_experiment, tracking_uri, warn_not_taken
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from manyheads.heads import Head
+    from manyheads.inputs import Input
 
 
 NAMED_DIFFERENCES = 4
@@ -194,36 +196,20 @@ class Run:
         self.text("".join(traceback.format_exception(error)), "traceback.txt")
         self.tags({"error": masked(" ".join(str(error).split()))[:500] or type(error).__name__})
 
-    def model(self, model: keras.Model, heads: Mapping[str, Head]) -> None:
-        """Log a model with its signature, a drawing of it as ``network.html`` and its layers as ``layers.txt``.
-
-        The signature has the inputs, and every head's outputs by name.
+    def model(self, folder: Path, network: keras.Model, inputs: Mapping[str, Input], heads: Mapping[str, Head]) -> None:
+        """Log a saved model, a drawing of it as ``network.html`` and its layers as ``layers.txt``.
 
         Args:
-            model: The model for inference.
+            folder: The folder of the saved model.
+            network: The same model, loaded.
+            inputs: Its inputs by name.
             heads: Its heads by name.
         """
-        import keras
         import mlflow
-        import numpy as np
-        import tensorflow as tf
-        from mlflow.models import ModelSignature
-        from mlflow.types import Schema, TensorSpec
 
-        names = [output for name, head in heads.items() for output in head.output_names(model.output)]
-
-        def action() -> None:
-            signature = ModelSignature(
-                Schema([TensorSpec(np.dtype(x.dtype), tuple(n or -1 for n in x.shape), x.name) for x in model.inputs]),
-                Schema([TensorSpec(np.dtype(np.float32), (-1, *model.output[name].shape[1:]), name) for name in names]),
-            )
-            # MLflow would otherwise start another process that imports everything to find the requirements.
-            requirements = [f"tensorflow=={tf.__version__}", f"keras=={keras.__version__}", f"numpy=={np.__version__}"]
-            mlflow.tensorflow.log_model(model, name="model", signature=signature, pip_requirements=requirements)
-
-        self._attempt("model", action)
-        self._attempt("drawing", lambda: mlflow.log_text(network.drawing(model, heads), "network.html"))
-        self._attempt("table of layers", lambda: mlflow.log_text(network.layer_table(model), "layers.txt"))
+        self._attempt("model", lambda: logged_model.log(self.run_id, folder, network, inputs, heads))
+        self._attempt("drawing", lambda: mlflow.log_text(network_page.drawing(network, heads), "network.html"))
+        self._attempt("table of layers", lambda: mlflow.log_text(network_page.layer_table(network), "layers.txt"))
 
 
 @contextmanager

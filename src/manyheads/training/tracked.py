@@ -15,6 +15,7 @@ import pandas as pd
 from manyheads.config.schema import Config
 from manyheads.data.subsets import label_table
 from manyheads.heads import Head, Metric
+from manyheads.modeling import saving
 from manyheads.paths import Paths
 from manyheads.runtime.hardware import describe
 from manyheads.tracking import git, runs
@@ -94,7 +95,7 @@ class RunLogger(TrainingCallback):
         self.run.dataset(
             label_table(config.data.heads, train), f"{config.data.title}-train", config.data.path, "training"
         )
-        self.heads, self.progress = config.data.heads, progress
+        self.inputs, self.heads, self.progress = config.inputs, config.data.heads, progress
         self.run.missing_epochs(epoch_metrics(progress.history, self.heads))
 
     def on_epoch(self, epoch: int, row: Row) -> None:
@@ -106,7 +107,7 @@ class RunLogger(TrainingCallback):
         """Log the result and the model."""
         self.run.tags({"machine": describe()})
         _record_results(self.run, self.project, self.destination, metrics, self.heads)
-        self.run.model(network, self.heads)
+        self.run.model(self.destination.model, network, self.inputs, self.heads)
         self.run.describe()
 
 
@@ -150,7 +151,8 @@ def record_again(
         run.settings(config.model_dump(mode="json"))
         run.missing_epochs(epoch_metrics(rows, config.data.heads))
         _record_results(run, project, destination, metrics, config.data.heads)
-        run.files(destination.model, "models")
+        saved = saving.load(destination.model, config.extensions)
+        run.model(destination.model, saved.keras_model, config.inputs, config.data.heads)
         run.describe()
     return run.run_id
 
