@@ -7,7 +7,7 @@ first tag is the model card. That of the second is the record, a line each: ``na
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,6 @@ from manyheads.tracking.registry import Registry, Version
 
 
 class _Tag(NamedTuple):
-    tag: str
     action: str
     version: str
     stage: str
@@ -42,15 +41,20 @@ class GitRegistry(Registry):
     def versions(self) -> dict[str, Version]:
         """Return all versions by number; see the base class."""
         tags = self._tags()
-        given = {tag.commit: tag for tag in tags if tag.action == "assign"}  # the last one of each commit
+        given: dict[str, list[_Tag]] = {}
+        for tag in tags:
+            if tag.action == "assign":
+                given.setdefault(tag.commit, []).append(tag)
         return {
-            tag.version: Version(tag.version, self._key(tag.commit), _record(given.get(tag.commit)), tag.commit)
+            tag.version: Version(
+                tag.version,
+                models.RevisionModel(self.root, tag.version, tag.commit).key,
+                _record(given.get(tag.commit, [])),
+                tag.commit,
+            )
             for tag in tags
             if tag.action == "register"
         }
-
-    def _key(self, commit: str) -> str:
-        return models.RevisionModel(self.root, commit, commit).key
 
     def holders(self) -> dict[str, str]:
         """Return the number of the version that has each alias; see the base class."""
@@ -109,20 +113,15 @@ class GitRegistry(Registry):
     def _tags(self) -> list[_Tag]:
         """Return the tags of this model, registrations first, then by GTO's counter."""
         from gto.tag import find, parse_name
-        from scmrepo.git import Git
 
-        with _errors():
-            scm = Git(str(self.root), search_parent_directories=True)
-            try:
-                found = [
-                    _Tag(
-                        tag.name, parsed["action"].value, parsed.get("version", ""), parsed.get("stage", ""),
-                        parsed.get("counter", 0), tag.target, tag.message,
-                    )
-                    for tag in find(scm=scm, name=self.name) for parsed in [parse_name(tag.name)]
-                ]  # fmt: skip
-            finally:
-                scm.close()
+        with _repository(self.root) as scm:
+            found = [
+                _Tag(
+                    parsed["action"].value, parsed.get("version", ""), parsed.get("stage", ""),
+                    parsed.get("counter", 0), tag.target, tag.message,
+                )
+                for tag in find(scm=scm, name=self.name) for parsed in [parse_name(tag.name)]
+            ]  # fmt: skip
         # Times of tags are whole seconds, so that two tags may have the same.
         return sorted(found, key=lambda tag: tag.counter)
 
@@ -143,19 +142,24 @@ def default_name(root: Path) -> str:
 def names_in_git(root: Path) -> list[str]:
     """Return the names of all models that are registered in tags."""
     from gto.tag import find, parse_name
+
+    with _repository(root) as scm:
+        return sorted({parse_name(tag.name)["name"] for tag in find(scm=scm)})
+
+
+def _record(tags: list[_Tag]) -> dict[str, str]:
+    """Return the record of a version from the tags that gave it an alias; later ones replace earlier ones."""
+    lines = [line for tag in tags for line in tag.message.splitlines()[1:]]
+    return dict(line.split(": ", 1) for line in lines if ": " in line)
+
+
+@contextmanager
+def _repository(root: Path) -> Iterator[Any]:
+    """Yield the git repository around a folder, for GTO."""
     from scmrepo.git import Git
 
-    with _errors():
-        scm = Git(str(root), search_parent_directories=True)
-        try:
-            return sorted({parse_name(tag.name)["name"] for tag in find(scm=scm)})
-        finally:
-            scm.close()
-
-
-def _record(tag: _Tag | None) -> dict[str, str]:
-    lines = tag.message.splitlines()[1:] if tag else []
-    return dict(line.split(": ", 1) for line in lines if ": " in line)
+    with _errors(), closing(Git(str(root), search_parent_directories=True)) as scm:
+        yield scm
 
 
 @contextmanager

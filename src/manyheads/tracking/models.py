@@ -1,6 +1,6 @@
 """Trained models in stores: that of an MLflow run, and that of a git revision with DVC.
 
-A reference of a user, such as a run's id or ``models:/faces@champion``, leads to one of them; see ``find``.
+A reference of a user, such as a run's id or ``models:/faces@champion``, leads to one of them; see ``references``.
 """
 
 from __future__ import annotations
@@ -16,15 +16,12 @@ import yaml
 from manyheads.errors import DataError, IntegrityError
 from manyheads.runtime.files import atomic_write
 from manyheads.runtime.locks import waiting_lock
-from manyheads.tracking import dvc, git
+from manyheads.tracking import dvc, git, logged_model
 from manyheads.tracking.runs import model_tag
 from manyheads.tracking.store import load_mlflow, open_store, reason_of, tracking_uri
 
 REPORTS = ("evaluation.json", "model_card.md")
 """What a fetched model has beside its files, if the store has it."""
-
-LOGGED = "artifacts/model"
-"""The folder of the saved model inside the model that MLflow has."""
 
 
 class StoredModel(ABC):
@@ -88,10 +85,10 @@ class RunModel(StoredModel):
         with open_store(self.root) as client:
             location = client.get_logged_model(self.model_id).artifact_location
             try:
-                self._download(f"{location}/{LOGGED}", folder)
+                self._download(f"{location}/{logged_model.FOLDER}", folder)
             except Exception as error:  # whatever a store, a driver or a server raises
                 raise DataError(
-                    f"{self.name} has no {LOGGED} in its model in MLflow ({reason_of(error)}): train it again"
+                    f"{self.name} has no {logged_model.FOLDER} in its model ({reason_of(error)}): train it again"
                 ) from error
         if model_tag(folder) != self.key:
             raise IntegrityError(f"the model of {self.name} in MLflow is not the one that it trained: train it again")

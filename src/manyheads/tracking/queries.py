@@ -231,31 +231,3 @@ def page_of_pair(experiment: str, root: Path, names: Sequence[str]) -> str:
         return ""
     client = load_mlflow().MlflowClient(tracking_uri(root))
     return views.page_side_by_side(client.get_run(known[0]).info.experiment_id, known)
-
-
-def test_predictions(experiment: str, root: Path, run_id: str) -> Path | None:
-    """Return the path of a run's table of test predictions, or None if there is no such run.
-
-    Args:
-        experiment: Name of the MLflow experiment.
-        root: The project's root folder.
-        run_id: Id of a run, or its first characters, at least 6.
-
-    Raises:
-        DataError: The run was not evaluated, or the characters are ambiguous.
-        MachineError: The store cannot be reached.
-    """
-    found, _ = _runs_by_id(experiment, root, "")
-    known = _id_that_begins(run_id, found)
-    if known is None:
-        return None
-    try:
-        path = load_mlflow().artifacts.download_artifacts(
-            run_id=known, artifact_path="predictions.csv", tracking_uri=tracking_uri(root)
-        )
-    except Exception as error:  # whatever a store, a driver or a server raises
-        reason = reason_of(error)
-        raise DataError(
-            f"run {run_id} has no predictions of the test subset ({reason}): promote it with `dvc exp run`"
-        ) from error
-    return Path(path)

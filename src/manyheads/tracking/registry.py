@@ -126,8 +126,8 @@ class Registry(ABC):
         raise DataError(f"{reference}: no such version{did_you_mean(reference, known)} (known: {', '.join(known)})")
 
 
-def lock(root: Path) -> AbstractContextManager[None]:
-    """Hold the lock of changes that two processes of this project must not make to a registry at once."""
+def register_lock(root: Path) -> AbstractContextManager[None]:
+    """Hold the lock under which a process of this project judges models and moves aliases."""
     return waiting_lock(main_project(root) / ".cache/register.lock")
 
 
@@ -189,7 +189,7 @@ class MlflowRegistry(Registry):
     def model_of(self, version: Version) -> models.RunModel:
         """Return the model of a version; see the base class."""
         if not version.source or not version.model_id:
-            raise DataError(f"{self.reference(version.number)} was not registered by manyheads: it names no run or model")
+            raise DataError(f"{self.reference(version.number)} names no run and no logged model: register it again")
         return models.run_model(self.root, version.source, version.model_id)
 
     def add(self, model: models.StoredModel, card: str) -> Version:
