@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -35,7 +35,7 @@ def answered(model: AnsweringModel, frame: pd.DataFrame) -> pd.DataFrame:
     return table.where(table.notna(), None)  # JSON has no NaN
 
 
-def _outcome(kinds: Mapping[str, Input], row: int, values: Mapping[str, Any]) -> Sample | Refused:
+def _outcome(kinds: Mapping[str, Input], row: int, values: Mapping[Hashable, Any]) -> Sample | Refused:
     try:
         data = {name: kind.bytes_of(_known(values[name])) for name, kind in kinds.items()}
     except Unreadable as problem:

@@ -104,10 +104,11 @@ def _record(
 ) -> None:
     spec = runs.RunSpec("evaluate", git.provenance(inputs.root), model=runs.model_tag(inputs.model))
     with runs.run(config.tracking.experiment, inputs.root, spec) as record:
-        record.metrics(flat_metrics(config.data.heads, metrics))
+        record.results(flat_metrics(config.data.heads, metrics))
         record.dataset(label_table(config.data.heads, test), f"{config.data.title}-test", config.data.path, "test")
         record.files(outputs.metrics)
         record.files(outputs.evaluation)
         record.files(outputs.predictions)
         record.files(outputs.head_reports, "heads")
+        record.add_to_model({outputs.evaluation.name: outputs.evaluation.read_text(encoding="utf-8")})
         record.describe()

@@ -52,8 +52,11 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
             of_the_run["in MLflow"] = views.absolute(inputs.root, page, experiment_id)
         recorded = contents._replace(thumbnails=None, provenance=of_the_run | dict(contents.provenance))
         record.text(report.page(recorded, title), "report.html")
-        record.text(cards.model_card(recorded, config), outputs.model_card.name)
-        record.files(outputs.data_card)
+        model_card = cards.model_card(recorded, config)
+        data_card = outputs.data_card.read_text(encoding="utf-8")
+        record.text(model_card, outputs.model_card.name)
+        record.text(data_card, outputs.data_card.name)
+        record.add_to_model({outputs.model_card.name: model_card, outputs.data_card.name: data_card}, model_card)
         record.describe()
     logger.info("report on %d test samples: %s", len(contents.predictions), brought_here(outputs.report, outputs.root))
 

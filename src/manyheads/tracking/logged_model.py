@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from manyheads.tracking import descriptions
+
 if TYPE_CHECKING:
     import keras
 
@@ -59,6 +61,31 @@ NAME = "model"
 """Name of the logged model in its run."""
 
 
+def find(run_id: str) -> str | None:
+    """Return the id of the last model that a run logged as a whole, or None."""
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    outputs = client.get_run(run_id).outputs
+    ids = [output.model_id for output in (outputs.model_outputs if outputs else [])]
+    return str(ids[-1]) if ids else None
+
+
+def add(run_id: str, texts: Mapping[str, str], description: str) -> None:
+    """Add texts to the model of a run, if it has one; see ``Run.add_to_model``."""
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    if (model_id := find(run_id)) is None:
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, text in texts.items():
+            Path(temporary, name).write_text(text, encoding="utf-8")
+        client.log_model_artifacts(model_id, temporary, FOLDER)
+    if description:
+        client.set_logged_model_tags(model_id, {descriptions.TAG: description})
+
+
 def log(run_id: str, model: Path, network: keras.Model, inputs: Mapping[str, Input], heads: Mapping[str, Head]) -> None:
     """Log a saved model into a run; see ``save``."""
     import mlflow
@@ -66,6 +93,8 @@ def log(run_id: str, model: Path, network: keras.Model, inputs: Mapping[str, Inp
     from mlflow.models import Model
 
     client = mlflow.MlflowClient()
+    if find(run_id) is not None:
+        return  # a training that is recorded again, because its end was not recorded
     run = client.get_run(run_id)
     # Not `mlflow.pyfunc.log_model`, which loads the model into this process to answer the example.
     logged = client.create_logged_model(
@@ -105,9 +134,9 @@ def save(
     import mlflow
     from mlflow.models import ModelSignature
 
-    kinds = [str(member.kind) for member in (*inputs.values(), *heads.values())]
+    kinds = [kind.kind for kind in inputs.values()] + [head.kind for head in heads.values()]
     extensions = sorted({kind.partition(":")[0].partition(".")[0] for kind in kinds if ":" in kind})
-    example = pd.DataFrame({name: [kind.example] for name, kind in inputs.items()})
+    example = {name: kind.example for name, kind in inputs.items()}
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of pandas, about how MLflow compares the columns of the example
         # Copies, because MLflow keeps the names of the folders and writes the paths into the model.
@@ -122,9 +151,9 @@ def save(
             code_paths=[str(path) for path in sorted(code.iterdir())],
             model_config={"extensions": extensions},
             signature=ModelSignature(
-                _schema(example.iloc[0], required=True), _schema(_answers(network, heads), required=False)
+                _schema(example, required=True), _schema(_answers(network, heads), required=False)
             ),
-            input_example=example,
+            input_example=pd.DataFrame([example]),
             pip_requirements=requirements(),
             metadata={
                 "digest": json.loads((model / "model.json").read_text(encoding="utf-8"))["digest"],
@@ -145,7 +174,7 @@ def _copy_code(folder: Path, extensions: Sequence[str]) -> None:
         found = importlib.util.find_spec(name)
         if found is None:
             raise ModuleNotFoundError(f"No module named {name!r}")
-        source = Path(next(iter(found.submodule_search_locations or [found.origin])))
+        source = Path(next(iter(found.submodule_search_locations or [str(found.origin)])))
         _copy(source, folder / source.name)
 
 

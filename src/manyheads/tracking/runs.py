@@ -116,6 +116,12 @@ class Run:
 
         self._attempt("metrics", lambda: mlflow.log_metrics(dict(values), step=step))
 
+    def results(self, values: Mapping[str, float]) -> None:
+        """Log metrics of the finished model by name; MLflow shows them beside the model as well."""
+        import mlflow
+
+        self._attempt("metrics", lambda: mlflow.log_metrics(dict(values), model_id=logged_model.find(self.run_id)))
+
     def missing_epochs(self, history: Sequence[Mapping[str, float]]) -> None:
         """Log the epochs of a training that the store lacks.
 
@@ -210,6 +216,16 @@ class Run:
         self._attempt("model", lambda: logged_model.log(self.run_id, folder, network, inputs, heads))
         self._attempt("drawing", lambda: mlflow.log_text(network_page.drawing(network, heads), "network.html"))
         self._attempt("table of layers", lambda: mlflow.log_text(network_page.layer_table(network), "layers.txt"))
+
+    def add_to_model(self, texts: Mapping[str, str], description: str = "") -> None:
+        """Add texts to the run's logged model, if it has one; credentials in them are masked.
+
+        Args:
+            texts: Files by name, for the folder of the saved model.
+            description: What MLflow shows on the model's page, in Markdown.
+        """
+        safe = {name: masked(text) for name, text in texts.items()}
+        self._attempt("files of the model", lambda: logged_model.add(self.run_id, safe, masked(description)))
 
 
 @contextmanager

@@ -95,19 +95,18 @@ class RunLogger(TrainingCallback):
         self.run.dataset(
             label_table(config.data.heads, train), f"{config.data.title}-train", config.data.path, "training"
         )
-        self.inputs, self.heads, self.progress = config.inputs, config.data.heads, progress
-        self.run.missing_epochs(epoch_metrics(progress.history, self.heads))
+        self.config, self.progress = config, progress
+        self.run.missing_epochs(epoch_metrics(progress.history, config.data.heads))
 
     def on_epoch(self, epoch: int, row: Row) -> None:
         """Log the metrics of an epoch."""
         del row  # the history has it, with the epochs before it
-        self.run.metrics(epoch_metrics(self.progress.history, self.heads)[-1], step=epoch)
+        self.run.metrics(epoch_metrics(self.progress.history, self.config.data.heads)[-1], step=epoch)
 
     def on_end(self, network: keras.Model, metrics: dict[str, float]) -> None:
         """Log the result and the model."""
         self.run.tags({"machine": describe()})
-        _record_results(self.run, self.project, self.destination, metrics, self.heads)
-        self.run.model(self.destination.model, network, self.inputs, self.heads)
+        _record_results(self.run, self.project, self.destination, metrics, network, self.config)
         self.run.describe()
 
 
@@ -150,9 +149,8 @@ def record_again(
         run.params(config.model_dump())
         run.settings(config.model_dump(mode="json"))
         run.missing_epochs(epoch_metrics(rows, config.data.heads))
-        _record_results(run, project, destination, metrics, config.data.heads)
-        saved = saving.load(destination.model, config.extensions)
-        run.model(destination.model, saved.keras_model, config.inputs, config.data.heads)
+        network = saving.load(destination.model, config.extensions).keras_model
+        _record_results(run, project, destination, metrics, network, config)
         run.describe()
     return run.run_id
 
@@ -199,9 +197,15 @@ def result_metrics(metrics: Mapping[str, float], heads: Mapping[str, Head]) -> d
 
 
 def _record_results(
-    run: runs.Run, project: Paths, destination: Paths, metrics: Mapping[str, float], heads: Mapping[str, Head]
+    run: runs.Run,
+    project: Paths,
+    destination: Paths,
+    metrics: Mapping[str, float],
+    network: keras.Model,
+    config: Config,
 ) -> None:
-    run.metrics(result_metrics(metrics, heads))
+    run.model(destination.model, network, config.inputs, config.data.heads)
+    run.results(result_metrics(metrics, config.data.heads))
     run.tags({"model": runs.model_tag(destination.model)})
     run.files(destination.history)
     run.files(project.split_counts)

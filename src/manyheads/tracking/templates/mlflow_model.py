@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import mlflow.pyfunc
 import pandas as pd
 from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
 
 
-class AnsweringModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class AnsweringModel(PythonModel):
     """The answers of every head by name, and the reason if a sample cannot be read."""
 
     def load_context(self, context: Any) -> None:
