@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 BEFORE, SINCE = "champion.before", "champion.since"
 """Names in the record of a champion: the version before it, and when it became champion."""
 
+REFUSED = "refused"
+"""What the record of a challenger says of the gate."""
+
 
 def main(arguments: list[str]) -> None:
     """Parse the command line, register, and judge.
@@ -113,8 +116,8 @@ def _decide(registry: Registry, version: Version, candidate: Evaluated, config: 
     while True:
         seen = registry.versions()
         judgement = _judgement(registry, seen.get(champion), candidate, config.extensions, options.require)
-        names = (registry.reference(champion), registry.reference(version.number))
-        promotion.show(judgement, names, Console(highlight=False))
+        shown = (f"version {champion.removeprefix('v')}", f"version {version.number.removeprefix('v')}")
+        promotion.show(judgement, shown, Console(highlight=False))
         record = _record(judgement, champion, candidate, options.force)
         holder = registry.holders().get(CHAMPION, "")
         if holder not in (champion, version.number):
@@ -124,14 +127,18 @@ def _decide(registry: Registry, version: Version, candidate: Evaluated, config: 
             if holder == version.number:  # it had the alias before the other champion was seen
                 registry.assign(CHAMPION, seen[champion], {})
             registry.assign(CHALLENGER, version, record)
-            raise NotPromoted(f"{names[1]} is the challenger of {names[0]}: {promotion.reason(judgement)}")
+            raise NotPromoted(
+                f"{registry.reference(version.number)} is the challenger of {registry.reference(champion)}: "
+                f"{record['gate.reason']}"
+            )
         registry.assign(CHAMPION, version, record | {BEFORE: champion, SINCE: _now()})
         if (rival := _promoted_since(registry, seen, version)) is None:
             break
         champion = rival
     if registry.holders().get(CHALLENGER) == version.number:
         registry.release(CHALLENGER)
-    logger.info("%s is the champion: %s", names[1], record["gate.reason"])
+    forced = "" if judgement.promoted else "forced, "
+    logger.info("%s is the champion: %s%s", registry.reference(version.number), forced, record["gate.reason"])
     logger.info("%s", registry.after(version))
 
 
@@ -149,7 +156,7 @@ def _judgement(
 
 
 def _record(judgement: Judgement, champion: str, candidate: Evaluated, forced: bool) -> dict[str, str]:
-    gate = "promoted" if judgement.promoted else "forced" if forced else "refused"
+    gate = "promoted" if judgement.promoted else "forced" if forced else REFUSED
     return {
         "gate": gate,
         "gate.against": champion or "no champion",
@@ -167,7 +174,10 @@ def _promoted_since(registry: Registry, seen: Mapping[str, Version], version: Ve
 
     found = registry.versions()
     changed = [
-        number for number, each in found.items() if number != version.number and since(each) != since(seen.get(number))
+        number
+        for number, each in found.items()
+        # A version that gave the alias back is refused.
+        if number != version.number and since(each) != since(seen.get(number)) and each.record["gate"] != REFUSED
     ]
     return max(changed, key=lambda number: since(found[number]), default=None)
 

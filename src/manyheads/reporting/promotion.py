@@ -20,10 +20,10 @@ def reason(judgement: Judgement) -> str:
 
     Example:
         >>> reason(Judgement(False, None, obstacle="the two runs were evaluated on different splits"))
-        'the two cannot be compared: the two runs were evaluated on different splits'
+        'not comparable: the two runs were evaluated on different splits'
     """
     if judgement.obstacle:
-        return f"the two cannot be compared: {judgement.obstacle.rstrip('.')}"
+        return f"not comparable: {judgement.obstacle.rstrip('.')}"
     if judgement.compared is None:
         return "there was no champion"
     better, worse = (_listed(judgement.which(each)) for each in (True, False))

@@ -36,7 +36,9 @@ class GitRegistry(Registry):
             raise DataError("dvc.lock has changes that are not committed: run `git commit`, or name a revision")
         if found := models.revision(self.root, reference or "HEAD"):
             return found
-        raise DataError(f"git has no revision and no DVC experiment {reference or 'HEAD'!r}: see `dvc exp list`")
+        if reference is None:
+            raise DataError(f"{self.root} has no commit of git: run `git commit`, or register without --git")
+        raise DataError(f"git has no revision and no DVC experiment {reference!r}: see `dvc exp list`")
 
     def versions(self) -> dict[str, Version]:
         """Return all versions by number; see the base class."""

@@ -81,7 +81,7 @@ class RunModel(StoredModel):
     def download(self, folder: Path) -> None:
         """Write the files of the saved model into an existing folder; see the base class."""
         if not self.model_id:
-            raise DataError(f"{self.name} has no model: see `make ui`")
+            raise DataError(f"MLflow does not have the model of {self.name}: train it again")
         with open_store(self.root) as client:
             location = client.get_logged_model(self.model_id).artifact_location
             try:
@@ -162,9 +162,14 @@ class RevisionModel(StoredModel):
         """Get a file of the revision from git or DVC; see the base class."""
         if name != "params.yaml" and not self.is_evaluated:
             return None
-        path = self.root / name if name == "params.yaml" else self.root / "reports" / name
+        path = name if name == "params.yaml" else f"reports/{name}"
         target = folder / name
-        return None if dvc.fetch_output(self.root, path, self.commit, target) else target
+        # Git answers at once, and DVC after a second or two.
+        if (text := git.text_at(self.root, self.commit, path)) is not None:
+            target.write_text(text, encoding="utf-8")
+        elif dvc.fetch_output(self.root, self.root / path, self.commit, target):
+            return None
+        return target
 
     def evaluate_it(self) -> str:
         """Return the commands that evaluate and commit."""
@@ -203,7 +208,12 @@ def fetch(model: StoredModel, cache: Path) -> Path:
     Args:
         model: The model.
         cache: Folder with a folder for each model.
+
+    Raises:
+        DataError: The store does not have the model.
     """
+    if not model.key:
+        raise DataError(f"{model.name} has no model: it is a sweep, a search, or a training that did not end")
     folder = cache / model.key
     with waiting_lock(cache / f"{model.key}.lock"):
         if not (folder / "model.json").exists():

@@ -10,6 +10,7 @@ The form of a reference decides where it is looked up, in this order:
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from manyheads.errors import DataError, MachineError, did_you_mean
@@ -67,8 +68,8 @@ def _registered(registry: Registry, version: str, names: list[str]) -> models.St
 
 def _known(root: Path) -> list[str]:
     """Return the champions of all registries, for a name that is near."""
-    known = [f"{name}@champion" for name in names_in_git(root)]
-    try:
-        return known + [f"models:/{name}@champion" for name in names_in_mlflow(root)]
-    except (DataError, MachineError):
-        return known
+    known: list[str] = []
+    for names, form in ((names_in_git, "{}@champion"), (names_in_mlflow, "models:/{}@champion")):
+        with suppress(DataError, MachineError):
+            known += [form.format(name) for name in names(root)]
+    return known

@@ -6,6 +6,7 @@ gate refused. A version's record says how it got its alias.
 
 from __future__ import annotations
 
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -175,7 +176,7 @@ class MlflowRegistry(Registry):
             found = client.search_model_versions(f"name = '{self.name}'")
             return {
                 str(each.version): Version(
-                    str(each.version), each.tags.get("model", ""), each.tags, each.run_id or "", each.model_id or ""
+                    str(each.version), each.tags.get("model", ""), each.tags, each.run_id or "", _model_id(each.source)
                 )
                 for each in sorted(found, key=lambda each: int(each.version))
             }
@@ -189,7 +190,7 @@ class MlflowRegistry(Registry):
     def model_of(self, version: Version) -> models.RunModel:
         """Return the model of a version; see the base class."""
         if not version.source or not version.model_id:
-            raise DataError(f"{self.reference(version.number)} names no run and no logged model: register it again")
+            raise DataError(f"{self.reference(version.number)} is no logged model of a run: register a run's model")
         return models.run_model(self.root, version.source, version.model_id)
 
     def add(self, model: models.StoredModel, card: str) -> Version:
@@ -204,13 +205,14 @@ class MlflowRegistry(Registry):
                 client.create_registered_model(self.name)
             made = client.create_model_version(
                 self.name,
-                # Not runs:/..., for which a version would not know the id of its model.
+                # Not runs:/..., because a version knows its logged model by this address alone.
                 f"models:/{model.model_id}",
                 run.info.run_id,
                 masked_tags(tags),
                 description=_shortened(card),
                 model_id=model.model_id,
             )
+            _link(client, model.model_id, self.name, str(made.version))
         return Version(str(made.version), model.key, tags, run.info.run_id, model.model_id)
 
     def assign(self, alias: str, version: Version, record: Mapping[str, str]) -> None:
@@ -248,6 +250,20 @@ def _registered(client: Any, name: str) -> Any:
     found = client.search_registered_models(f"name = '{name}'")
     # Some searches leave out the aliases.
     return client.get_registered_model(name) if found else None
+
+
+def _model_id(source: str) -> str:
+    """Return the id of the logged model that a version was made of, or an empty text."""
+    found = re.fullmatch(r"models:/(m-\w+)", source)
+    return found[1] if found else ""
+
+
+def _link(client: Any, model_id: str, name: str, number: str) -> None:
+    """Have the UI show a version on the page of its logged model, which a server does by itself."""
+    known = json.loads(client.get_logged_model(model_id).tags.get("mlflow.modelVersions", "[]"))
+    if not any((each["name"], str(each["version"])) == (name, number) for each in known):
+        linked = json.dumps([*known, {"name": name, "version": number}])
+        client.set_logged_model_tags(model_id, {"mlflow.modelVersions": linked})
 
 
 def _shortened(card: str) -> str:
