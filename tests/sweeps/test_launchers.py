@@ -11,10 +11,14 @@ import psutil
 import pytest
 
 from conftest import TINY, compose, make_tiny_project, write_lock
+from manyheads.modeling import saving
 from manyheads.paths import Paths
 from manyheads.reporting import comparison
 from manyheads.sweeps import launching
 from manyheads.sweeps.trials import TrialState, TrialStore
+from manyheads.tracking.logged_model import FOLDER
+from manyheads.tracking.runs import RunSpec
+from manyheads.tracking.runs import run as record
 from mlflow_servers import PATIENCE, mlflow_server, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +82,13 @@ def test_a_worker_gets_the_address_of_the_store_and_the_number_of_threads(monkey
         assert environment["OMP_NUM_THREADS"] == "2"
 
 
+def model_of(run, server, folder):
+    """Fetch the model of a run from the server, and return the folder of the saved model."""
+    (output,) = run.outputs.model_outputs
+    location = mlflow.MlflowClient(server).get_logged_model(output.model_id).artifact_location
+    return Path(mlflow.artifacts.download_artifacts(location, dst_path=folder, tracking_uri=server)) / FOLDER
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize(
@@ -89,7 +100,9 @@ def test_a_worker_gets_the_address_of_the_store_and_the_number_of_threads(monkey
     ],
     ids=["joblib", "submitit", "ray"],
 )
-def test_trials_in_processes_of_their_own(tmp_path, migrated_store, server, plug_in, launcher, warm_python):
+def test_trials_in_processes_of_their_own(
+    tmp_path, migrated_store, server, plug_in, launcher, warm_python, monkeypatch
+):
     """A process is killed: its trials continue after their last epoch, in one run each, and train no epoch twice."""
     if importlib.util.find_spec(f"hydra_plugins.{plug_in}") is None:
         pytest.skip(f"{plug_in} is not installed: see docs/parallel.md")
@@ -121,9 +134,16 @@ def test_trials_in_processes_of_their_own(tmp_path, migrated_store, server, plug
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "val/score")]
         assert sorted(steps) == list(range(1, EPOCHS + 1)), run.info.run_name
+        assert saving.read_card(model_of(run, server, tmp_path / run.info.run_id)).digest[:16] == run.data.tags["model"]
     assert {Path(each.path).name for each in client.list_artifacts(parent.info.run_id, "comparison")} == {
         "comparison.html", comparison.TABLE,
     }  # fmt: skip
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    with record(plug_in, layout.root, RunSpec(run_id=children[0].info.run_id)) as opened:
+        opened.add_to_model({"model_card.md": "of https://ann:hunter22@store.example"}, "A card.")
+    card = model_of(children[0], server, tmp_path / "with a card") / "model_card.md"
+    assert card.read_text() == "of https://***@store.example"
 
     again = start(warm_python, layout, server, log, *command)
     assert again.wait(PATIENCE) == 0, log.read_text()

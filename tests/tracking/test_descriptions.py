@@ -25,6 +25,8 @@ def test_test_figures_come_first_when_there_are_any():
     assert said.startswith("**Test score 1.200 of at most 2**: topic accuracy **0.790** (baseline 0.410)\n")
     assert "\nValidation score 1.250; best epoch 7 of 8; trained in 2 min\n" in said
     assert "[report](#/experiments/3/runs/ab12/artifacts/report.html?" in said
+    assert "[model]" not in said
+    assert "[model](#/experiments/3/models/m-cd?" in describe(RUN._replace(model="m-cd"))
 
 
 def test_the_way_back_is_a_command():

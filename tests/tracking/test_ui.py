@@ -14,7 +14,7 @@ import mlflow
 import pytest
 
 from conftest import TINY, make_sweep_project
-from manyheads.tracking import views
+from manyheads.tracking import runs, views
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -176,6 +176,23 @@ def test_the_drawing_of_the_network_is_shown_among_the_artifacts(swept, page, tm
     assert "image 16 x 16 x 3" in said
     for head in ("age", "race", "gender"):
         assert f"→ {head}:" in said
+
+
+def test_a_run_leads_to_its_model_which_has_its_card(swept, page, tmp_path):
+    run_id, card = (
+        swept.children[0].info.run_id,
+        "# Model card: sample\n\n| head | metric |\n| --- | --- |\n| age | 4.2 |",
+    )
+    with runs.run("manyheads", swept.root, runs.RunSpec(run_id=run_id)) as record:
+        record.add_to_model({"model_card.md": card}, card)
+    page.goto(swept.base + views.page_of_run(swept.experiment, run_id))
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="model", exact=True).click()
+    model = opened.value
+    model.get_by_role("heading", name="Model card: sample").wait_for()
+    model.get_by_role("cell", name="4.2").wait_for()
+    model.screenshot(path=tmp_path / "model.png")
+    model.close()
 
 
 def test_a_busy_port_is_one_line(swept):

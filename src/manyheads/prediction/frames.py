@@ -20,7 +20,7 @@ def answered(model: AnsweringModel, frame: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         model: The model.
-        frame: A column for each input, by its name; cells are such as ``Input.bytes_of`` takes.
+        frame: A column for each input, by its name. Cells are such as ``Input.bytes_of`` takes, or missing.
 
     Returns:
         One row for each row, with its index: the heads' columns (None if the sample could not be read), ``note``,

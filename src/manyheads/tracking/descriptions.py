@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from manyheads.tracking.views import SCORE, View, key_by_score, page_of_run
+from manyheads.tracking.views import SCORE, View, key_by_score, page_of_model, page_of_run
 
 TAG = "mlflow.note.content"
 """MLflow shows the value of this tag as the description of a run."""
@@ -46,6 +46,7 @@ class Described(NamedTuple):
         metrics: The last value of each metric.
         tags: Its tags.
         artifacts: Names of its files.
+        model: Id of its model, or an empty text.
     """
 
     run_id: str
@@ -54,6 +55,7 @@ class Described(NamedTuple):
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     artifacts: Collection[str]
+    model: str = ""
 
 
 def describe(run: Described) -> str:
@@ -154,6 +156,8 @@ def _links(run: Described) -> str:
         f"[{text}]({page_of_run(run.experiment_id, run.run_id, name)[1:]})"
         for name, text in LINKS.items() if name in run.artifacts
     ]  # fmt: skip
+    if run.model:
+        links.append(f"[model]({page_of_model(run.experiment_id, run.model)[1:]})")
     if parent := run.tags.get("mlflow.parentRunId"):
         links.append(f"[the {'search' if 'search' in run.tags else 'sweep'} that it belongs to]"
                      f"({page_of_run(run.experiment_id, parent)[1:]})")  # fmt: skip

@@ -56,7 +56,6 @@ CODE = (
 REQUIREMENTS = ("keras", "mlflow", "numpy", "opencv-python-headless", "pandas", "pebble", "pillow", "pydantic")
 """The packages that this code imports, beside TensorFlow."""
 
-
 NAME = "model"
 """Name of the logged model in its run."""
 
@@ -97,9 +96,7 @@ def log(run_id: str, model: Path, network: keras.Model, inputs: Mapping[str, Inp
         return  # a training that is recorded again, because its end was not recorded
     run = client.get_run(run_id)
     # Not `mlflow.pyfunc.log_model`, which loads the model into this process to answer the example.
-    logged = client.create_logged_model(
-        run.info.experiment_id, NAME, run_id, params=run.data.params, model_type="manyheads"
-    )
+    logged = client.create_logged_model(run.info.experiment_id, NAME, run_id, params=run.data.params)
     filled = Model(logged.artifact_location, run_id, model_uuid=logged.model_id, model_id=logged.model_id)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, NAME)
@@ -166,9 +163,8 @@ def save(
 
 
 def _copy_code(folder: Path, extensions: Sequence[str]) -> None:
-    """Copy the package, and a user's own packages, into a new folder."""
-    # A user's own code may import any part of the package.
-    for name in CODE if not extensions else (path.name for path in PACKAGE.iterdir()):
+    """Copy what an answer needs of the package, and a user's own packages, into a new folder."""
+    for name in CODE if not extensions else [""]:  # a user's own code may import any part of the package
         _copy(PACKAGE / name, folder / PACKAGE.name / name)
     for name in extensions:
         found = importlib.util.find_spec(name)
@@ -211,12 +207,17 @@ def _answers(network: keras.Model, heads: Mapping[str, Head]) -> dict[str, Any]:
 def _schema(cells: Mapping[str, Any], required: bool) -> Any:
     """Return the columns of a signature, of the types of some cells."""
     from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import Array
+    from mlflow.types.schema import AnyType, Array
+
+    types: dict[type, Any] = {
+        bytes: DataType.binary,
+        str: DataType.string,
+        int: DataType.long,
+        np.integer: DataType.long,
+        list: Array(AnyType()),  # type: ignore[no-untyped-call]  # in a list of doubles, MLflow refuses whole numbers
+    }
 
     def type_of(value: Any) -> Any:
-        if isinstance(value, list):
-            return Array(DataType.double)
-        known = {bytes: DataType.binary, str: DataType.string, int: DataType.long, np.integer: DataType.long}
-        return next((found for kind, found in known.items() if isinstance(value, kind)), DataType.double)
+        return next((found for kind, found in types.items() if isinstance(value, kind)), DataType.double)
 
     return Schema([ColSpec(type_of(value), name, required=required) for name, value in cells.items()])

@@ -189,7 +189,7 @@ class Run:
             run, files = client.get_run(self.run_id), client.list_artifacts(self.run_id)
             described = descriptions.Described(
                 run.info.run_id, run.info.experiment_id, run.data.params, run.data.metrics, run.data.tags,
-                [file.path for file in files],
+                [file.path for file in files], logged_model.find(self.run_id) or "",
             )  # fmt: skip
             client.set_tag(self.run_id, descriptions.TAG, masked(descriptions.describe(described)))
             if (view := descriptions.view_by_score(described)) is not None:

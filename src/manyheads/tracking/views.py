@@ -121,6 +121,11 @@ def page_of_run(experiment_id: str, run_id: str, artifact: str = "") -> str:
     return f"/#/experiments/{experiment_id}/runs/{run_id}{path}?{urlencode(_MODEL_TRAINING)}"
 
 
+def page_of_model(experiment_id: str, model_id: str) -> str:
+    """Return the address of the page of a run's model, relative to ``ui_address``."""
+    return f"/#/experiments/{experiment_id}/models/{model_id}?{urlencode(_MODEL_TRAINING)}"
+
+
 def page_side_by_side(experiment_id: str, run_ids: Sequence[str]) -> str:
     """Return the address of the page that compares runs setting by setting, relative to ``ui_address``."""
     runs, experiments = (quote(json.dumps(ids)) for ids in (list(run_ids), [experiment_id]))

@@ -14,7 +14,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
 
-class AnsweringModel(PythonModel):
+class Answering(PythonModel):
     """The answers of every head by name, and the reason if a sample cannot be read."""
 
     def load_context(self, context: Any) -> None:
@@ -39,4 +39,4 @@ class AnsweringModel(PythonModel):
         return answered(self.model, model_input)
 
 
-set_model(AnsweringModel())
+set_model(Answering())
