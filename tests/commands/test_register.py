@@ -267,7 +267,7 @@ def test_the_story_of_real_trainings_on_a_server(tmp_path, migrated_store, monke
         assert f"in MLflow: {address}/#/models/{NAME}/versions/3\n" in capsys.readouterr().err
         champion = registered.version(3)
         assert champion.description.startswith("# Model card: sample")
-        assert champion.tags["data.digest"] == "not in dvc.lock"
+        assert champion.tags["data_digest"] == "not in dvc.lock"
         place = saved_model.find(f"models:/{NAME}@champion")
         assert place.folder.parent == tmp_path / ".cache/models"
         assert place.card() == saving.read_card(layout.model)
@@ -432,7 +432,7 @@ def test_the_reports_beside_a_model_are_used_only_if_they_are_of_it(tmp_path, ne
 
 
 PAGE = (ROOT / "docs/registry.md").read_text(encoding="utf-8")
-IN_MLFLOW, IN_GIT, IN_CI = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+IN_MLFLOW, IN_GIT, IN_CI = re.findall(r"^```(?:sh|bash)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("script", [IN_MLFLOW, IN_GIT], ids=["mlflow", "git"])

@@ -11,9 +11,6 @@ from manyheads.errors import DataError
 from manyheads.modeling import saving
 from manyheads.paths import Paths, project_around, project_root
 
-CACHE = Path(".cache/models")
-"""Where models from stores are kept: below the project's root, or below the user's home folder."""
-
 
 class Place(NamedTuple):
     """Where a saved model lies, and what it may import.
@@ -59,7 +56,7 @@ def find(reference: str | None) -> Place:
         from manyheads.tracking import models, references
 
         found = references.find(root or Path.cwd(), config.tracking.experiment if config else "", reference)
-        folder = models.fetch(found, (root or Path.home()) / CACHE)
+        folder = models.fetch(found, root / ".cache/models" if root else Path.home() / ".cache/manyheads/models")
     return Place(folder, tuple(extensions), _reports(folder))
 
 

@@ -40,6 +40,14 @@ class GitRegistry(Registry):
             raise DataError(f"{self.root} has no commit of git: run `git commit`, or register without --git")
         raise DataError(f"git has no revision and no DVC experiment {reference!r}: see `dvc exp list`")
 
+    @staticmethod
+    def names(root: Path) -> list[str]:
+        """Return the names of all registered models; see the base class."""
+        from gto.tag import find, parse_name
+
+        with _repository(root) as scm:
+            return sorted({parse_name(tag.name)["name"] for tag in find(scm=scm)})
+
     def versions(self) -> dict[str, Version]:
         """Return all versions by number; see the base class."""
         tags = self._tags()
@@ -139,14 +147,6 @@ def default_name(root: Path) -> str:
     if found is None:
         raise ConfigError("dvc.yaml has no artifact with the path models: add it below artifacts:, or give --name")
     return str(found)
-
-
-def names_in_git(root: Path) -> list[str]:
-    """Return the names of all models that are registered in tags."""
-    from gto.tag import find, parse_name
-
-    with _repository(root) as scm:
-        return sorted({parse_name(tag.name)["name"] for tag in find(scm=scm)})
 
 
 def _record(tags: list[_Tag]) -> dict[str, str]:

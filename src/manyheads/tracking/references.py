@@ -15,8 +15,8 @@ from pathlib import Path
 
 from manyheads.errors import DataError, MachineError, did_you_mean
 from manyheads.tracking import models, queries
-from manyheads.tracking.git_registry import GitRegistry, names_in_git
-from manyheads.tracking.registry import MlflowRegistry, Registry, names_in_mlflow
+from manyheads.tracking.git_registry import GitRegistry
+from manyheads.tracking.registry import MlflowRegistry, Registry
 
 IN_MLFLOW = re.compile(r"models:/(?P<name>[^/@]+)[/@](?P<version>[^/@]+)")
 IN_GIT = re.compile(r"(?P<name>[^/@:]+)@(?P<version>[^/@{]+)")
@@ -35,7 +35,7 @@ def find(root: Path, experiment: str, reference: str) -> models.StoredModel:
         MachineError: The MLflow store cannot be reached.
     """
     if found := IN_MLFLOW.fullmatch(reference):
-        return _registered(MlflowRegistry(root, found["name"], experiment), found["version"], names_in_mlflow(root))
+        return _registered(MlflowRegistry(root, found["name"], experiment), found["version"])
     if reference.startswith("models:"):
         raise DataError(f"{reference!r} is not models:/NAME@ALIAS and not models:/NAME/VERSION")
     if not experiment:
@@ -44,7 +44,7 @@ def find(root: Path, experiment: str, reference: str) -> models.StoredModel:
             "models:/NAME@ALIAS, or cd into your clone"
         )
     if found := IN_GIT.fullmatch(reference):
-        return _registered(GitRegistry(root, found["name"]), found["version"], names_in_git(root))
+        return _registered(GitRegistry(root, found["name"]), found["version"])
     tried = ["no folder"]
     try:
         run = queries.named_run(experiment, root, reference)
@@ -56,20 +56,17 @@ def find(root: Path, experiment: str, reference: str) -> models.StoredModel:
     if (model := models.revision(root, reference)) is not None:
         return model
     tried.append("no git revision and no DVC experiment in git")
-    raise DataError(f"there is no model {reference!r} ({'; '.join(tried)}){did_you_mean(reference, _known(root))}")
+    raise DataError(f"there is no model {reference!r} ({'; '.join(tried)}){did_you_mean(reference, _champions(root))}")
 
 
-def _registered(registry: Registry, version: str, names: list[str]) -> models.StoredModel:
-    if registry.name not in names:
-        near = did_you_mean(registry.name, names)
-        raise DataError(f"{registry.reference(version)}: no model is registered as {registry.name!r}{near}")
+def _registered(registry: Registry, version: str) -> models.StoredModel:
     return registry.model_of(registry.version_named(version))
 
 
-def _known(root: Path) -> list[str]:
-    """Return the champions of all registries, for a name that is near."""
-    known: list[str] = []
-    for names, form in ((names_in_git, "{}@champion"), (names_in_mlflow, "models:/{}@champion")):
+def _champions(root: Path) -> list[str]:
+    """Return references to the champions of both registries, without a registry that cannot be read."""
+    found: list[str] = []
+    for form, registry in (("{}@champion", GitRegistry), ("models:/{}@champion", MlflowRegistry)):
         with suppress(DataError, MachineError):
-            known += [form.format(name) for name in names(root)]
-    return known
+            found += [form.format(name) for name in registry.names(root)]
+    return found

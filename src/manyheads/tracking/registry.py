@@ -74,6 +74,11 @@ class Registry(ABC):
             DataError: There is no such model.
         """
 
+    @staticmethod
+    @abstractmethod
+    def names(root: Path) -> list[str]:
+        """Return the names of all registered models of a project."""
+
     @abstractmethod
     def versions(self) -> dict[str, Version]:
         """Return all versions by number, the oldest first."""
@@ -117,13 +122,13 @@ class Registry(ABC):
         Raises:
             DataError: There is no such version.
         """
-        versions, holders = self.versions(), self.holders()
+        versions, holders, reference = self.versions(), self.holders(), self.reference(wanted)
         if found := versions.get(holders.get(wanted, wanted)):
             return found
+        if not versions:
+            near = did_you_mean(self.name, self.names(self.root))
+            raise DataError(f"{reference}: no model is registered as {self.name!r}{near}")
         known = [self.reference(each) for each in (*holders, *versions)]
-        reference = self.reference(wanted)
-        if not known:
-            raise DataError(f"{self.reference(wanted)}: no model is registered as {self.name!r}")
         raise DataError(f"{reference}: no such version{did_you_mean(reference, known)} (known: {', '.join(known)})")
 
 
@@ -170,6 +175,12 @@ class MlflowRegistry(Registry):
         model = models.revision(self.root, reference)
         return model.tag() if model else ""
 
+    @staticmethod
+    def names(root: Path) -> list[str]:
+        """Return the names of all registered models; see the base class."""
+        with open_store(root) as client:
+            return [each.name for each in client.search_registered_models()]
+
     def versions(self) -> dict[str, Version]:
         """Return all versions by number; see the base class."""
         with open_store(self.root) as client:
@@ -199,7 +210,7 @@ class MlflowRegistry(Registry):
             raise IntegrityError(f"{model.name} is not in MLflow")
         run = model.run
         tags = {name: run.data.tags[name] for name in PROVENANCE if name in run.data.tags}
-        tags |= {"run": run.info.run_id, "data.digest": model.data_digest()}
+        tags |= {"run": run.info.run_id, "data_digest": model.data_digest()}
         with open_store(self.root) as client:
             if _registered(client, self.name) is None:
                 client.create_registered_model(self.name)
@@ -237,12 +248,6 @@ class MlflowRegistry(Registry):
         return views.opening(
             self.root, f"{views.ui_address(self.root)}{views.page_of_version(self.name, version.number)}"
         )
-
-
-def names_in_mlflow(root: Path) -> list[str]:
-    """Return the names of all registered models."""
-    with open_store(root) as client:
-        return [each.name for each in client.search_registered_models()]
 
 
 def _registered(client: Any, name: str) -> Any:
