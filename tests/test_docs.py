@@ -47,6 +47,7 @@ OTHER_PROGRAMS = {
     "curl",
     "export",
     "git",
+    "gto",
     "manyheads",
     "mlflow",
     "printf",

@@ -43,6 +43,7 @@ OTHERS = {
     "plots": Command("make `dvc plots` write pages that need no network", "plots", "plots"),
     "compare": Command("compare the trainings of a sweep, a search or a filter", "compare", "compare"),
     "ui": Command("serve the MLflow UI and print the address of the runs", "ui --port 5000", "ui"),
+    "register": Command("register a run's model; it becomes champion if the test says so", "register", "register"),
     "predict": Command("predict every head for new samples", "predict posts.csv", "predict"),
     "export": Command("write the model as ONNX, LiteRT or SavedModel", "export --format onnx", "export"),
 }

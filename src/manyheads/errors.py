@@ -42,6 +42,12 @@ class MachineError(ManyheadsError):
     exit_code = 5
 
 
+class NotPromoted(ManyheadsError):  # noqa: N818 - a model is registered as asked, but not as the champion
+    """The gate of the registry made a model the challenger."""
+
+    exit_code = 6
+
+
 class Unreadable(Exception):  # noqa: N818 - concerns a single sample, not the program
     """An input cannot read the bytes of a sample.
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import mlflow
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,6 +13,7 @@ from manyheads.config.loading import read_params
 from manyheads.errors import DataError, MachineError
 from manyheads.tracking import runs, store
 from manyheads.tracking.runs import RunSpec
+from stored_models import predictions
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,8 +30,12 @@ def root(tmp_path, migrated_store, monkeypatch):
     return tmp_path
 
 
+def params(root):
+    return read_params(root / "params.yaml")
+
+
 def experiment(root):
-    return read_params(root / "params.yaml").tracking.experiment
+    return params(root).tracking.experiment
 
 
 def sweep(root, weights, failing=()):
@@ -132,19 +136,6 @@ def test_a_sweep_without_trials_is_no_training(root):
         compare.main([])
 
 
-def predictions(seed, error, share_right, n=400):
-    generator, labels = np.random.default_rng(seed), np.random.default_rng(0)
-    age, race, gender = labels.integers(0, 60, n), labels.integers(0, 5, n), labels.integers(0, 2, n)
-    heads = read_params(ROOT / "params.yaml").data.heads
-    wrong = generator.random(n) > share_right
-    columns = {"path": [f"{i}.jpg" for i in range(n)], "group": [f"{i}" for i in range(n)]}
-    columns |= {"age_label": age, "age": age + generator.normal(0, error, n)}
-    for name, classes in (("race", race), ("gender", gender)):
-        named = np.array(heads[name].class_names)
-        columns |= {f"{name}_label": named[classes], name: named[np.where(wrong, (classes + 1) % len(named), classes)]}
-    return pd.DataFrame(columns)
-
-
 def evaluated(root, table):
     with runs.run(experiment(root), root, RunSpec("train", {})) as run:
         file = root / "predictions.csv"
@@ -154,7 +145,7 @@ def evaluated(root, table):
 
 
 def test_two_evaluated_runs_are_compared_sample_by_sample(root, capsys, caplog):
-    worse, better = (evaluated(root, predictions(*table)) for table in ((1, 8.0, 0.7), (2, 4.0, 0.9)))
+    worse, better = (evaluated(root, predictions(params(root), *table)) for table in ((8.0, 0.7), (4.0, 0.9)))
     with caplog.at_level("INFO"):
         compare.main(["--test", worse[:8], better[:8]])
     (address,) = re.findall(r"in MLflow: (\S+)", caplog.text)
@@ -169,11 +160,11 @@ def test_two_evaluated_runs_are_compared_sample_by_sample(root, capsys, caplog):
 
 
 def test_what_has_no_predictions_of_the_same_samples_is_refused(root):
-    first, other = evaluated(root, predictions(1, 8.0, 0.7)), evaluated(root, predictions(1, 8.0, 0.7, n=399))
+    first, other = (evaluated(root, predictions(params(root), 8.0, 0.7, n)) for n in (400, 399))
     with pytest.raises(DataError, match="different splits: 1 test samples only in the first"):
         compare.main(["--test", first, other])
     _, trials = sweep(root, [1])
     with pytest.raises(DataError, match="has no predictions of the test subset"):
         compare.main(["--test", first, trials[0]])
-    with pytest.raises(DataError, match=r"has no run 'nowhere', and DVC has no predictions"):
+    with pytest.raises(DataError, match=r"there is no model 'nowhere' .*no run.*no git revision"):
         compare.main(["--test", first, "nowhere"])

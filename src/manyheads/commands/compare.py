@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from manyheads.commands import parsers
+from manyheads.commands import parsers, saved_model
 from manyheads.config.loading import read_params
 from manyheads.config.schema import Config
 from manyheads.data.tables import read_predictions
@@ -26,12 +26,12 @@ from manyheads.evaluation.comparison import Comparison, compare
 from manyheads.evaluation.paired import pair
 from manyheads.evaluation.trials import Trial
 from manyheads.heads.metrics import Metric
-from manyheads.paths import Paths, project_root
+from manyheads.paths import project_root
 from manyheads.reporting import comparison, paired
 from manyheads.runtime.credentials import masked
 from manyheads.runtime.files import json_digest
 from manyheads.sweeps import publishing
-from manyheads.tracking import by_id, dvc, queries, views
+from manyheads.tracking import by_id, queries, views
 
 logger = logging.getLogger(__name__)
 
@@ -97,19 +97,9 @@ def _compare_on_test(config: Config, root: Path, names: Sequence[str], folder: P
 
 
 def _predictions(config: Config, root: Path, name: str) -> pd.DataFrame:
-    """Return the test predictions of a run or, if there is no such run, of a git revision."""
-    path = queries.test_predictions(config.tracking.experiment, root, name)
-    if path is not None:
-        return read_predictions(path, config.data.heads)
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "predictions.csv"
-        reason = dvc.fetch_output(root, Paths(root).predictions, name, target)
-        if not reason:
-            return read_predictions(target, config.data.heads)
-    raise DataError(
-        f"{config.tracking.experiment!r} has no run {name!r}, and DVC has no predictions of a git revision of that "
-        f"name ({reason}): `make ui` shows runs, `dvc exp show` experiments"
-    )
+        path = saved_model.test_predictions(root, config.tracking.experiment, name, Path(folder))
+        return read_predictions(path, config.data.heads)
 
 
 def as_trial(run: queries.RecordedRun) -> Trial:

@@ -27,7 +27,12 @@ def _parser(name: str, description: str, epilog: str = "") -> ArgumentParser:
 
 
 def _add_model(parser: ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="FOLDER", help="a trained model (default: models/ of the project)")
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="a folder; models:/NAME@champion or models:/NAME/3 of MLflow; NAME@champion or NAME@v0.0.1 of git; a "
+        "run's id or its first characters; a DVC experiment; a git revision (default: models/ of the project)",
+    )
 
 
 def stage(name: str) -> ArgumentParser:
@@ -61,8 +66,9 @@ The filter is in MLflow's language. Names with dots or slashes need backticks, s
     )  # fmt: skip
     parser.add_argument("--filter", default="", help="compare only trainings that match this MLflow filter")
     parser.add_argument(
-        "--test", nargs=2, metavar=("A", "B"), help="compare two runs or git revisions, paired on the test subset"
-    )
+        "--test", nargs=2, metavar=("A", "B"),
+        help="compare two models, paired on the test subset; each as --model of predict names it",
+    )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="where to write (default: reports/comparison of the project)"
     )
@@ -176,6 +182,39 @@ and its box in pixels of the upright picture. The exit code is 3 if no sample co
         action="store_true",
         help="find each face in the pictures and crop it as the training data is cropped (models of UTKFace)",
     )
+    return parser
+
+
+def register() -> ArgumentParser:
+    """Return the command line of ``register``."""
+    parser = _parser(
+        "register",
+        "Register the model of an evaluated run, and make it the champion if the test says so.",
+        """examples:
+  python -m manyheads register                      the model of models/
+  python -m manyheads register 3f9a1c07             that of a run; a DVC experiment or a git revision will do, too
+  python -m manyheads register --require gender     it becomes champion only if gender is better
+  python -m manyheads register --git                without MLflow: tags of git, for HEAD or the revision that is given
+  python -m manyheads register --rollback           the version before is the champion again
+
+The model takes the alias `champion` if no main metric of any head is worse than the champion's on the same test
+samples, and at least one, or that of the required head, is better: the 95 % interval of the paired difference leaves
+out 0. It gets the alias `challenger` otherwise. The exit status is 0 for a champion and 6 for a challenger.""",
+    )
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN",
+        help=f"id of a run, or its first characters, at least {SHORTEST_PREFIX}; a DVC experiment; a git revision "
+        "(default: the newest run of models/, with --git HEAD)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--name", metavar="NAME",
+        help="name of the registered model (default: experiment and data, such as manyheads-sample; with --git that of "
+        "the artifact models in dvc.yaml)",
+    )  # fmt: skip
+    parser.add_argument("--require", default="", metavar="HEAD", help="the head that has to be better")
+    parser.add_argument("--git", action="store_true", help="register in tags of git, as GTO does, instead of MLflow")
+    parser.add_argument("--force", action="store_true", help="make it the champion whatever the test says")
+    parser.add_argument("--rollback", action="store_true", help="make the version before the champion again")
     return parser
 
 

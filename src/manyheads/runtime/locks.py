@@ -16,6 +16,30 @@ from manyheads.runtime.credentials import masked
 
 
 @contextmanager
+def waiting_lock(path: Path) -> Iterator[None]:
+    """Hold a lock, and wait for it if another process holds it; the system releases it when the process ends.
+
+    Args:
+        path: The lock file; its folder is created if it is missing.
+
+    Raises:
+        MachineError: The file cannot be written.
+    """
+    import filelock
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path)
+        lock.acquire()
+    except OSError as error:
+        raise MachineError(f"cannot write {path}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def exclusive_lock(path: Path, doing: str) -> Iterator[None]:
     """Hold a lock without waiting for it; the system releases it when the process ends.
 

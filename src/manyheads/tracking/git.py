@@ -1,4 +1,4 @@
-"""Git provenance: the commit and the DVC experiment that a run belongs to."""
+"""Git: the commit and the DVC experiment that a run belongs to, and files of other revisions."""
 
 from __future__ import annotations
 
@@ -30,6 +30,36 @@ def provenance(root: Path) -> dict[str, str]:
         if value := os.environ.get(variable):
             tags[tag] = value
     return tags
+
+
+def commit_of(root: Path, revision: str) -> str:
+    """Return the hash of the commit that a revision or a DVC experiment names, or an empty text if there is none.
+
+    Args:
+        root: The project's root folder.
+        revision: A branch, a tag, a commit, or the name of a DVC experiment.
+    """
+    if commit := _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"):
+        return commit
+    listed = _git(root, "for-each-ref", "--sort=-committerdate", "--format=%(objectname) %(refname)", "refs/exps")
+    experiments = (line.split(" ", 1) for line in (listed or "").splitlines())
+    return next((commit for commit, name in experiments if name.rpartition("/")[2] == revision), "")
+
+
+def text_at(root: Path, commit: str, path: str) -> str | None:
+    """Return a file of a commit, or None if the commit does not have it.
+
+    Args:
+        root: The project's root folder.
+        commit: Hash of the commit.
+        path: Path of the file relative to the project's root.
+    """
+    return _git(root, "show", f"{commit}:./{path}")
+
+
+def differs_from_head(root: Path, path: str) -> bool:
+    """Return whether a file has changes that are not committed."""
+    return bool(_git(root, "status", "--porcelain", "--", path))
 
 
 def _git(root: Path, *arguments: str) -> str | None:

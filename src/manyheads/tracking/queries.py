@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from manyheads.errors import DataError, MachineError
+from manyheads.errors import DataError
 from manyheads.runtime.credentials import masked
 from manyheads.tracking import views
-from manyheads.tracking.store import load_mlflow, reason_of, tracking_uri
+from manyheads.tracking.store import load_mlflow, open_store, reason_of, tracking_uri
 
 SHORTEST_PREFIX = 6
 """Minimum number of characters of a run's id; MLflow's pages show as many."""
@@ -89,18 +89,10 @@ def recorded_trials(experiment: str, root: Path, run_ids: Sequence[str] = (), qu
 
 def _runs_by_id(experiment: str, root: Path, query: str) -> tuple[dict[str, RecordedRun], set[str] | None]:
     """Return all runs by id, the oldest first, and the ids for which the query holds, if there is one."""
-    uri = tracking_uri(root)
-    # Otherwise MLflow would make an empty store.
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        raise DataError(f"there is no record of runs at {masked(uri)}: train first, or set MLFLOW_TRACKING_URI")
-    mlflow = load_mlflow()
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client = mlflow.MlflowClient(uri)
+    with open_store(root) as client:
         known = client.get_experiment_by_name(experiment)
         if known is None:
-            raise DataError(f"{masked(uri)} has no experiment {experiment!r}: train first")
+            raise DataError(f"{masked(tracking_uri(root))} has no experiment {experiment!r}: train first")
         runs = {
             run.info.run_id: RecordedRun(
                 run.info.run_id, run.info.run_name, run.info.status, run.data.params, run.data.metrics, run.data.tags
@@ -109,17 +101,16 @@ def _runs_by_id(experiment: str, root: Path, query: str) -> tuple[dict[str, Reco
         }
         if not query:
             return runs, None
-        return runs, {run.info.run_id for run in _pages(client, known.experiment_id, query)}
-    except DataError:
-        raise
-    except Exception as error:  # whatever a store, a driver or a server raises
-        reason = reason_of(error)
-        if isinstance(error, MlflowException) and error.error_code == "INVALID_PARAMETER_VALUE" and query:
-            raise DataError(f"MLflow cannot parse the filter {query!r} ({reason}): see `compare --help`") from error
-        raise MachineError(
-            f"the record of runs at {masked(uri)} cannot be read ({reason}): start its server, or correct "
-            "MLFLOW_TRACKING_URI"
-        ) from error
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return runs, {run.info.run_id for run in _pages(client, known.experiment_id, query)}
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            raise DataError(
+                f"MLflow cannot parse the filter {query!r} ({reason_of(error)}): see `compare --help`"
+            ) from error
 
 
 def _pages(client: Any, experiment: str, query: str) -> Iterator[Any]:
@@ -150,6 +141,42 @@ def _id_that_begins(prefix: str, run_ids: Iterable[str]) -> str | None:
     if len(matches) > 1:
         raise DataError(f"{len(matches)} runs begin with {prefix!r}: give more of the id")
     return matches[0] if matches else None
+
+
+def named_run(experiment: str, root: Path, name: str) -> RecordedRun | None:
+    """Return the run that a name means, or None if there is no such run.
+
+    Args:
+        experiment: Name of the MLflow experiment.
+        root: The project's root folder.
+        name: Id of a run, or its first characters, at least 6; or the name of a DVC experiment, of which the newest run
+            is returned.
+
+    Raises:
+        DataError: There is no record of runs, or the characters are ambiguous.
+        MachineError: The store cannot be reached.
+    """
+    found, _ = _runs_by_id(experiment, root, "")
+    if run_id := _id_that_begins(name, found):
+        return found[run_id]
+    return next((run for run in reversed(found.values()) if run.tags.get("dvc.experiment") == name), None)
+
+
+def run_of_model(experiment: str, root: Path, model: str) -> RecordedRun | None:
+    """Return the newest run with a model, without trials of sweeps and searches, or None if there is none.
+
+    Args:
+        experiment: Name of the MLflow experiment.
+        root: The project's root folder.
+        model: Tag of the saved model.
+
+    Raises:
+        DataError: There is no record of runs.
+        MachineError: The store cannot be reached.
+    """
+    found, _ = _runs_by_id(experiment, root, "")
+    with_model = (run for run in reversed(found.values()) if run.tags.get("model") == model)
+    return next((run for run in with_model if "trial" not in run.tags), None)
 
 
 def pages_of_model(experiment: str, root: Path, model: str) -> dict[str, str]:
@@ -204,31 +231,3 @@ def page_of_pair(experiment: str, root: Path, names: Sequence[str]) -> str:
         return ""
     client = load_mlflow().MlflowClient(tracking_uri(root))
     return views.page_side_by_side(client.get_run(known[0]).info.experiment_id, known)
-
-
-def test_predictions(experiment: str, root: Path, run_id: str) -> Path | None:
-    """Return the path of a run's table of test predictions, or None if there is no such run.
-
-    Args:
-        experiment: Name of the MLflow experiment.
-        root: The project's root folder.
-        run_id: Id of a run, or its first characters, at least 6.
-
-    Raises:
-        DataError: The run was not evaluated, or the characters are ambiguous.
-        MachineError: The store cannot be reached.
-    """
-    found, _ = _runs_by_id(experiment, root, "")
-    known = _id_that_begins(run_id, found)
-    if known is None:
-        return None
-    try:
-        path = load_mlflow().artifacts.download_artifacts(
-            run_id=known, artifact_path="predictions.csv", tracking_uri=tracking_uri(root)
-        )
-    except Exception as error:  # whatever a store, a driver or a server raises
-        reason = reason_of(error)
-        raise DataError(
-            f"run {run_id} has no predictions of the test subset ({reason}): promote it with `dvc exp run`"
-        ) from error
-    return Path(path)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from manyheads.errors import DataError, MachineError, ManyheadsError
 from manyheads.paths import main_project
 from manyheads.runtime import signals
 from manyheads.runtime.credentials import masked
+from manyheads.runtime.locks import waiting_lock
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +55,36 @@ def load_mlflow() -> Any:
 
 def store_lock(root: Path) -> AbstractContextManager[Any]:
     """Hold the lock of changes that two processes of this project must not make to the store at once."""
-    import filelock
+    return waiting_lock(main_project(root) / ".cache/mlflow.lock")
 
-    folder = main_project(root) / ".cache"
-    folder.mkdir(exist_ok=True)
-    return filelock.FileLock(folder / "mlflow.lock")
+
+@contextmanager
+def open_store(root: Path) -> Iterator[Any]:
+    """Yield an MLflow client of a store that is there; errors of the store are raised as one line.
+
+    Args:
+        root: The project's root folder.
+
+    Raises:
+        DataError: There is no store yet.
+        MachineError: The store cannot be reached.
+    """
+    uri = tracking_uri(root)
+    # Otherwise MLflow would make an empty store.
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise DataError(f"there is no record of runs at {masked(uri)}: train first, or set MLFLOW_TRACKING_URI")
+    try:
+        mlflow = load_mlflow()
+        mlflow.set_tracking_uri(uri)  # MLflow itself asks for it where a logged model is registered or downloaded
+        yield mlflow.MlflowClient(uri)
+    except ManyheadsError:
+        raise
+    except Exception as error:  # whatever a store, a driver or a server raises
+        signals.raise_if_interrupted()
+        raise MachineError(
+            f"the record of runs at {masked(uri)} cannot be read ({reason_of(error)}): start its server, or correct "
+            "MLFLOW_TRACKING_URI"
+        ) from error
 
 
 def open_experiment(experiment: str, root: Path) -> tuple[Any, str]:

@@ -132,6 +132,11 @@ def page_side_by_side(experiment_id: str, run_ids: Sequence[str]) -> str:
     return f"/#/compare-runs?runs={runs}&experiments={experiments}&{urlencode(_MODEL_TRAINING)}"
 
 
+def page_of_version(name: str, number: str) -> str:
+    """Return the address of the page of a version of a registered model, relative to ``ui_address``."""
+    return f"/#/models/{quote(name)}/versions/{number}"
+
+
 # Without it, the UI shows the pages of language models.
 _MODEL_TRAINING = {"workflowType": "machine_learning"}
 
