@@ -350,12 +350,12 @@ def test_a_photograph_gets_the_same_prediction_alone_and_in_a_folder(precision, 
     assert sizes == {inference.PREDICTION_BATCH}
 
 
-def test_the_readmes_python_predicts_as_the_command_does(saved, tmp_path, monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def test_the_pages_python_predicts_as_the_command_does(saved, tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/predict.md").read_text(encoding="utf-8"), re.DOTALL)
     shutil.copytree(saved, tmp_path / "models")
     (tmp_path / "photograph.jpg").write_bytes(jpeg(1))
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, "docs/predict.md", "exec"), {})
     printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
     predict.main(["photograph.jpg", "--model", "models", "--output", "predictions.csv"])
     (row,) = pd.read_csv("predictions.csv").to_dict("records")
