@@ -264,7 +264,10 @@ def test_the_story_of_real_trainings_on_a_server(tmp_path, migrated_store, monke
                 stage.run(config, layout, layout)
             assert manyheads("register") == status, capsys.readouterr()
             assert registered.aliases() == aliases
-        assert f"in MLflow: {address}/#/models/{NAME}/versions/3\n" in capsys.readouterr().err
+        assert (
+            f"in MLflow: {address}/#/models/{NAME}/versions/3?workflowType=machine_learning\n"
+            in capsys.readouterr().err
+        )
         champion = registered.version(3)
         assert champion.description.startswith("# Model card: sample")
         assert champion.tags["data_digest"] == "not in dvc.lock"

@@ -68,6 +68,8 @@ def judge(champion: Evaluated, candidate: Evaluated, required: str = "") -> Judg
     except DataError as error:
         return Judgement(False, None, str(error), required)
     main = [row for row in compared.differences if row.metric.name == candidate.heads[row.head].main_metric]
+    if unknown := [name for name in candidate.heads if name not in {row.head for row in main}]:
+        return Judgement(False, None, f"the main metric of {', '.join(unknown)} is not known of both", required)
     wanted = [row for row in main if required in ("", row.head)]
     promoted = all(row.better is not False for row in main) and any(row.better for row in wanted)
     return Judgement(promoted, compared._replace(differences=main), required=required)

@@ -134,7 +134,7 @@ def page_side_by_side(experiment_id: str, run_ids: Sequence[str]) -> str:
 
 def page_of_version(name: str, number: str) -> str:
     """Return the address of the page of a version of a registered model, relative to ``ui_address``."""
-    return f"/#/models/{quote(name)}/versions/{number}"
+    return f"/#/models/{quote(name)}/versions/{number}?{urlencode(_MODEL_TRAINING)}"
 
 
 # Without it, the UI shows the pages of language models.
