@@ -44,6 +44,7 @@ OTHERS = {
     "compare": Command("compare the trainings of a sweep, a search or a filter", "compare", "compare"),
     "ui": Command("serve the MLflow UI and print the address of the runs", "ui --port 5000", "ui"),
     "predict": Command("predict every head for new samples", "predict posts.csv", "predict"),
+    "serve": Command("answer samples over HTTP, with a page to drop photographs on", "serve --port 8080", "serve"),
 }
 AFTER_SPLIT = ("audit", "train", "evaluate", "report")
 INTERRUPTED = 130

@@ -264,6 +264,11 @@ class Regression(Head):
             columns |= {f"{self.name}_low": np.round(interval[0], 2), f"{self.name}_high": np.round(interval[1], 2)}
         return columns
 
+    def answer(self, cells: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the value, and ``median``, ``low`` and ``high`` if there are such; see ``Head.answer``."""
+        names = dict(zip(self.extra_columns, ("median", "low", "high"), strict=True))
+        return {names.get(key, key): value for key, value in super().answer(cells).items()}
+
     def texts(self, labels: Labels) -> npt.NDArray[Any]:
         return np.rint(labels).astype(np.int64)
 

@@ -179,7 +179,7 @@ def in_processes(
     pending: deque[tuple[list[Raw], ProcessFuture[list[T]]]] = deque()
     lost = 0
     # "fork" is unsafe because this process has threads, such as those of the linear algebra library.
-    pool = ProcessPool(workers, initializer=_end_with_parent, context=multiprocessing.get_context("spawn"))
+    pool = ProcessPool(workers, initializer=end_with_parent, context=multiprocessing.get_context("spawn"))
     try:
         while True:
             for taken in islice(waiting, CHUNKS_IN_FLIGHT * workers - len(pending)):
@@ -219,7 +219,7 @@ def in_processes(
         pool.join()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this worker when its parent is killed, even during decoding."""
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
