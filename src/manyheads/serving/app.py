@@ -122,18 +122,19 @@ async def _faces_of(answering: Answering, data: bodies.Data | Refused) -> dict[s
 
 async def _refuse(request: Request, error: Exception) -> Response:
     """Return the answer for a request that is refused, or that failed."""
+    headers = {}
     if isinstance(error, Problem):
-        problem, headers = error, error.headers
+        problem = error
     elif isinstance(error, HTTPException):
         code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "HTTP_ERROR")
         problem, headers = Problem(error.status_code, code, str(error.detail)), dict(error.headers or {})
     elif isinstance(error, RequestValidationError):
         first = error.errors()[0]
-        problem, headers = Problem(400, "QUERY_MALFORMED", f"{first['loc'][-1]}: {first['msg']}"), {}
+        problem = Problem(400, "QUERY_MALFORMED", f"{first['loc'][-1]}: {first['msg']}")
     else:
-        problem, headers = Problem(500, "INTERNAL", "the server failed: see its log"), {}
+        problem = Problem(500, "INTERNAL", "the server failed: see its log")
     request.scope["code"] = problem.code
-    return JSONResponse(problem.body, problem.status, headers)
+    return JSONResponse(problem.body, problem.status, headers | problem.headers)
 
 
 class _Watch:

@@ -31,7 +31,9 @@ class Problem(Exception):  # noqa: N818 - an answer to a client, not a fault of 
     @property
     def headers(self) -> dict[str, str]:
         """Further headers of the answer."""
-        return {"Retry-After": str(RETRY_SECONDS)} if self.status == 503 else {}
+        retry = {"Retry-After": str(RETRY_SECONDS)} if self.status == 503 else {}
+        # The body may not have been read to its end, which may never come. That of a sample was.
+        return retry if self.status == 422 else {**retry, "Connection": "close"}
 
 
 def of_refusal(refused: Refused) -> Problem:
