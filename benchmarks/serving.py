@@ -27,16 +27,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import bad_requests  # the tests send them, too
 
 CLIENTS = (1, 4, 16, 64)
-SECONDS = 15
+SECONDS = 10
 
 
 def client(port, pictures, begin, seconds, times):
     """Ask until the time is over, and put the seconds of each answer into a queue."""
-    requests = [
-        f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\nContent-Length: {len(each)}\r\n\r\n".encode()
-        + each
-        for each in pictures
-    ]
+    head = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n"
+    requests = [head.format(len(each)).encode() + each for each in pictures]
     found = []
     with socket.create_connection(("127.0.0.1", port)) as connection:
         begin.wait()
@@ -134,11 +131,13 @@ def main():
         time.sleep(1)
         after = memory(process)
         same = [ask(port, picture)[0] for picture in pictures[:20]] == good
+        took = [f"{1000 * each:.1f}" for each in first]
         note = (
-            f"First request {1000 * first[0]:.1f} ms, the next four {', '.join(f'{1000 * each:.1f}' for each in first[1:])}. "
-            f"{options.bad} bad requests of {len(bad) + 2} kinds, {wrong} of them not refused as expected; the server "
-            f"{'alive' if server.poll() is None else 'dead'}, answers to 20 good requests {'unchanged' if same else 'changed'}, "
-            f"resident memory with its decoding processes {before:.0f} MB before and {after:.0f} MB after."
+            f"First request {took[0]} ms, the next four {', '.join(took[1:])}. {options.bad} bad requests of "
+            f"{len(bad) + 1} kinds, {wrong} of them not refused as expected; the server is "
+            f"{'alive' if server.poll() is None else 'dead'}, its answers to 20 good requests are "
+            f"{'unchanged' if same else 'changed'}. Resident memory, with the decoding processes: {before:.0f} MB "
+            f"before, {after:.0f} MB after. Server and clients share the cores."
         )
         print(note)
         header = [

@@ -44,6 +44,7 @@ OPTIONS_OF_STAGES = {"-m", "--multirun", "--params", "--help"}
 # Programs of others that the documents name; what they take is theirs.
 OTHER_PROGRAMS = {
     ".",
+    "curl",
     "export",
     "git",
     "manyheads",

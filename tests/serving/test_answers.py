@@ -21,7 +21,6 @@ from manyheads.prediction.face_crops import CALIBRATIONS
 from manyheads.prediction.face_finding import find
 from manyheads.prediction.tables import Row, table_of
 from manyheads.preprocessing.decoding import Raw, decode
-from manyheads.serving import workers
 from manyheads.serving.evaluated import Evaluated
 from serving_models import ask, faces, form, get, jpeg, save_untrained, serving
 
@@ -74,12 +73,6 @@ def without_tests(heads):
     return {name: {key: value for key, value in head.items() if key != "tested"} for name, head in heads.items()}
 
 
-@pytest.fixture
-def one_worker(monkeypatch):
-    """Decode in one process, which starts in half the time."""
-    monkeypatch.setattr(workers, "available_cores", lambda: 1)
-
-
 @pytest.mark.parametrize("name", SMALL)
 def test_every_system_gets_the_cells_of_predict(name, tmp_path, make_config, one_worker):
     card = save_untrained(tmp_path, make_config(*SMALL[name]))
@@ -101,40 +94,6 @@ def test_every_system_gets_the_cells_of_predict(name, tmp_path, make_config, one
             assert tuple(answer["probabilities"]) == head.class_names
     assert card.digest[:12] in page
     assert "was not evaluated here" in page
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory, tiny_config):
-    folder = tmp_path_factory.mktemp("model")
-    return save_untrained(folder, tiny_config(), data="utkface"), folder
-
-
-@pytest.fixture(scope="module")
-def evaluated(model):
-    """Return a folder with an evaluation of the model, whose figures are made up."""
-    card, folder = model
-    reports = folder / "reports"
-    reports.mkdir()
-    heads = {}
-    for name, head in card.heads.items():
-        metric = {"value": 0.5, "low": 0.4, "high": 0.6}
-        rows = [(1.0, -1e9), (0.5, 0.0), (0.1, 2.0)] if name == "race" else []
-        found = [{"kept": kept, "n": int(60 * kept), "metric": {**metric, "value": kept}, "confidence": confidence}
-                 for kept, confidence in rows]  # fmt: skip
-        heads[name] = {"main_metric": head.main_metric, "metrics": {head.main_metric: metric}}
-        heads[name] |= {"selective": found} if found else {}
-    evaluation = {"model": card.digest, "n": 60, "heads": heads}
-    (reports / "evaluation.json").write_text(json.dumps(evaluation))
-    (reports / "model_card.md").write_text(
-        "# Model card: tested\n\n<script>alert(1)</script> *a text*\n\n| a |\n| - |\n| b |\n"
-    )
-    return reports
-
-
-@pytest.fixture(scope="module")
-def port(model, evaluated):
-    with serving(model[1], evaluated) as port:
-        yield port
 
 
 def test_a_body_a_form_and_base64_are_the_same(port):

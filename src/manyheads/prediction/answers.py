@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from manyheads.modeling import novelty
 from manyheads.modeling.saving import SavedModel
@@ -46,6 +47,7 @@ class AnsweringModel:
         """
         self.card = saved.card
         self._directions = saved.directions
+        self._libraries = ThreadpoolController()
         self._predictor = saved.predictor()
         if short_batches:
             self._predictor.find_batch_sizes(self.card.inputs)
@@ -67,7 +69,9 @@ class AnsweringModel:
         reference = self.card.reference
         if reference and reference.distance_limit is not None and self._directions is not None:
             novelty.check(self._directions, features.shape[1])
-            distances = novelty.distances(features, self._directions)
+            # NumPy would wake its threads for so little work, which then takes ten times as long beside TensorFlow's.
+            with self._libraries.limit(limits=1, user_api="blas"):
+                distances = novelty.distances(features, self._directions)
             for note, distance in zip(notes, distances, strict=True):
                 note += _far(distance, reference.distance_limit)
         confidences = {name: head.confidence(outputs[name]) for name, head in self.card.heads.items()}

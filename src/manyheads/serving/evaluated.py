@@ -9,6 +9,9 @@ from typing import Any
 
 from manyheads.modeling.saving import ModelCard
 
+DIGITS = 4
+"""Digits after the point of a metric, as in ``reports/metrics.json``."""
+
 
 class Evaluated:
     """The evaluation of a model, by confidence.
@@ -54,6 +57,14 @@ class Evaluated:
         rows = found.get("selective", [])
         reached = [row for row in rows if confidence is not None and row["confidence"] <= confidence]
         row = max(reached, key=lambda row: row["confidence"], default=rows[0] if rows else None)
-        if row is None:
-            return {"metric": metric, **found["metrics"][metric], "samples": self._n, "share": 1.0}
-        return {"metric": metric, **row["metric"], "samples": row["n"], "share": row["kept"]}
+        figure, samples, share = (
+            (found["metrics"][metric], self._n, 1.0)
+            if row is None
+            else (
+                row["metric"],
+                row["n"],
+                row["kept"],
+            )
+        )
+        rounded = {end: None if value is None else round(value, DIGITS) for end, value in figure.items()}
+        return {"metric": metric, **rounded, "samples": samples, "share": share}
