@@ -1,7 +1,6 @@
 """Decoding in worker processes, so that a file that crashes or hangs its decoder costs one answer and not the server.
 
-Threads decode about a quarter more images a second (docs/serving.md), but nothing can stop a thread that hangs, and a
-decoder that crashes would end the server.
+Threads would cost less, but nothing can stop a thread that hangs, and a decoder that crashes would end the server.
 """
 
 from __future__ import annotations
