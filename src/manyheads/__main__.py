@@ -46,6 +46,7 @@ OTHERS = {
     "register": Command("register a run's model; it becomes champion if the test says so", "register", "register"),
     "predict": Command("predict every head for new samples", "predict posts.csv", "predict"),
     "export": Command("write the model as ONNX, LiteRT or SavedModel", "export --format onnx", "export"),
+    "serve": Command("answer samples over HTTP, with a page to drop photographs on", "serve --port 8080", "serve"),
 }
 AFTER_SPLIT = ("audit", "train", "evaluate", "report")
 INTERRUPTED = 130

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from manyheads.heads import Categorical, LabelStatistics, Regression, baseline_metrics, total_score
+from manyheads.heads import (
+    Box,
+    Categorical,
+    Head,
+    LabelStatistics,
+    Regression,
+    Vector,
+    baseline_metrics,
+    total_score,
+)
 
 AGE = Regression(name="age", unit="years", minimum=0, maximum=116, bins=(3, 10, 20))
 RACE = Categorical(name="race", classes=("white", "black", "asian"))
@@ -156,3 +165,23 @@ def test_metrics_that_the_labels_do_not_determine_are_left_out():
     age = Regression(name="age", unit="years", minimum=0, maximum=99)
     outputs = np.full((9, 1), 40, np.float32)
     assert "r2" not in age.evaluate(np.full(9, 30), outputs)
+
+
+def test_an_answer_has_the_cells_of_a_table_under_names_that_all_heads_share():
+    outputs = np.array([[0.2, 0.5, 0.3, 0.4]], dtype=np.float32)
+    age = Regression(name="age", unit="years", minimum=0, maximum=99)
+    colour = Categorical(name="colour", classes=("<=50K", ">50K"))
+    box = Box(name="box")
+    cases = (
+        (age, outputs[:, :1], {"value": 0.2, "unit": "years"}),
+        (age, np.array([[40, 0]], np.float32), {"value": 40.0, "unit": "years", "low": 38.36, "high": 41.64}),
+        (colour, outputs[:, 1:3] * 1.25, {"value": "<=50K", "probability": 0.625,
+                                          "probabilities": {"<=50K": 0.625, ">50K": 0.375}}),
+        (box, outputs, {"value": {"left": 0.2, "top": 0.5, "width": 0.3, "height": 0.4}, "unit": box.unit}),
+        (Vector(name="mass", unit="", minimum=0, maximum=9), outputs[:, :1], {"value": 0.2}),
+    )  # fmt: skip
+    for head, given, expected in cases:
+        cells = {column: values[0] for column, values in head.prediction_columns(given).items()}
+        assert head.as_json(cells) == expected
+    # A head of one's own may have columns of any name.
+    assert Head.as_json(age, {"age": 3, "other": 4}) == {"value": 3, "unit": "years", "other": 4}

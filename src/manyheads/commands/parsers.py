@@ -250,6 +250,27 @@ search and repeats failed trials. In a second terminal it shares the work. --tri
     return parser
 
 
+def serve() -> ArgumentParser:
+    """Return the command line of ``serve``."""
+    parser = _parser(
+        "serve",
+        "Answer samples over HTTP with a trained model until Ctrl-C: a page to drop photographs on, and an API.",
+        """examples:
+  python -m manyheads serve                                   then open the address that is printed
+  python -m manyheads serve --port 9000
+  curl --data-binary @portrait.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8080/predict
+  curl -F image=@one.jpg -F image=@two.png http://127.0.0.1:8080/predict
+  curl --json '{"text": "how to cook rice"}' http://127.0.0.1:8080/predict
+
+Only this machine reaches the server unless --host says otherwise. It has no authentication and no TLS. See
+docs/serving.md for the routes, the limits and the codes of errors.""",
+    )
+    _add_model(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen at (default: %(default)s)")
+    return parser
+
+
 def ui() -> ArgumentParser:
     """Return the command line of ``ui``."""
     parser = _parser(

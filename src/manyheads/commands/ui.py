@@ -8,6 +8,7 @@ from manyheads.commands import parsers
 from manyheads.config.loading import read_params
 from manyheads.errors import MachineError
 from manyheads.paths import project_root
+from manyheads.runtime import ports
 from manyheads.tracking import by_id, server, views
 from manyheads.tracking.store import tracking_uri
 
@@ -22,7 +23,7 @@ def main(arguments: list[str]) -> None:
     params = read_params(root / "params.yaml")
     remote = tracking_uri(root).startswith(("http://", "https://"))
     if not remote:
-        server.require_free_port(options.port)
+        ports.bound(server.HOST, options.port, "python -m manyheads ui").close()
     page = by_id.page_by_score(root, params.tracking.experiment, params.data.title)
     if not page:
         raise MachineError("the record of runs cannot be opened: see the warning above")

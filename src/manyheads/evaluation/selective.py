@@ -20,11 +20,13 @@ class Selected(NamedTuple):
         kept: Share of the samples.
         n: Number of samples.
         metric: The head's main metric among them.
+        confidence: The lowest confidence among them.
     """
 
     kept: float
     n: int
     metric: Estimate
+    confidence: float
 
 
 def selective(head: Head, labels: Labels, outputs: Outputs, confidence: Array, bootstrap: Bootstrap) -> list[Selected]:
@@ -45,5 +47,6 @@ def selective(head: Head, labels: Labels, outputs: Outputs, confidence: Array, b
         n = round(kept * len(labels))
         if n:
             values = head.compute_metrics(bootstrap.sums(contributions, rank < n))
-            found.append(Selected(kept, n, estimate(values[head.main_metric])))
+            lowest = float(confidence[rank < n].min())
+            found.append(Selected(kept, n, estimate(values[head.main_metric]), lowest))
     return found

@@ -308,6 +308,20 @@ class Head(BaseModel, ABC):
         """Return this head's columns of a table of predictions by name, each of length n."""
         return {self.name: self.values(outputs)}
 
+    def as_json(self, cells: Mapping[str, Any]) -> dict[str, Any]:
+        """Return one sample's cells of ``prediction_columns`` as an answer to a program.
+
+        Args:
+            cells: The cells by column.
+
+        Returns:
+            ``value``, the predicted label; ``unit``, if labels have one; and what else the head tells, by name.
+        """
+        value = {column: cells[column] for column in self.label_columns if column in cells}
+        further = {column: cell for column, cell in cells.items() if column not in value}
+        unit = {"unit": self.label_unit} if self.label_unit else {}
+        return {"value": value.get(self.name, value), **unit, **further}
+
     def label_cells(self, labels: Labels) -> dict[str, Any]:
         """Return the label columns of a table of predictions, ``<column>_label``; a missing label is an empty cell."""
         known = self.present(labels)

@@ -184,6 +184,12 @@ class Categorical(Head):
         shown = {column: np.round(probabilities[:, i], 4) for i, column in enumerate(self.extra_columns)}
         return {self.name: np.array(self.classes)[self.values(outputs)], **shown}
 
+    def as_json(self, cells: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the predicted class, its probability and that of each class; see ``Head.as_json``."""
+        probabilities = {name: cells[column] for name, column in zip(self.classes, self.extra_columns, strict=True)}
+        value = cells[self.name]
+        return {"value": value, "probability": probabilities[value], "probabilities": probabilities}
+
     def texts(self, labels: Labels) -> npt.NDArray[Any]:
         return np.array(self.classes)[labels]
 

@@ -276,6 +276,11 @@ class Regression(Head):
             "within a number, are the ends of the central 90 % interval and the median",
         }
 
+    def as_json(self, cells: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the value, and ``median``, ``low`` and ``high`` if there are such; see ``Head.as_json``."""
+        names = dict(zip(self.extra_columns, ("median", "low", "high"), strict=True))
+        return {names.get(key, key): value for key, value in super().as_json(cells).items()}
+
     def texts(self, labels: Labels) -> npt.NDArray[Any]:
         return np.rint(labels).astype(np.int64)
 

@@ -150,6 +150,13 @@ class Vector(Head):
         columns = self.label_columns
         return {column: np.round(outputs[:, i].astype(np.float64), 5) for i, column in enumerate(columns)}
 
+    def as_json(self, cells: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the number, or each number by its name; see ``Head.as_json``."""
+        answer = super().as_json(cells)
+        if self.width == 1:
+            return answer
+        return answer | {"value": dict(zip(self.numbers, answer["value"].values(), strict=True))}
+
     def texts(self, labels: Labels) -> npt.NDArray[Any]:
         return np.array([" ".join(f"{number:.6g}" for number in label) for label in labels], dtype=object)
 

@@ -112,7 +112,10 @@ class Input(BaseModel, ABC):
         numbers = numbers if isinstance(numbers, list | tuple) else [numbers]
         if self.FILE_SUFFIXES or not all(isinstance(n, Real) and not isinstance(n, bool) for n in numbers):
             raise Unreadable("VALUE_MALFORMED", f"{type(value).__name__} is of another type than the input takes")
-        return " ".join(repr(float(n)) for n in numbers).encode()
+        try:
+            return " ".join(repr(float(n)) for n in numbers).encode()
+        except OverflowError:
+            raise Unreadable("VALUE_MALFORMED", "a number is too large") from None
 
     @property
     def example(self) -> bytes | str | float | list[float]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from manyheads.modeling import novelty
 from manyheads.modeling.saving import SavedModel
@@ -18,10 +20,13 @@ class Answers(NamedTuple):
     Attributes:
         heads: For each head by name, its columns by name, each of length n; see ``Head.prediction_columns``.
         notes: What is unlike the training data, or an empty text, for each sample.
+        confidences: For each head by name, its confidence for each sample, shape (n,), or None; see
+            ``Head.confidence``.
     """
 
     heads: Mapping[str, Mapping[str, Any]]
     notes: Sequence[str]
+    confidences: Mapping[str, npt.NDArray[np.float64] | None]
 
 
 class AnsweringModel:
@@ -33,15 +38,20 @@ class AnsweringModel:
         dtypes: Dtype of each column of a head by the column's name.
     """
 
-    def __init__(self, saved: SavedModel) -> None:
+    def __init__(self, saved: SavedModel, short_batches: bool = False) -> None:
         """Prepare the model, which takes a second.
 
         Args:
             saved: From ``saving.load``.
+            short_batches: Whether few samples are computed in a short batch, which takes less time for the same digits;
+                see ``Predictor.find_batch_sizes``.
         """
         self.card = saved.card
         self._directions = saved.directions
+        self._libraries = ThreadpoolController()
         self._predictor = saved.predictor()
+        if short_batches:
+            self._predictor.find_batch_sizes(self.card.inputs)
         # A first answer takes longer than those after it. It also tells which columns the heads have.
         zeros = {name: np.zeros(kind.shape, kind.dtype) for name, kind in self.card.inputs.items()}
         first = self([Sample(0, zeros, {name: {} for name in zeros})])
@@ -62,10 +72,13 @@ class AnsweringModel:
         reference = self.card.reference
         if reference and reference.distance_limit is not None and self._directions is not None:
             novelty.check(self._directions, features.shape[1])
-            distances = novelty.distances(features, self._directions)
+            # NumPy would wake its threads for so little work, which then takes ten times as long beside TensorFlow's.
+            with self._libraries.limit(limits=1, user_api="blas"):
+                distances = novelty.distances(features, self._directions)
             for note, distance in zip(notes, distances, strict=True):
                 note += _far(distance, reference.distance_limit)
-        return Answers(heads, ["; ".join(note) for note in notes])
+        confidences = {name: head.confidence(outputs[name]) for name, head in self.card.heads.items()}
+        return Answers(heads, ["; ".join(note) for note in notes], confidences)
 
     def _unusual(self, sample: Sample) -> list[str]:
         reference = self.card.reference

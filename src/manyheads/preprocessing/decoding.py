@@ -190,7 +190,7 @@ def in_processes(
     scheduled_bytes = 0
     lost = 0
     # "fork" is unsafe because this process has threads, such as those of the linear algebra library.
-    pool = ProcessPool(workers, initializer=_end_with_parent, context=multiprocessing.get_context("spawn"))
+    pool = ProcessPool(workers, initializer=end_with_parent, context=multiprocessing.get_context("spawn"))
     try:
         while True:
             while len(pending) < workers or (len(pending) < in_flight * workers and scheduled_bytes < BYTES_IN_FLIGHT):
@@ -254,7 +254,7 @@ def _bytes_of(sample: Raw) -> int:
     return len(data) if isinstance(data, bytes) else 0
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this worker when its parent is killed, even during decoding."""
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 

@@ -57,7 +57,8 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     baselines = baseline_metrics(heads, train.labels, test.labels)
     measured = {name: head.evaluate(test.labels[name], test_predicted.outputs[name]) for name, head in heads.items()}
     metrics = metric_summary(heads, measured, baselines, len(test))
-    evaluation = summarise(heads, test_predicted, validation_predicted, train.groups, baselines)
+    summary = summarise(heads, test_predicted, validation_predicted, train.groups, baselines)
+    evaluation = {"model": saved.card.digest, **summary}
     _write(inputs, outputs, heads, test.paths, test_predicted, metrics, evaluation)
     _record(config, inputs, outputs, test, metrics)
     logger.info("evaluated %d test samples: score %.3f of at most %d", len(test), metrics["score"], len(heads))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -23,24 +22,6 @@ SETTINGS = {
     # Of MLflow's own code, which a user of it cannot change.
     "PYTHONWARNINGS": "ignore",
 }
-
-
-def require_free_port(port: int) -> None:
-    """Raise an error if a program listens at a port of this machine.
-
-    Raises:
-        MachineError: The port is in use, or may not be used.
-    """
-    with socket.socket() as probe:
-        # As the server does: a port whose last connection has just been closed is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise MachineError(
-                f"port {port} cannot be used ({error.strerror}): stop the program that uses it, or take another one "
-                f"with `python -m manyheads ui --port {port + 1}`"
-            ) from None
 
 
 @contextmanager
