@@ -27,7 +27,7 @@ from manyheads.runtime.progress import track
 from manyheads.runtime.signals import raise_if_interrupted
 
 if TYPE_CHECKING:
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 

@@ -64,7 +64,7 @@ def _reports(folder: Path) -> Path | None:
     """Return the folder with the evaluation and the card of a model: its own, or ``reports/`` beside it."""
     for reports in (folder, Paths(folder.parent).evaluation.parent):
         files = (reports / "evaluation.json", reports / "model_card.md")
-        if all(file.exists() for file in files) and (reports == folder or _is_of(files[0], folder)):
+        if all(file.exists() for file in files) and _is_of(files[0], folder):
             return reports
     return None
 

@@ -197,7 +197,7 @@ def count_rows(source: Path) -> int:
         IntegrityError: The file cannot be read as a table.
     """
     if source.suffix.lower() == ".parquet":
-        import pyarrow.parquet as pq  # type: ignore[import-untyped]
+        import pyarrow.parquet as pq
 
         with _reading(source):
             return int(pq.read_metadata(source).num_rows)

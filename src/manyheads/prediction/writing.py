@@ -14,7 +14,7 @@ from manyheads.prediction.tables import PLACE
 from manyheads.runtime.files import atomic_write
 
 if TYPE_CHECKING:
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
 ROWS_OF_GROUP = 12_800
 """Number of rows from which a row group of a Parquet file is written."""
@@ -71,7 +71,7 @@ def write_parquet(target: Path, tables: Iterable[pd.DataFrame], schema: pa.Schem
         tables: Tables of ``table_of``.
         schema: From ``schema_of``.
     """
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq
 
     with atomic_write(target) as unfinished, pq.ParquetWriter(unfinished, schema) as writer:
         for group in _grouped(tables):
