@@ -86,9 +86,11 @@ def test_no_command_makes_a_stage_stale(fresh, tmp_path):
         ["train", "-m", *TINY, "seed=1,2"],
         ["search", "--trials", "2", *TINY],
         ["compare"],
+        ["register"],
+        ["export", "--format", "onnx"],
     ]
-    # `ui` serves until it is stopped (tests/tracking/test_ui.py).
-    assert {name for name, *_ in commands} == STAGES.keys() | OTHERS.keys() - {"ui"}
+    # These serve until they are stopped (tests/tracking/test_ui.py, tests/serving/test_command.py).
+    assert {name for name, *_ in commands} == STAGES.keys() | OTHERS.keys() - {"ui", "serve"}
     for command in commands:
         fresh.run("python", "-m", "manyheads", *command, PYTHONPATH="src")
         assert fresh.up_to_date(), command

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from manyheads.commands import predict
-from manyheads.commands.given import given
+from manyheads.commands.given import look
 from manyheads.config.schema import Config
 from manyheads.data.tables import read_predictions
 from manyheads.evaluation.paired import pair
@@ -127,7 +127,7 @@ def test_a_system_learns_and_is_reported_and_predicted(name, system):
 def given_values(settings, layout):
     """Return the raw data as ``predict`` finds it, each sample's inputs by name, as cells of a data frame."""
     columns = saving.read_card(layout.model).columns
-    members = given([layout.root / settings.data.path], settings.inputs, columns).members
+    members = look([layout.root / settings.data.path], settings.inputs, columns).samples().members
     return [{name: value_of(kind, data[name]) for name, kind in settings.inputs.items()} for _, data in members]
 
 

@@ -36,7 +36,8 @@ def description(comparison: Comparison, links: Mapping[str, str]) -> str:
         lines.append(f"Next: {named}{more}; {noise}.")
     if comparison.left_out:
         lines.append(f"{len(comparison.left_out)} of {len(comparison.trials)} trainings are not compared.")
+    # Before the command, which may be long: MLflow hides what is beyond about five rows.
+    lines.append("**Open:** " + " · ".join(f"[{text}]({address[1:]})" for text, address in links.items()))
     if comparison.recommendation and comparison.recommendation.command:
         lines.append(f"**Promote it:** `{comparison.recommendation.command}`")
-    lines.append("**Open:** " + " · ".join(f"[{text}]({address[1:]})" for text, address in links.items()))
     return "\n".join(lines)

@@ -61,9 +61,10 @@ class Described(NamedTuple):
 def describe(run: Described) -> str:
     """Return the description of a training in Markdown.
 
-    MLflow shows four lines of it before one asks for more: the figures, how they came about, the way back, and links.
+    MLflow shows about five rows of it before one asks for more: the figures, how they came about, links, and the way
+    back, which has the length of its commands.
     """
-    lines = [_figures(run), _course(run), _again(run), _links(run)]
+    lines = [_figures(run), _course(run), _links(run), _again(run)]
     return "\n".join(line for line in lines if line)
 
 

@@ -53,7 +53,10 @@ CODE = (
 )
 """The files and folders of the package that an answer needs."""
 
-REQUIREMENTS = ("keras", "mlflow", "numpy", "opencv-python-headless", "pandas", "pebble", "pillow", "pydantic")
+REQUIREMENTS = (
+    *("keras", "mlflow", "numpy", "opencv-python-headless"),
+    *("pandas", "pebble", "pillow", "pydantic", "threadpoolctl"),
+)
 """The packages that this code imports, beside TensorFlow."""
 
 NAME = "model"
