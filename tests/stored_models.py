@@ -71,7 +71,7 @@ def record_run(root: Path, config: Config, model: Path, table: pd.DataFrame | No
             run.files(file)
             file.unlink()
             run.text("# Card\n\n- age: a number\n", "model_card.md")
-            run.text("{}", "evaluation.json")
+            run.text(json.dumps({"model": saved.card.digest}), "evaluation.json")
         return run.run_id
 
 
@@ -111,7 +111,8 @@ class Repository:
             (self.root / "reports").mkdir(exist_ok=True)
             table.to_csv(self.root / "reports/predictions.csv", index=False)
             (self.root / "reports/model_card.md").write_text("# Card\n\n- age: a number\n")
-            (self.root / "reports/evaluation.json").write_text("{}")
+            card = json.loads((model / "model.json").read_text())
+            (self.root / "reports/evaluation.json").write_text(json.dumps({"model": card["digest"]}))
             stages["evaluate"] = {"deps": [{"path": "models", "hash": "md5", "md5": digest}]}
         lock = {stage: {"cmd": "none", **entries} for stage, entries in stages.items()}
         (self.root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": lock}))

@@ -15,15 +15,16 @@ def test_a_training_has_its_validation_figures_beside_the_baseline():
     said = describe(RUN)
     assert said.startswith(
         "**Validation score 1.250 of at most 2**: topic accuracy **0.800** (baseline 0.400), stars mae **0.500** "
-        "(1.100)\nBest epoch 7 of 8; trained in 2 min\n"
+        "(1.100)\n**Open:** "
     )
+    assert "\nBest epoch 7 of 8; trained in 2 min" in said
 
 
 def test_test_figures_come_first_when_there_are_any():
     tested = {"test/score": 1.2, "test/topic/accuracy": 0.79, "test_baseline/topic/accuracy": 0.41}
     said = describe(RUN._replace(metrics=METRICS | tested, artifacts=["report.html", "network.html"]))
     assert said.startswith("**Test score 1.200 of at most 2**: topic accuracy **0.790** (baseline 0.410)\n")
-    assert "\nValidation score 1.250; best epoch 7 of 8; trained in 2 min\n" in said
+    assert "\nValidation score 1.250; best epoch 7 of 8; trained in 2 min" in said
     assert "[report](#/experiments/3/runs/ab12/artifacts/report.html?" in said
     assert "[model]" not in said
     assert "[model](#/experiments/3/models/m-cd?" in describe(RUN._replace(model="m-cd"))

@@ -20,7 +20,9 @@ def description(comparison: Comparison, links: Mapping[str, str]) -> str:
         comparison: The comparison.
         links: Pages of the MLflow UI by the text of the link, each with a path that begins with ``/#``.
     """
-    lines = [f"**{verdict(comparison)}**"]
+    # Links come early: of a long description MLflow shows about five rows, and covers the last of them.
+    opening = "**Open:** " + " · ".join(f"[{text}]({address[1:]})" for text, address in links.items())
+    lines = [f"**{verdict(comparison)}**", opening]
     others = comparison.candidates[1:]
     if others:
         named = ", ".join(
@@ -36,8 +38,6 @@ def description(comparison: Comparison, links: Mapping[str, str]) -> str:
         lines.append(f"Next: {named}{more}; {noise}.")
     if comparison.left_out:
         lines.append(f"{len(comparison.left_out)} of {len(comparison.trials)} trainings are not compared.")
-    # Before the command, which may be long: MLflow hides what is beyond about five rows.
-    lines.append("**Open:** " + " · ".join(f"[{text}]({address[1:]})" for text, address in links.items()))
     if comparison.recommendation and comparison.recommendation.command:
         lines.append(f"**Promote it:** `{comparison.recommendation.command}`")
     return "\n".join(lines)

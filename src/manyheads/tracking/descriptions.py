@@ -61,10 +61,10 @@ class Described(NamedTuple):
 def describe(run: Described) -> str:
     """Return the description of a training in Markdown.
 
-    MLflow shows about five rows of it before one asks for more: the figures, how they came about, links, and the way
-    back, which has the length of its commands.
+    The figures, links, how the figures came about, and the way back. Links come early: of a long description MLflow
+    shows about five rows, and covers the last of them.
     """
-    lines = [_figures(run), _course(run), _links(run), _again(run)]
+    lines = [_figures(run), _links(run), _course(run), _again(run)]
     return "\n".join(line for line in lines if line)
 
 
