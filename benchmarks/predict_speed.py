@@ -131,7 +131,7 @@ def main():
         first = Path(temporary) / "first.jpg"
         first.write_bytes(next(data for name, data in archives.contents(options.archive) if name.endswith(".jpg")))
         for recipe in [None] if options.model else options.recipes:
-            folder, about = options.model, f"`{options.model}`"
+            folder, about = options.model, "the model of `--model`"
             if recipe:
                 folder = Path(temporary) / recipe
                 folder.mkdir()

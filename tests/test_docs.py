@@ -44,11 +44,14 @@ OPTIONS_OF_STAGES = {"-m", "--multirun", "--params", "--help"}
 # Programs of others that the documents name; what they take is theirs.
 OTHER_PROGRAMS = {
     ".",
+    "cp",
     "curl",
+    "docker",
     "export",
     "git",
     "gto",
     "manyheads",
+    "mkdir",
     "mlflow",
     "printf",
     "pytest",
