@@ -121,6 +121,9 @@ class Watched:
         self.page.on("console", lambda message: self.wrong.append(message.text))
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("request", lambda request: self._check(request.url, port))
+        # From the beginning, because the browser is told of it without an answer to wait for.
+        self.choosers = []
+        self.page.on("filechooser", lambda chooser: self.choosers.append(chooser))
         self.page.goto(f"http://127.0.0.1:{port}/")
 
     def _check(self, url, port):
@@ -210,9 +213,10 @@ def test_several_pictures_are_chosen_by_keyboard_and_cleared(browser, port, tmp_
     assert page.evaluate("document.activeElement.id") == "files"
     outline = page.locator("#drop").evaluate("element => getComputedStyle(element).outlineStyle")
     assert outline == "solid"
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files([tmp_path / name for name in ("0.jpg", "1.jpg", "page.jpg", "2.jpg")])
+    page.keyboard.press("Enter")
+    while not watched.choosers:
+        page.wait_for_timeout(50)
+    watched.choosers[0].set_files([tmp_path / name for name in ("0.jpg", "1.jpg", "page.jpg", "2.jpg")])
     page.locator(".head").nth(8).wait_for()
     page.locator(".problem").wait_for()
     assert page.locator("figcaption").all_inner_texts() == ["0.jpg", "1.jpg", "page.jpg", "2.jpg"]
