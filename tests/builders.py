@@ -5,6 +5,17 @@ from collections.abc import Collection, Mapping
 from manyheads.heads import Head, LabelStatistics
 from manyheads.modeling.objective import HeadObjective, Objective
 
+SMALL_SYSTEMS = {
+    "sample": ["inputs.image.image_size=16", "model.stem=[8]", "model.widths=[8,16]", "model.blocks=[1,1]"],
+    "posts": ["experiment=posts", "inputs.posts.vocabulary=200", "inputs.posts.length=60", "model.embedding=8",
+              "model.stacks=[[8],[8,8]]", "model.kernel=3", "model.pool=3", "model.dense=8"],
+    "questions": ["experiment=questions"],
+    "objects": ["experiment=objects", "inputs.image.image_size=16", "model.filters=[8]", "model.pool=2",
+                "model.dense={class: 8, box: 8}"],
+    "numbers": ["experiment=numbers"],
+}  # fmt: skip
+"""Settings of each system with a small network, for networks that are not trained."""
+
 
 def named(heads: Mapping[str, Head]) -> dict[str, Head]:
     """Give heads their keys as names, as the configuration does."""

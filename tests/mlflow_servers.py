@@ -33,16 +33,17 @@ def mlflow_server(folder: Path, store: Path) -> Iterator[str]:
             command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
-            wait_for(lambda: _answers(address), "the server's answer")
+            wait_for(lambda: answers(f"{address}/health"), "the server's answer")
             yield address
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait()
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
+    """Return whether a page is there."""
     try:
-        with urllib.request.urlopen(f"{address}/health", timeout=5) as answer:
+        with urllib.request.urlopen(address, timeout=5) as answer:
             return answer.status == 200
     except OSError:
         return False

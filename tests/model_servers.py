@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlflow_servers import wait_for
+from mlflow_servers import answers, wait_for
 
 
 def python_without_project(folder: Path) -> Path:
@@ -93,7 +93,7 @@ def model_server(python: Path, folder: Path, model: str, store: str = "") -> Ite
 
 def ask(address: str, records: Sequence[Mapping[str, Any]]) -> tuple[int, Any]:
     """Post records to a server of a model; return the status, and the predictions or the message."""
-    wait_for(lambda: _answers(address), "the model's server")
+    wait_for(lambda: answers(f"{address}/ping"), "the model's server")
     request = urllib.request.Request(
         f"{address}/invocations",
         json.dumps({"dataframe_records": list(records)}).encode(),
@@ -104,11 +104,3 @@ def ask(address: str, records: Sequence[Mapping[str, Any]]) -> tuple[int, Any]:
             return answer.status, json.load(answer)["predictions"]
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)["message"]
-
-
-def _answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/ping", timeout=5) as answer:
-            return answer.status == 200
-    except OSError:
-        return False

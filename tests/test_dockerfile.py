@@ -47,8 +47,8 @@ def prefix(tmp_path_factory):
         elif instruction == "RUN":
             command = re.sub(r"^python\b", shlex.quote(program), arguments)
             done = subprocess.run(command, shell=True, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
-            if "uv.txt" in arguments and done.returncode:
-                pytest.skip(f"no package index: {done.stderr[-200:]}")
+            if "uv.txt" in arguments and "No matching distribution found for uv" in done.stderr:
+                pytest.skip("no package index can be reached")
             assert done.returncode == 0, f"{arguments}\n{done.stderr[-3000:]}"
     return folder
 

@@ -1,4 +1,5 @@
 import io
+import itertools
 import os
 import re
 import shlex
@@ -48,8 +49,8 @@ def saved(tmp_path_factory):
 
 
 def predict_all(saved, members, find_faces=False):
-    tables = predict.predicted(saved.card, lambda: saved, Given(iter(members), None), find_faces)
-    return pd.concat(tables, ignore_index=True)
+    with predict.predicting(saved.card, lambda: saved, Given(iter(members), None), find_faces) as predictions:
+        return pd.concat(itertools.chain.from_iterable(predictions.parts), ignore_index=True)
 
 
 def jpeg(seed=0, size=(40, 30)):

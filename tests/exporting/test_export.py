@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from builders import named, objective_for
+from builders import SMALL_SYSTEMS, named, objective_for
 from conftest import ROOT, make_tiny_project
 from manyheads.commands import export as export_command
 from manyheads.commands import predict
@@ -58,16 +58,6 @@ LOSSES = {
 TRUNK = {"stem": (8,), "widths": (8, 16), "blocks": (1, 1), "dropout": 0.0}
 FUSION = LateFusionEncoder(**TRUNK, embedding=8, stacks=((8,),), kernel=3, pool=2, dense=(8,))
 MIXED = {**IMAGES, "words": TextInput(vocabulary=50, length=9), "sizes": NumbersInput(width=4)}
-# Settings of the experiments with smaller networks.
-EXPERIMENTS = {
-    "sample": ["inputs.image.image_size=16", "model.stem=[8]", "model.widths=[8,16]", "model.blocks=[1,1]"],
-    "posts": ["experiment=posts", "inputs.posts.vocabulary=200", "inputs.posts.length=60", "model.embedding=8",
-              "model.stacks=[[8],[8,8]]", "model.kernel=3", "model.pool=3", "model.dense=8"],
-    "questions": ["experiment=questions"],
-    "objects": ["experiment=objects", "inputs.image.image_size=16", "model.filters=[8]", "model.pool=2",
-                "model.dense={class: 8, box: 8}"],
-    "numbers": ["experiment=numbers"],
-}  # fmt: skip
 NETWORKS = {
     "every_kind_mirrored": (CompactEncoder(**TRUNK), IMAGES, EVERY_KIND),
     "fusion": (FUSION, MIXED, {name: EVERY_KIND[name] for name in ("weight", "race")}),
@@ -77,7 +67,7 @@ NETWORKS = {
         {"race": EVERY_KIND["race"]},
     ),
 }
-SYSTEMS = (*EXPERIMENTS, *NETWORKS)
+SYSTEMS = (*SMALL_SYSTEMS, *NETWORKS)
 DOCUMENTATION = synthetic("to test", "made up")
 
 
@@ -106,8 +96,8 @@ def system(make_config):
     @functools.cache
     def system(name):
         keras.utils.set_random_seed(1)
-        if name in EXPERIMENTS:
-            settings = make_config(*EXPERIMENTS[name])
+        if name in SMALL_SYSTEMS:
+            settings = make_config(*SMALL_SYSTEMS[name])
             encoder, kinds, heads = settings.model, settings.inputs, settings.data.heads
             losses = settings.loss.functions
         else:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import real
+from builders import SMALL_SYSTEMS
 from manyheads.evaluation.bootstrap import Bootstrap
 from manyheads.evaluation.selective import selective
 from manyheads.heads import Categorical
@@ -25,16 +26,6 @@ from manyheads.serving.evaluated import Evaluated
 from serving_models import ask, faces, form, get, jpeg, save_untrained, serving
 
 pytestmark = pytest.mark.slow
-
-SMALL = {
-    "sample": ["data=sample"],
-    "posts": ["experiment=posts", "inputs.posts.vocabulary=200", "inputs.posts.length=64", "model.embedding=8",
-              "model.stacks=[[8],[8,8]]", "model.kernel=3", "model.pool=3", "model.dense=8"],
-    "questions": ["experiment=questions"],
-    "objects": ["experiment=objects", "inputs.image.image_size=48", "model.filters=[8,8]", "model.pool=2",
-                "model.dense={class: 8, box: 8}"],
-    "numbers": ["experiment=numbers"],
-}  # fmt: skip
 
 
 def values_of(kinds, seed):
@@ -73,9 +64,9 @@ def without_tests(heads):
     return {name: {key: value for key, value in head.items() if key != "tested"} for name, head in heads.items()}
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", SMALL_SYSTEMS)
 def test_every_system_gets_the_cells_of_predict(name, tmp_path, make_config, one_worker):
-    card = save_untrained(tmp_path, make_config(*SMALL[name]))
+    card = save_untrained(tmp_path, make_config(*SMALL_SYSTEMS[name]))
     samples = [values_of(card.inputs, seed) for seed in range(5)]
     expected = cells(AnsweringModel(saving.load(tmp_path)), samples)
     with serving(tmp_path) as port:

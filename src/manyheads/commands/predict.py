@@ -6,7 +6,7 @@ import itertools
 import logging
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -137,12 +137,6 @@ def _log_notes(card: saving.ModelCard, noted: int, find_faces: bool) -> None:
     elif noted:
         hint = "; --find-faces finds and crops faces" if card.data in CALIBRATIONS and not find_faces else ""
         logger.info("%d samples are unlike the training data: see the column 'note'%s", noted, hint)
-
-
-def predicted(card: saving.ModelCard, load: Load, samples: Given, find_faces: bool = False) -> Generator[pd.DataFrame]:
-    """Yield the tables of all parts; see ``predicting``."""
-    with predicting(card, load, samples, find_faces) as predictions:
-        yield from itertools.chain.from_iterable(predictions.parts)
 
 
 @contextmanager
