@@ -115,6 +115,12 @@ class Paths:
         return self.root / "reports/data_card.md"
 
     @property
+    def weights(self) -> Path:
+        """Folder of published weights, written by the command ``weights``. DVC need not watch it: a setting names the
+        weights, and their digest is part of the code."""
+        return self.root / "data/weights"
+
+    @property
     def resume(self) -> Path:
         """Folder of checkpoints. It is not a DVC output because DVC deletes outputs before a stage runs."""
         return self.root / ".cache/resume"

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
 from manyheads import datasets
@@ -167,6 +167,8 @@ class TrainConfig(Section):
         flip_tta: Whether the saved model's predictions are means over a sample and its mirror image; see
             ``Input.mirror``.
         precision: Dtype policy of the hidden layers; ``auto`` is bfloat16 on machines with bfloat16 instructions.
+        heads_first: Epochs in which the heads of a pretrained network learn before its other layers do, on features that
+            are computed once (Kumar et al., ICLR 2022); 0 for none.
         deterministic: Whether the same seed gives bit-equal weights on the same machine; the training takes longer.
         overfit: Whether to learn one batch by heart, and to fail if a head does not; see ``training.overfitting``.
     """
@@ -181,6 +183,7 @@ class TrainConfig(Section):
     augment: Fraction
     flip_tta: bool
     precision: Literal["auto", "float32", "mixed_bfloat16"]
+    heads_first: NonNegativeInt
     deterministic: bool
     overfit: bool = False
 
@@ -249,6 +252,11 @@ class Config(Section):
     def _inputs_fit(self) -> Self:
         if conflict := self.model.conflict_with(self.inputs):
             raise _misfit("model", f"model.encoder={self.model.encoder} {conflict}")
+        if self.train.heads_first and (self.model.has_frozen_trunk or not self.model.frozen().has_frozen_trunk):
+            raise ValueError(
+                "train.heads_first is for a pretrained network whose layers learn, which model.encoder="
+                f"{self.model.encoder} is not with these settings: set it to 0"
+            )
         kinds = self.inputs.values()
         augmented = any(kind.AUGMENTATION_DRAWS for kind in kinds)
         mirrored = any(kind.HAS_MIRROR_IMAGE for kind in kinds)

@@ -15,6 +15,10 @@ from manyheads.inputs import ImageInput, Input
 if TYPE_CHECKING:
     import keras
 
+TRUNK = "trunk"
+"""Name of the layer whose output are the features of a pretrained network. If no layer before it learns, a training
+computes them once."""
+
 
 class Encoder(BaseModel, ABC):
     """The part of the model between the inputs and the heads' output layers.
@@ -28,6 +32,20 @@ class Encoder(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     encoder: str
+
+    @property
+    def origin_of_weights(self) -> Mapping[str, str]:
+        """Where the initial weights come from, by topic, for the model card; empty if they are random."""
+        return {}
+
+    @property
+    def has_frozen_trunk(self) -> bool:
+        """Whether no layer up to ``TRUNK`` learns."""
+        return False
+
+    def frozen(self) -> Encoder:
+        """Return this encoder with all pretrained weights frozen; an encoder without such weights returns itself."""
+        return self
 
     @abstractmethod
     def conflict_with(self, inputs: Mapping[str, Input]) -> str | None:

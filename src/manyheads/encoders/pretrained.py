@@ -1,80 +1,119 @@
-"""Pretrained networks of ``keras.applications`` as encoders."""
+"""A pretrained network as encoder, frozen or fine-tuned."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, NonNegativeInt, model_validator
 
-from manyheads.encoders.base import ImageEncoder
-from manyheads.errors import ConfigError, MachineError
+from manyheads.encoders.backbones import BACKBONES, block_of
+from manyheads.encoders.base import TRUNK, ImageEncoder
+from manyheads.encoders.layers.dense import hidden_layers, set_statistics, standardized
+from manyheads.encoders.published import PUBLISHED, load_weights
+from manyheads.inputs import Input
 
 if TYPE_CHECKING:
     import keras
 
+LEAST_VARIANCE = 1e-4
+"""Added to the variance of each feature, because some features are almost constant on the training samples."""
+
+STATISTICS_SAMPLES = 2048
+"""Number of training samples that mean and variance of the features are from."""
+
 
 class PretrainedEncoder(ImageEncoder):
-    """A pretrained network of ``keras.applications``; all its layers are fine-tuned.
-
-    The listed networks take images with values from 0 to 255, which they scale themselves, and consist of Keras layers.
+    """A pretrained network with pooled, standardized features and a hidden layer for each head.
 
     Attributes:
-        backbone: Name of the function in ``keras.applications``.
-        weights: ``imagenet`` (downloaded once to ``~/.keras/models``), ``random``, or the path of a weights file of the
-            backbone without its top.
-        dropout: Share of the features dropped before the heads.
+        backbone: The network.
+        weights: Name of its weights, see ``encoders.published``; ``random`` to learn from the start.
+        frozen_blocks: How many blocks from the image on keep their weights, or ``all``. With ``all`` the features are
+            computed once, and a training takes minutes.
+        hidden: Width of the hidden layer of each head (GELU), 0 for none.
+        dropout: Share of the features, and of the hidden layers' outputs, that is dropped in training.
     """
 
     encoder: Literal["pretrained"] = "pretrained"
-    backbone: Literal["EfficientNetV2B0", "MobileNetV3Large", "MobileNetV3Small"]
-    weights: str = Field(min_length=1)
+    backbone: Literal["mobilenet", "efficientnet_lite0"]
+    weights: Literal["face", "imagenet", "random"]
+    frozen_blocks: NonNegativeInt | Literal["all"]
+    hidden: NonNegativeInt
     dropout: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        if self.weights != "random" and PUBLISHED[self.weights].backbone != self.backbone:
+            fitting = [name for name, each in PUBLISHED.items() if each.backbone == self.backbone]
+            raise ValueError(f"weights is {self.weights}; {self.backbone} takes {' or '.join([*fitting, 'random'])}")
+        if self.weights == "random" and self.frozen_blocks:
+            raise ValueError("frozen_blocks would keep random weights: set it to 0, or name weights")
+        return self
+
+    @property
+    def origin_of_weights(self) -> Mapping[str, str]:
+        if self.weights == "random":
+            return {}
+        published = PUBLISHED[self.weights]
+        return {"Origin": published.origin, "Learned from": published.learned_from, "Terms": published.terms}
+
+    @property
+    def has_frozen_trunk(self) -> bool:
+        return self.frozen_blocks == "all"
+
+    def frozen(self) -> PretrainedEncoder:
+        return self if self.weights == "random" else self.model_copy(update={"frozen_blocks": "all"})
 
     def image_features(
         self, images: keras.KerasTensor, heads: Sequence[str], precision: str, *, folded: bool
     ) -> dict[str, keras.KerasTensor]:
-        """Return the same pooled features for every head; see ``ImageEncoder.image_features``.
+        """Return the features of each head; see ``ImageEncoder.image_features``.
 
         Raises:
-            ConfigError: The weights file is missing or does not fit the backbone.
-            MachineError: The weights cannot be downloaded.
+            MachineError: The weights have not been fetched.
+            IntegrityError: The file of the weights is damaged.
         """
         import keras
 
-        # An inference network gets its weights from the trained network.
-        weights = "random" if folded else self.weights
-        policy = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(precision)
-        try:
-            backbone = self._backbone(images, weights)
-        finally:
-            keras.config.set_dtype_policy(policy)
-        x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pooled")(backbone.output)
+        maps = BACKBONES[self.backbone](images, precision)
+        x = keras.layers.GlobalAveragePooling2D(dtype="float32", name=TRUNK)(maps)
+        if not folded:  # an inference network gets its weights from the trained network
+            self._prepare(keras.Model(images, x))
+        x = standardized(x, TRUNK)
         x = keras.layers.Dropout(self.dropout, dtype="float32", name="dropout")(x)
-        return dict.fromkeys(heads, x)
+        return hidden_layers(x, heads, self.hidden, self.dropout)
 
-    def _backbone(self, images: keras.KerasTensor, weights: str) -> keras.Model:
+    def _prepare(self, trunk: keras.Model) -> None:
+        """Set the published weights, and freeze blocks."""
+        weights = {} if self.weights == "random" else load_weights(self.weights)
+        for layer in trunk.layers:
+            if weights and layer.weights:
+                layer.set_weights([weights[f"{layer.name}/kernel"], weights[f"{layer.name}/bias"]])
+            if self.frozen_blocks == "all" or block_of(layer.name) < self.frozen_blocks:
+                layer.trainable = False
+
+    def adapt(
+        self,
+        network: keras.Model,
+        inputs: Mapping[str, Input],
+        arrays: Mapping[str, npt.NDArray[Any]],
+        rows: npt.NDArray[np.int64],
+    ) -> None:
+        chosen = np.sort(np.random.default_rng(0).permutation(rows)[:STATISTICS_SAMPLES])
+        set_statistics(network, TRUNK, self._features(network, arrays, chosen), LEAST_VARIANCE)
+
+    def _features(
+        self, network: keras.Model, arrays: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
         import keras
 
-        make = getattr(keras.applications, self.backbone)
-        options = {"include_top": False, "input_tensor": images}
-        if weights == "random":
-            return make(weights=None, **options)
-        if weights == "imagenet":
-            try:
-                return make(weights="imagenet", **options)
-            except Exception as error:  # Keras raises Exception itself when a download fails
-                reason = " ".join(str(error).split())
-                raise MachineError(
-                    f"the weights of {self.backbone} cannot be downloaded ({reason}): fetch the file where there is a "
-                    "network and set model.weights to its path, or model.weights=random"
-                ) from error
-        if not Path(weights).is_file():
-            raise ConfigError(f"model.weights={weights} is not a file: give a weights file, imagenet or random")
-        try:
-            return make(weights=weights, **options)
-        except (ValueError, OSError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ConfigError(f"model.weights={weights} does not fit {self.backbone}: {reason}") from error
+        if TRUNK in arrays:  # computed already; the first view is the sample itself
+            features = arrays[TRUNK][rows]
+            return features if features.ndim == 2 else features[:, 0]
+        trunk = keras.Model(network.inputs, network.get_layer(TRUNK).output)
+        (images,) = arrays.values()
+        batches = np.array_split(rows, max(1, len(rows) // 64))
+        return np.concatenate([np.asarray(trunk(images[batch], training=False)) for batch in batches])

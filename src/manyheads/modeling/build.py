@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from manyheads.encoders.base import Encoder
+from manyheads.encoders.base import TRUNK, Encoder
 from manyheads.errors import ConfigError
 from manyheads.heads import Head
 from manyheads.inputs import Input
@@ -96,6 +96,20 @@ def with_features(model: keras.Model, kinds: Mapping[str, Input]) -> keras.Model
         if isinstance(layer, keras.Model) and (extended := with_features(layer, kinds)) is not layer:
             return averaged_over_flip(extended, kinds)
     return model
+
+
+def after_trunk(network: keras.Model) -> keras.Model:
+    """Return the layers of a network after the layer ``TRUNK``, as a model with the input ``TRUNK``; layers are shared.
+
+    Args:
+        network: From ``build_network``, with an encoder that has a trunk.
+    """
+    import keras
+
+    end = network.get_layer(TRUNK).output
+    features = keras.Input(end.shape[1:], dtype="float32", name=TRUNK)
+    outputs = keras.Model(end, network.output)(features)
+    return _functional([features], outputs, f"{network.name}_{TRUNK}")
 
 
 def _functional(inputs: Sequence[keras.KerasTensor], outputs: dict[str, keras.KerasTensor], name: str) -> keras.Model:

@@ -19,7 +19,7 @@ from manyheads.data.tables import write_table
 from manyheads.heads import Outputs
 from manyheads.paths import Paths, brought_here
 from manyheads.training import label_issues
-from manyheads.training.out_of_fold import fold_checkpoint, fold_of, predict_out_of_fold
+from manyheads.training.out_of_fold import fold_checkpoint, fold_of, predict_out_of_fold, subsets_for_folds
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     heads, folds = config.data.heads, range(config.audit.folds)
     train = load_subset(inputs, heads, config.inputs, "train")
     validation = load_subset(inputs, heads, config.inputs, "validation")
+    train, validation = subsets_for_folds(config, train, validation)
     fold = fold_of(train.groups, config.audit.folds, config.seed)
     predicted: list[tuple[Mapping[str, Outputs], Mapping[str, Outputs]]] = []
     for number in folds:

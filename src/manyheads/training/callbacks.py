@@ -9,7 +9,6 @@ if TYPE_CHECKING:
 
     from manyheads.config.schema import Config
     from manyheads.data.subsets import Subset
-    from manyheads.modeling.multi_head import MultiHeadModel
     from manyheads.training.checkpoint import Progress, Row
 
 
@@ -18,13 +17,13 @@ class Training(NamedTuple):
 
     Attributes:
         config: All settings.
-        model: The compiled model.
+        network: The network from the inputs to the outputs.
         train: The training subset.
         progress: The finished epochs.
     """
 
     config: Config
-    model: MultiHeadModel
+    network: keras.Model
     train: Subset
     progress: Progress
 

@@ -21,6 +21,7 @@ from manyheads.runtime.hardware import fastest_precision
 from manyheads.tracking.dvc import code_digests
 from manyheads.training.checkpoint import resume, training_lock
 from manyheads.training.compilation import compiled_model
+from manyheads.training.features import computed_once, without_views
 from manyheads.training.fingerprint import checkpoint_folder
 from manyheads.training.loop import fit
 
@@ -50,8 +51,7 @@ def train_without(
     rest = train.take(np.flatnonzero(~held_out))
     functions = {name: head.audit_loss for name, head in heads.items()}
     objective = objective_of(heads, functions, dict.fromkeys(heads, 1.0), "standard", rest.labels)
-    model = compiled_model(config.model, config.inputs, objective, settings, config.seed, len(rest))
-    config.model.adapt(model, config.inputs, rest.inputs, rest.rows)
+    _, model = compiled_model(config.model.frozen(), config.inputs, objective, settings, config.seed, rest)
     path, fingerprint = fold_checkpoint(config, project, fold), fold_fingerprint(config, project, fold)
     with training_lock(path):
         fit(model, rest, validation, settings, config.seed, path, resume(path, model, fingerprint))
@@ -73,7 +73,16 @@ def predict_out_of_fold(
     """
     held_out = fold == number
     predictor = train_without(config, project, train, held_out, validation, number)
-    return predictor(train.inputs, train.rows[held_out]), predictor(validation.inputs, validation.rows)
+    judged = without_views(train)
+    return predictor(judged.inputs, judged.rows[held_out]), predictor(validation.inputs, validation.rows)
+
+
+def subsets_for_folds(config: Config, train: Subset, validation: Subset) -> tuple[Subset, Subset]:
+    """Return the subsets as the models of all folds take them; the features of a pretrained network are computed once.
+
+    A pretrained network stays frozen in all folds. It has not seen any of the labels.
+    """
+    return computed_once(config.model.frozen(), config.inputs, _settings(config), config.seed, train, validation)
 
 
 def _settings(config: Config) -> TrainConfig:
@@ -87,6 +96,7 @@ def _settings(config: Config) -> TrainConfig:
         weight_decay=0.03,
         augment=0.5 if _can_augment(config) else 0.0,
         flip_tta=False,
+        heads_first=0,
         precision=fastest_precision(),
         deterministic=True,
     )

@@ -25,14 +25,14 @@ from manyheads.runtime.files import atomic_write
 from manyheads.training.callbacks import Training, TrainingCallback
 from manyheads.training.checkpoint import Progress, resume
 from manyheads.training.compilation import compiled_model
+from manyheads.training.features import computed_once
 from manyheads.training.fingerprint import fingerprint, precision_of
+from manyheads.training.heads_first import copy_weights, train_heads
 from manyheads.training.loop import fit
 from manyheads.training.overfitting import not_by_heart, one_batch, require_by_heart, turn_off_dropout
 
 if TYPE_CHECKING:
     import keras
-
-    from manyheads.modeling.multi_head import MultiHeadModel
 
 logger = logging.getLogger(__name__)
 
@@ -65,17 +65,19 @@ def train(
     objective = training_objective(config, train)
     if config.train.overfit:
         validation, train = one_batch(train, config.data.heads, config.train.batch_size, config.seed)
-    model = compiled_model(
-        config.model, config.inputs, objective, config.train, config.seed, len(train),
+    learned, judged = computed_once(config.model, config.inputs, config.train, config.seed, train, validation)
+    network, model = compiled_model(
+        config.model, config.inputs, objective, config.train, config.seed, learned,
         weighting=config.loss.weighting, form=config.loss.form,
     )  # fmt: skip
-    config.model.adapt(model, config.inputs, train.inputs, train.rows)
     if config.train.overfit:
-        turn_off_dropout(model)
+        turn_off_dropout(network)
+    if config.train.heads_first and not checkpoint.exists():
+        copy_weights(train_heads(config, project, objective, train, validation, checkpoint), network)
     progress = resume(checkpoint, model, fingerprint(config, project))
-    _log_start(model, train, validation, config.train, progress, checkpoint)
+    _log_start(network, train, validation, config.train, progress, checkpoint)
     for callback in callbacks:
-        callback.on_start(Training(config, model, train, progress))
+        callback.on_start(Training(config, network, train, progress))
 
     def on_epoch(epoch: int, row: dict[str, float]) -> None:
         for callback in callbacks:
@@ -84,10 +86,10 @@ def train(
     def is_enough(row: Mapping[str, float]) -> bool:
         return config.train.overfit and not not_by_heart(config.data.heads, validation, row)
 
-    fit(model, train, validation, config.train, config.seed, checkpoint, progress, on_epoch, is_enough)
+    fit(model, learned, judged, config.train, config.seed, checkpoint, progress, on_epoch, is_enough)
     if config.train.overfit:
         require_by_heart(config.data.heads, validation, progress.history)
-    network = inference_network(config, objective, model)
+    network = inference_network(config, objective, network)
     limit, directions = _directions(config, network, train, validation)
     _write(destination, config, network, progress, Reference(ranges=ranges, distance_limit=limit), directions)
     metrics = training_metrics(progress) | _baselines(config, train, validation)
@@ -130,7 +132,7 @@ def _baselines(config: Config, train: Subset, validation: Subset) -> dict[str, f
 
 
 def _log_start(
-    model: MultiHeadModel,
+    network: keras.Model,
     train: Subset,
     validation: Subset,
     settings: TrainConfig,
@@ -141,7 +143,7 @@ def _log_start(
         logger.info("continuing after epoch %d (%s)", len(progress.history), checkpoint)
     logger.info(
         "training %s parameters on %d samples, validated on %d, in %d epochs, %s",
-        f"{model.count_params():,}", len(train), len(validation), settings.epochs, precision_of(settings),
+        f"{network.count_params():,}", len(train), len(validation), settings.epochs, precision_of(settings),
     )  # fmt: skip
 
 

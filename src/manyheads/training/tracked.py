@@ -87,9 +87,9 @@ class RunLogger(TrainingCallback):
 
     def on_start(self, training: Training) -> None:
         """Log the settings, the data, and earlier epochs that are missing in the run."""
-        config, model, train, progress = training
+        config, network, train, progress = training
         progress.run_id = self.run.run_id
-        derived = {"parameters": model.count_params(), "precision": precision_of(config.train)}
+        derived = {"parameters": network.count_params(), "precision": precision_of(config.train)}
         self.run.params(config.model_dump() | derived)
         self.run.settings(config.model_dump(mode="json"))
         self.run.dataset(

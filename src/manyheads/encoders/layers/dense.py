@@ -31,10 +31,17 @@ def standardized(numbers: keras.KerasTensor, name: str) -> keras.KerasTensor:
     )(numbers)
 
 
-def set_statistics(network: keras.Model, name: str, values: npt.NDArray[Any]) -> None:
-    """Set the mean and the variance of ``standardized`` to those of training samples, shape (n, width)."""
+def set_statistics(network: keras.Model, name: str, values: npt.NDArray[Any], added_variance: float = 0.0) -> None:
+    """Set the mean and the variance of ``standardized`` to those of training samples.
+
+    Args:
+        network: A network with the layer.
+        name: Name of the input.
+        values: The samples, shape (n, width).
+        added_variance: Added to the variance of each column.
+    """
     values = values.astype(np.float64)
-    network.get_layer(_layer(name)).set_weights([values.mean(axis=0), values.var(axis=0)])
+    network.get_layer(_layer(name)).set_weights([values.mean(axis=0), values.var(axis=0) + added_variance])
 
 
 def _layer(name: str) -> str:
@@ -49,3 +56,25 @@ def dense_layers(features: keras.KerasTensor, widths: Sequence[int], prefix: str
     for i, width in enumerate(widths, start=1):
         x = keras.layers.Dense(width, activation="relu", dtype="float32", name=f"{prefix}dense{i}")(x)
     return x
+
+
+def hidden_layers(
+    features: keras.KerasTensor, heads: Sequence[str], width: int, dropout: float
+) -> dict[str, keras.KerasTensor]:
+    """Return the output of a hidden layer with GELU and dropout for each head, shape (batch, width), float32.
+
+    Args:
+        features: Shape (batch, n), float32.
+        heads: Names of the heads.
+        width: Width of each layer; 0 for none, so that every head gets ``features``.
+        dropout: Share of the outputs that is dropped in training.
+    """
+    import keras
+
+    if not width:
+        return dict.fromkeys(heads, features)
+    hidden = {}
+    for head in heads:
+        x = keras.layers.Dense(width, activation="gelu", dtype="float32", name=f"{head}_hidden")(features)
+        hidden[head] = keras.layers.Dropout(dropout, dtype="float32", name=f"{head}_hidden_dropout")(x)
+    return hidden
