@@ -117,7 +117,8 @@ class Paths:
     @property
     def weights(self) -> Path:
         """Folder of published weights, written by the command ``weights``. DVC need not watch it: a setting names the
-        weights, and their digest is part of the code."""
+        weights, and their digest is part of the code.
+        """
         return self.root / "data/weights"
 
     @property
