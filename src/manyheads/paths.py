@@ -116,8 +116,9 @@ class Paths:
 
     @property
     def weights(self) -> Path:
-        """Folder of published weights, written by the command ``weights``. DVC need not watch it: a setting names the
-        weights, and their digest is part of the code.
+        """Folder of published weights, written by the command ``weights``.
+
+        DVC need not watch it: a setting names the weights, and their digest is part of the code.
         """
         return self.root / "data/weights"
 

@@ -167,8 +167,8 @@ class TrainConfig(Section):
         flip_tta: Whether the saved model's predictions are means over a sample and its mirror image; see
             ``Input.mirror``.
         precision: Dtype policy of the hidden layers; ``auto`` is bfloat16 on machines with bfloat16 instructions.
-        heads_first: Epochs in which the heads of a pretrained network learn before its other layers do, on features that
-            are computed once (Kumar et al., ICLR 2022); 0 for none.
+        heads_first: Epochs in which the heads of a pretrained network learn before its other layers do; 0 for none. See
+            ``training.heads_first``.
         deterministic: Whether the same seed gives bit-equal weights on the same machine; the training takes longer.
         overfit: Whether to learn one batch by heart, and to fail if a head does not; see ``training.overfitting``.
     """

@@ -102,6 +102,7 @@ class PretrainedEncoder(ImageEncoder):
         arrays: Mapping[str, npt.NDArray[Any]],
         rows: npt.NDArray[np.int64],
     ) -> None:
+        del inputs
         chosen = np.sort(np.random.default_rng(0).permutation(rows)[:STATISTICS_SAMPLES])
         set_statistics(network, TRUNK, self._features(network, arrays, chosen), LEAST_VARIANCE)
 

