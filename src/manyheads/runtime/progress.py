@@ -47,24 +47,27 @@ def progress_bar(unit: str = "samples") -> Progress:
     )
 
 
-def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+def track(
+    items: Iterable[Item], description: str, total: int | None = None, unit: str = "samples"
+) -> Iterator[Item]:
     """Yield ``items`` and show the progress.
 
     Args:
-        items: The items of the work, one for each sample.
+        items: The items of the work.
         description: Description of the work in a few words.
         total: Number of items, if ``items`` has no length; None if it is unknown.
+        unit: What the items are, in the plural.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
-    with progress_bar() as bar:
+    with progress_bar(unit) as bar:
         if bar.disable:
-            yield from _track_in_log(items, description, total)
+            yield from _track_in_log(items, description, total, unit)
         else:
             yield from bar.track(items, total=total, description=description)
 
 
-def _track_in_log(items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
+def _track_in_log(items: Iterable[Item], description: str, total: int | None, unit: str) -> Iterator[Item]:
     start = last = time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()
@@ -72,5 +75,5 @@ def _track_in_log(items: Iterable[Item], description: str, total: int | None) ->
             last = now
             counted = f"{done:,} of {total:,}" if total else f"{done:,}"
             remaining = f", {(now - start) / done * (total - done):.0f} s left" if total else ""
-            logger.info("%s: %s samples%s", description, counted, remaining)
+            logger.info("%s: %s %s%s", description, counted, unit, remaining)
         yield item

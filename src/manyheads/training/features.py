@@ -100,10 +100,8 @@ def _features(trunk: keras.Model, subset: Subset, strength: float, seed: int, vi
     ]
     features = np.empty((len(subset), trunk.output[TRUNK].shape[-1]), dtype=np.float32)
     name = f"features, view {view}" if view else "features"
-    for sample in track(range(len(subset)), name):
-        if sample % BATCH:
-            continue
-        chosen = slice(sample, sample + BATCH)
+    for start in track(range(0, len(subset), BATCH), name, unit="batches"):
+        chosen = slice(start, start + BATCH)
         batch = {name: values[subset.rows[chosen]] for name, values in subset.inputs.items()}
         if strength:
             batch = {
