@@ -47,9 +47,7 @@ def progress_bar(unit: str = "samples") -> Progress:
     )
 
 
-def track(
-    items: Iterable[Item], description: str, total: int | None = None, unit: str = "samples"
-) -> Iterator[Item]:
+def track(items: Iterable[Item], description: str, total: int | None = None, unit: str = "samples") -> Iterator[Item]:
     """Yield ``items`` and show the progress.
 
     Args:
