@@ -55,10 +55,7 @@ class PretrainedEncoder(ImageEncoder):
 
     @property
     def origin_of_weights(self) -> Mapping[str, str]:
-        if self.weights == "random":
-            return {}
-        published = PUBLISHED[self.weights]
-        return {"Origin": published.origin, "Learned from": published.learned_from, "Terms": published.terms}
+        return {} if self.weights == "random" else PUBLISHED[self.weights].description
 
     @property
     def has_frozen_trunk(self) -> bool:
