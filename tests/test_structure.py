@@ -60,8 +60,7 @@ def test_the_top_of_the_package_is_small_and_every_package_is_on_one_layer():
 def test_the_graph_of_packages_is_small():
     """Each folder and each file at the top is one node.
 
-    The folder ``weights`` raised the limits by 1 and 6: DVC watches the encoders, which must not contain how weights are
-    fetched.
+    The folder ``weights`` raised the limits by 1 and 6: DVC watches the encoders, so how weights are fetched is apart.
     """
     nodes = {module.split(".")[1] for module in graph().modules if "." in module}
     arrows = {
