@@ -91,6 +91,14 @@ def test_the_same_package_gives_the_same_bytes_in_place_of_damaged_ones(package,
         assert said in caplog.text
 
 
+def test_a_temporary_copy_of_the_project_uses_the_weights_of_the_project(package, tmp_path, monkeypatch):
+    copy = tmp_path / ".dvc/tmp/exps/copy"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert published.weights_path("face") == tmp_path / "data/weights/face.npz"
+
+
 def test_without_a_name_the_weights_are_listed(package, capsys):
     weights.main([])
     listed = capsys.readouterr().out
