@@ -126,6 +126,11 @@ def test_views_of_a_training_sample_are_features_of_its_augmented_images(weights
     assert judged.inputs[TRUNK].ndim == 2  # no augmentation in validation
     differing = np.abs(views[:, 1:] - views[:, :1]).max(axis=(0, 2))
     assert np.all(differing > 0.01)
+    assert np.all(np.abs(np.diff(views, axis=1)).max(axis=(0, 2)) > 0.01)
+    statistics = [
+        compiled(config, each).network.get_layer(f"{TRUNK}_standardized").get_weights() for each in (first, plain)
+    ]
+    np.testing.assert_array_equal(*statistics)  # those of the samples themselves
     (kind,) = first.kinds.values()
     drawn = kind.augment(views, np.linspace(0, 0.999, len(views))[:, None], 0.8)
     for row, values in enumerate(drawn):
