@@ -53,6 +53,8 @@ OTHER_PROGRAMS = {
     "manyheads",
     "mkdir",
     "mlflow",
+    "npm",
+    "pip",
     "printf",
     "pytest",
     "python3",

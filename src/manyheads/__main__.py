@@ -35,6 +35,7 @@ STAGES = {
 }
 OTHERS = {
     "new": Command("look at your data and write conf/data/NAME.yaml for it", "new wine --from wine.csv", "new"),
+    "weights": Command("fetch the weights of a pretrained network, once", "weights face", "weights"),
     "params": Command("compose conf/ into params.yaml, which dvc repro reads", "params loss=age_heavy", "params"),
     "search": Command(
         "search loss weights or other settings with Optuna", "search --trials 20 train.epochs=6", "search"

@@ -18,6 +18,7 @@ LINES = {
     "manyheads train train.ep": {"train.epochs="},
     "manyheads compare --te": {"--test"},
     "manyheads predict READ": {"README.md"},
+    "manyheads weights fa": {"face"},
 }
 
 

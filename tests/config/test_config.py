@@ -92,6 +92,15 @@ def test_bad_settings_are_named_in_one_line(override, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "chosen", [[], ["model=face"], ["model=pretrained", "model.weights=random"]], ids=["small", "frozen", "random"]
+)
+def test_heads_first_is_refused_where_no_pretrained_layer_learns(chosen):
+    with pytest.raises(ConfigError, match=r"train\.heads_first is for a pretrained network .*: set it to 0$"):
+        composition.compose(ROOT, [*chosen, "train.heads_first=2"])
+    assert composition.compose(ROOT, ["model=face", "model.frozen_blocks=4", "train.heads_first=2"])
+
+
 @pytest.mark.parametrize("text", ["1e-5", "'1e-5'", "1.0e-05", "0.00001"])
 def test_a_learning_rate_arrives_as_a_number(text, tmp_path):
     params = tmp_path / "params.yaml"

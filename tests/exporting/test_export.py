@@ -62,7 +62,7 @@ NETWORKS = {
     "every_kind_mirrored": (CompactEncoder(**TRUNK), IMAGES, EVERY_KIND),
     "fusion": (FUSION, MIXED, {name: EVERY_KIND[name] for name in ("weight", "race")}),
     "pretrained": (
-        PretrainedEncoder(backbone="MobileNetV3Small", weights="random", dropout=0),
+        PretrainedEncoder(backbone="efficientnet_lite0", weights="random", frozen_blocks=0, hidden=8, dropout=0),
         {"image": ImageInput(image_size=32, duplicate_correlation=1)},
         {"race": EVERY_KIND["race"]},
     ),

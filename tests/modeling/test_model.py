@@ -5,9 +5,12 @@ import zipfile
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+import stand_in_weights
 from builders import objective_for
-from manyheads.encoders import ArticleEncoder, CompactEncoder, DetectorEncoder, PretrainedEncoder
+from manyheads.encoders import ArticleEncoder, CompactEncoder, DetectorEncoder, PretrainedEncoder, published
+from manyheads.encoders.backbones import block_of
 from manyheads.errors import ConfigError, IntegrityError, MachineError
 from manyheads.heads import Categorical, LabelStatistics, Regression, Vector
 from manyheads.inputs import ImageInput
@@ -302,45 +305,75 @@ def test_a_predictor_takes_batches_of_every_length():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["EfficientNetV2B0", "MobileNetV3Small"])
+@pytest.mark.parametrize("backbone", ["mobilenet", "efficientnet_lite0"])
 def test_a_pretrained_encoder_is_trained_on_and_saved_as_plain_layers(backbone, tmp_path):
-    encoder = PretrainedEncoder(backbone=backbone, weights="random", dropout=0.1)
-    trained, (images, _, _) = network_of(encoder, 32), batch(8, 32)
+    encoder = PretrainedEncoder(backbone=backbone, weights="random", frozen_blocks=0, hidden=8, dropout=0.1)
+    model, (images, _, targets) = compiled(encoder, 32), batch(8, 32)
+    before = [weights.numpy() for weights in model.trainable_variables]
+    model.fit(images, targets, epochs=1, verbose=0)
+    after = [weights.numpy() for weights in model.trainable_variables]
+    assert all(np.any(old != new) for old, new in zip(before, after, strict=True) if old.ndim > 1)
     folded = network_of(encoder, 32, folded=True)
-    inference.fold(trained, folded)
+    inference.fold(model, folded)
     saving.save(tmp_path, folded, saving.ModelCard(data="utkface", inputs=images_of(32), heads=HEADS))
     for name, values in saving.load(tmp_path).predictor()({"image": images}).items():
         np.testing.assert_allclose(
-            values, inference.Predictor(trained, HEADS)({"image": images})[name], rtol=1e-4, atol=1e-5
+            values, inference.Predictor(model, HEADS)({"image": images})[name], rtol=1e-4, atol=1e-5
         )
 
 
-@pytest.mark.slow
-def test_pretrained_weights_come_from_a_local_file(tmp_path):
-    import keras
-
-    source = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(32, 32, 3))
-    source.save_weights(tmp_path / "own.weights.h5")
-    network = network_of(
-        PretrainedEncoder(backbone="MobileNetV3Small", weights=f"{tmp_path}/own.weights.h5", dropout=0), 32
+def face(**settings):
+    return PretrainedEncoder(
+        **{"backbone": "mobilenet", "weights": "face", "frozen_blocks": "all", "hidden": 8, "dropout": 0, **settings}
     )
-    np.testing.assert_array_equal(network.get_layer("conv").get_weights()[0], source.get_layer("conv").get_weights()[0])
-    with pytest.raises(ConfigError, match=r"own\.weights\.h5 does not fit MobileNetV3Large"):
-        network_of(PretrainedEncoder(backbone="MobileNetV3Large", weights=f"{tmp_path}/own.weights.h5", dropout=0), 32)
 
 
-def test_pretrained_weights_that_cannot_be_had_say_what_to_do(tmp_path, monkeypatch):
-    import keras
+def test_published_weights_are_those_of_the_network_and_blocks_below_a_number_are_frozen(tmp_path, monkeypatch):
+    weights = stand_in_weights.install(monkeypatch, tmp_path)
+    for frozen, learning in (("all", set()), (0, {0, 1, 2}), (2, {2})):
+        network = network_of(face(frozen_blocks=frozen))
+        for name, values in weights.items():
+            layer, kind = name.split("/")
+            np.testing.assert_array_equal(getattr(network.get_layer(layer), kind), values)
+        found = {block_of(layer.name) for layer in network.layers if layer.trainable and layer.weights}
+        assert found - {-1} == learning
+        assert network.get_layer("age_hidden").trainable
 
-    with pytest.raises(ConfigError, match=r"model\.weights=nowhere\.h5 is not a file"):
-        network_of(PretrainedEncoder(backbone="MobileNetV3Small", weights="nowhere.h5", dropout=0), 32)
 
-    def no_network(**options):
-        raise Exception("URL fetch failure on https://example.org/weights.h5")
+def test_published_weights_that_cannot_be_had_end_in_one_line(tmp_path, monkeypatch):
+    stand_in_weights.install(monkeypatch, tmp_path)
+    path = tmp_path / "face.npz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    with pytest.raises(
+        IntegrityError, match=r"face\.npz is damaged: `python -m manyheads weights face` writes it again$"
+    ):
+        network_of(face())
+    path.write_bytes(whole)
+    monkeypatch.setitem(published.PUBLISHED, "face", published.PUBLISHED["face"]._replace(digest="0" * 64))
+    with pytest.raises(IntegrityError, match=r"face\.npz holds other weights than face has: `python -m manyheads"):
+        network_of(face())
+    path.unlink()
+    with pytest.raises(MachineError, match=r"face\.npz is missing: `python -m manyheads weights face` fetches"):
+        network_of(face())
+    assert network_of(face(), folded=True).count_params()  # a network for inference gets the weights of the trained one
 
-    monkeypatch.setattr(keras.applications, "MobileNetV3Small", no_network)
-    with pytest.raises(MachineError, match=r"cannot be downloaded \(URL fetch.*set model\.weights to its path"):
-        network_of(PretrainedEncoder(backbone="MobileNetV3Small", weights="imagenet", dropout=0), 32)
+
+def test_settings_of_a_pretrained_network_that_do_not_fit_are_refused():
+    for settings, said in (
+        ({"backbone": "efficientnet_lite0"}, "weights is face; efficientnet_lite0 takes imagenet or random"),
+        ({"weights": "imagenet"}, "weights is imagenet; mobilenet takes face or random"),
+        ({"weights": "random"}, "frozen_blocks would keep random weights"),
+        ({"weights": "random", "frozen_blocks": 2}, "frozen_blocks would keep random weights"),
+        ({"frozen_blocks": "some"}, "frozen_blocks"),
+        ({"frozen_blocks": -1}, "frozen_blocks"),
+        ({"dropout": 1}, "dropout"),
+        ({"weights": "own.h5"}, "weights"),
+    ):
+        with pytest.raises(ValidationError, match=said):
+            face(**settings)
+    assert face().origin_of_weights.keys() == {"Origin", "Learned from", "Terms"}
+    assert not face(weights="random", frozen_blocks=0).origin_of_weights
 
 
 def test_a_variance_is_a_second_column_and_starts_at_the_spread_of_the_labels():

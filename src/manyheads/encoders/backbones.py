@@ -72,12 +72,18 @@ def _convolution(
 ) -> keras.KerasTensor:
     import keras
 
-    x = keras.layers.Conv2D(channels, kernel, stride, padding="same", dtype=precision, name=name)(x)
+    initial = "he_normal" if relu else "lecun_normal"  # for weights that are random
+    x = keras.layers.Conv2D(
+        channels, kernel, stride, padding="same", kernel_initializer=initial, dtype=precision, name=name
+    )(x)
     return keras.layers.ReLU(6.0, dtype=precision, name=f"{name}_relu")(x) if relu else x
 
 
 def _depthwise(x: keras.KerasTensor, name: str, precision: str, kernel: int, stride: int) -> keras.KerasTensor:
     import keras
 
-    x = keras.layers.DepthwiseConv2D(kernel, stride, padding="same", dtype=precision, name=name)(x)
+    initial = keras.initializers.VarianceScaling(2.0, mode="fan_out")  # He: each output has one channel as input
+    x = keras.layers.DepthwiseConv2D(
+        kernel, stride, padding="same", depthwise_initializer=initial, dtype=precision, name=name
+    )(x)
     return keras.layers.ReLU(6.0, dtype=precision, name=f"{name}_relu")(x)

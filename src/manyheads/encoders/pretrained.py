@@ -55,10 +55,7 @@ class PretrainedEncoder(ImageEncoder):
 
     @property
     def origin_of_weights(self) -> Mapping[str, str]:
-        if self.weights == "random":
-            return {}
-        published = PUBLISHED[self.weights]
-        return {"Origin": published.origin, "Learned from": published.learned_from, "Terms": published.terms}
+        return {} if self.weights == "random" else PUBLISHED[self.weights].description
 
     @property
     def has_frozen_trunk(self) -> bool:
@@ -114,7 +111,7 @@ class PretrainedEncoder(ImageEncoder):
         if TRUNK in arrays:  # computed already; the first view is the sample itself
             features = arrays[TRUNK][rows]
             return features if features.ndim == 2 else features[:, 0]
-        trunk = keras.Model(network.inputs, network.get_layer(TRUNK).output)
-        (images,) = arrays.values()
+        (tensor,), (images,) = network.inputs, arrays.values()
+        trunk = keras.Model(tensor, network.get_layer(TRUNK).output)
         batches = np.array_split(rows, max(1, len(rows) // 64))
         return np.concatenate([np.asarray(trunk(images[batch], training=False)) for batch in batches])

@@ -66,6 +66,8 @@ class Format(NamedTuple):
         """
         import keras
 
+        if self.keras_name == "onnx":
+            _add_erfc()
         specs = [keras.InputSpec(shape=each.shape, dtype=each.dtype, name=each.name) for each in network.inputs]
         options = {"opset_version": OPSET} if self.keras_name == "onnx" else {}
         with warnings.catch_warnings():
@@ -84,6 +86,24 @@ def _open_onnx(folder: Path) -> Run:
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda inputs: dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+
+def _add_erfc() -> None:
+    """Have tf2onnx convert the operation Erfc, a part of the activation GELU: ONNX has Erf, and Erfc is 1 - Erf."""
+    import numpy as np
+    from tf2onnx import utils
+    from tf2onnx.handler import tf_op
+
+    class Erfc:
+        @classmethod
+        def version_9(cls, ctx: Any, node: Any, **_: Any) -> None:
+            of = {"shapes": [ctx.get_shape(node.output[0])], "dtypes": [ctx.get_dtype(node.output[0])]}
+            erf = ctx.make_node("Erf", node.input, **of)
+            one = ctx.make_const(utils.make_name("one"), np.float32(1))
+            ctx.remove_node(node.name)
+            ctx.make_node("Sub", [one.output[0], erf.output[0]], name=node.name, outputs=node.output, **of)
+
+    tf_op("Erfc")(Erfc)
 
 
 def _describe_onnx(folder: Path, description: str) -> None:

@@ -147,6 +147,7 @@ def _provenance(config: Config, inputs: Paths) -> dict[str, str]:
         "model": f"{model}, the tag `model` of its run in MLflow",
         "data": f"{config.data.path}; samples {sha256_of(inputs.samples)[:16]}",
         "split": f"{config.split.method}, seed {config.split.seed}; {sha256_of(inputs.splits)[:16]}",
+        **{f"weights: {topic.lower()}": text for topic, text in config.model.origin_of_weights.items()},
         "seed": str(config.seed),
         "trained in": trained_in,
         "environment": ", ".join(
