@@ -337,7 +337,7 @@ def test_published_weights_are_those_of_the_network_and_blocks_below_a_number_ar
             np.testing.assert_array_equal(getattr(network.get_layer(layer), kind), values)
         found = {block_of(layer.name) for layer in network.layers if layer.trainable and layer.weights}
         assert found - {-1} == learning
-        assert network.get_layer("age_hidden").trainable
+        assert network.get_layer("hidden").trainable
 
 
 def test_published_weights_that_cannot_be_had_end_in_one_line(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from manyheads.training import loop, run
 from manyheads.training.checkpoint import Progress, save_checkpoint
 from manyheads.training.compilation import compiled_model
 from manyheads.training.features import computed_once, without_views
-from manyheads.training.heads_first import copy_weights, train_heads
+from manyheads.training.heads_first import copy_weights, heads_checkpoint, train_heads
 from manyheads.training.loop import fit
 from manyheads.training.run import training_objective
 
@@ -111,7 +111,7 @@ def test_a_training_on_features_is_that_of_the_network_with_a_frozen_trunk(weigh
         for mine, theirs in zip(of_heads(above)[name], values, strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4, err_msg=name)
         changed.append(name)
-    assert {"age_hidden", "race_hidden", "gender_hidden"} <= set(changed)
+    assert "hidden" in changed
 
 
 def test_views_of_a_training_sample_are_features_of_its_augmented_images(weights, subsets, make_config):
@@ -163,7 +163,7 @@ def test_heads_first_leaves_the_trunk_and_continues_after_a_stop(
     monkeypatch.setattr(loop, "save_checkpoint", save)
     whole = train_heads(config, layout, objective, *subsets, checkpoint)
     assert_trunk_is(whole, weights)
-    assert not list(tmp_path.glob("checkpoint*"))
+    assert saved[0][0] == heads_checkpoint(checkpoint)  # kept until the whole training has saved an epoch
     (path, after_one_epoch), _ = saved
     path.write_bytes(after_one_epoch)
     continued = train_heads(config, layout, objective, *subsets, checkpoint)

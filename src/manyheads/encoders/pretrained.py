@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from manyheads.encoders.backbones import BACKBONES, block_of
 from manyheads.encoders.base import TRUNK, ImageEncoder
-from manyheads.encoders.layers.dense import hidden_layers, set_statistics, standardized
+from manyheads.encoders.layers.dense import set_statistics, standardized
 from manyheads.encoders.published import PUBLISHED, load_weights
 from manyheads.inputs import Input
 
@@ -26,15 +26,15 @@ STATISTICS_SAMPLES = 2048
 
 
 class PretrainedEncoder(ImageEncoder):
-    """A pretrained network with pooled, standardized features and a hidden layer for each head.
+    """A pretrained network with pooled, standardized features and a hidden layer; every head gets the same features.
 
     Attributes:
         backbone: The network.
         weights: Name of its weights, see ``encoders.published``; ``random`` to learn from the start.
         frozen_blocks: How many blocks from the image on keep their weights, or ``all``. With ``all`` the features are
             computed once, and a training takes minutes.
-        hidden: Width of the hidden layer of each head (GELU), 0 for none.
-        dropout: Share of the features, and of the hidden layers' outputs, that is dropped in training.
+        hidden: Width of the hidden layer (GELU), 0 for none. A layer for each head was measured to add nothing.
+        dropout: Share of the features, and of the hidden layer's outputs, that is dropped in training.
     """
 
     encoder: Literal["pretrained"] = "pretrained"
@@ -67,7 +67,7 @@ class PretrainedEncoder(ImageEncoder):
     def image_features(
         self, images: keras.KerasTensor, heads: Sequence[str], precision: str, *, folded: bool
     ) -> dict[str, keras.KerasTensor]:
-        """Return the features of each head; see ``ImageEncoder.image_features``.
+        """Return the same features for every head; see ``ImageEncoder.image_features``.
 
         Raises:
             MachineError: The weights have not been fetched.
@@ -81,7 +81,10 @@ class PretrainedEncoder(ImageEncoder):
             self._prepare(keras.Model(images, x))
         x = standardized(x, TRUNK)
         x = keras.layers.Dropout(self.dropout, dtype="float32", name="dropout")(x)
-        return hidden_layers(x, heads, self.hidden, self.dropout)
+        if self.hidden:
+            x = keras.layers.Dense(self.hidden, activation="gelu", dtype="float32", name="hidden")(x)
+            x = keras.layers.Dropout(self.dropout, dtype="float32", name="hidden_dropout")(x)
+        return dict.fromkeys(heads, x)
 
     def _prepare(self, trunk: keras.Model) -> None:
         """Set the published weights, and freeze blocks."""

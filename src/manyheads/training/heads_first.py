@@ -52,10 +52,14 @@ def train_heads(
         encoder, config.inputs, objective, settings, config.seed, learned,
         weighting=config.loss.weighting, form=config.loss.form,
     )  # fmt: skip
-    own = checkpoint.with_name(f"{checkpoint.stem}-heads.npz")
+    own = heads_checkpoint(checkpoint)
     fit(model, learned, judged, settings, config.seed, own, resume(own, model, fingerprint(config, project)))
-    own.unlink()
     return network
+
+
+def heads_checkpoint(checkpoint: Path) -> Path:
+    """Return the path of the heads' checkpoint, which is needed until the whole training has one of its own."""
+    return checkpoint.with_name(f"{checkpoint.stem}-heads.npz")
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:

@@ -27,7 +27,7 @@ from manyheads.training.checkpoint import Progress, resume
 from manyheads.training.compilation import compiled_model
 from manyheads.training.features import computed_once
 from manyheads.training.fingerprint import fingerprint, precision_of
-from manyheads.training.heads_first import copy_weights, train_heads
+from manyheads.training.heads_first import copy_weights, heads_checkpoint, train_heads
 from manyheads.training.loop import fit
 from manyheads.training.overfitting import not_by_heart, one_batch, require_by_heart, turn_off_dropout
 
@@ -80,6 +80,7 @@ def train(
         callback.on_start(Training(config, network, train, progress))
 
     def on_epoch(epoch: int, row: dict[str, float]) -> None:
+        heads_checkpoint(checkpoint).unlink(missing_ok=True)
         for callback in callbacks:
             callback.on_epoch(epoch, row)
 

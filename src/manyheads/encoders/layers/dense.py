@@ -56,25 +56,3 @@ def dense_layers(features: keras.KerasTensor, widths: Sequence[int], prefix: str
     for i, width in enumerate(widths, start=1):
         x = keras.layers.Dense(width, activation="relu", dtype="float32", name=f"{prefix}dense{i}")(x)
     return x
-
-
-def hidden_layers(
-    features: keras.KerasTensor, heads: Sequence[str], width: int, dropout: float
-) -> dict[str, keras.KerasTensor]:
-    """Return the output of a hidden layer with GELU and dropout for each head, shape (batch, width), float32.
-
-    Args:
-        features: Shape (batch, n), float32.
-        heads: Names of the heads.
-        width: Width of each layer; 0 for none, so that every head gets ``features``.
-        dropout: Share of the outputs that is dropped in training.
-    """
-    import keras
-
-    if not width:
-        return dict.fromkeys(heads, features)
-    hidden = {}
-    for head in heads:
-        x = keras.layers.Dense(width, activation="gelu", dtype="float32", name=f"{head}_hidden")(features)
-        hidden[head] = keras.layers.Dropout(dropout, dtype="float32", name=f"{head}_hidden_dropout")(x)
-    return hidden
