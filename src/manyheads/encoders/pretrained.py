@@ -113,7 +113,7 @@ class PretrainedEncoder(ImageEncoder):
         if TRUNK in arrays:  # computed already; the first view is the sample itself
             features = arrays[TRUNK][rows]
             return features if features.ndim == 2 else features[:, 0]
-        trunk = keras.Model(network.inputs, network.get_layer(TRUNK).output)
+        trunk = keras.Model(network.inputs[0], network.get_layer(TRUNK).output)
         (images,) = arrays.values()
         batches = np.array_split(rows, max(1, len(rows) // 64))
         return np.concatenate([np.asarray(trunk(images[batch], training=False)) for batch in batches])
