@@ -128,6 +128,13 @@ def test_an_interrupted_audit_on_features_continues_and_gives_what_the_whole_net
         np.testing.assert_allclose(outputs, (whole[0][name] + whole[1][name]) / 2, rtol=1e-3, atol=1e-4)
 
 
+def test_the_audit_has_the_losses_of_the_training_but_no_adjusted_logits(make_config):
+    heads = make_config("data=utkface").data.heads
+    assert heads["age"].audit_loss("soft_label") == "soft_label"
+    assert heads["race"].audit_loss("binary_crossentropy") == "binary_crossentropy"
+    assert heads["race"].audit_loss("logit_adjusted") == "categorical_crossentropy"
+
+
 def test_no_folds_are_no_audit(tiny_project, tiny_config):
     audit.run(tiny_config("audit.folds=0"), tiny_project, tiny_project)
     assert pd.read_csv(tiny_project.label_issues).columns.tolist() == label_issues.COLUMNS

@@ -79,8 +79,8 @@ def label_issue_examples(contents: Contents) -> dict[str, list[Example]]:
         paths = rows["path"].tolist()
         images = [""] * len(rows) if contents.thumbnails is None else _data_urls(contents, paths)
         found[str(name)] = [
-            Example(row.path, image, [(False, f"{row.rank}: labelled {row.label}, looks like {row.predicted}")])
-            for image, row in zip(images, rows.itertuples(), strict=True)
+            Example(path, image, [(False, f"{row.rank}: labelled {row.label}, looks like {row.predicted}")])
+            for path, image, row in zip(paths, images, rows.itertuples(), strict=True)
         ]
     return found
 

@@ -45,7 +45,7 @@ def train_without(
     """Train a model on the training subset without a fold, or continue a training that was stopped.
 
     Args:
-        config: All settings; the loss of each head is its ``audit_loss``.
+        config: All settings; each head decides by ``audit_loss`` what follows from its loss.
         project: Paths of the samples and the checkpoint.
         train: The training subset.
         held_out: Whether each of its samples is in the fold, shape (n,), bool.
@@ -55,7 +55,7 @@ def train_without(
     tensorflow.start_training_session(deterministic=True)
     heads, settings = config.data.heads, _settings(config)
     rest = train.take(np.flatnonzero(~held_out))
-    functions = {name: head.audit_loss for name, head in heads.items()}
+    functions = {name: head.audit_loss(config.loss.functions[name]) for name, head in heads.items()}
     objective = objective_of(heads, functions, dict.fromkeys(heads, 1.0), "standard", rest.labels)
     _, model = compiled_model(config.model.frozen(), config.inputs, objective, settings, config.seed, rest)
     path, fingerprint = fold_checkpoint(config, project, fold), fold_fingerprint(config, project, fold)
@@ -108,7 +108,7 @@ def subsets_for_folds(config: Config, train: Subset, validation: Subset) -> tupl
 
 
 def _settings(config: Config) -> TrainConfig:
-    """Return settings that suit a short training, whatever ``train`` says: a sweep of it needs no further audit."""
+    """Return settings that suit the audit, whatever ``train`` says, so that another training needs no other audit."""
     settings = TrainConfig(
         epochs=config.audit.epochs,
         batch_size=64,
@@ -139,7 +139,9 @@ def fold_checkpoint(config: Config, project: Paths, fold: int) -> Path:
 
 def fold_fingerprint(config: Config, project: Paths, fold: int) -> dict[str, str]:
     """Return the fingerprint of the training without a fold, by name."""
-    settings = config.model_dump(mode="json", include={"seed", "model", "audit", "inputs"})
+    settings = config.model_dump(
+        mode="json", include={"seed": True, "model": True, "audit": True, "inputs": True, "loss": {"functions"}}
+    )
     return {
         "settings": json.dumps(settings, sort_keys=True),
         "heads": json.dumps(config.model_dump(mode="json")["data"]["heads"], sort_keys=True),
