@@ -61,9 +61,8 @@ def judged(config, layout):
         of_others = predictor(unseen.inputs, unseen.rows[fold_of_others == number])
         for name in config.data.heads:
             outputs = np.concatenate([of_fold[name], of_others[name]])
-            found.setdefault(name, np.empty((len(judged_by), outputs.shape[1]), np.float32))[judged_by == number] = (
-                outputs
-            )
+            of_all = found.setdefault(name, np.empty((len(judged_by), outputs.shape[1]), np.float32))
+            of_all[judged_by == number] = outputs
     return together(train, others), found
 
 
@@ -121,7 +120,7 @@ def measured(head, groups, labels, outputs):
     shuffled = [head.disagreement(labels, generator.permutation(outputs)) for _ in range(SHUFFLES)]
     rows = []
     for name, measure in measures(head, groups, labels).items():
-        low, middle, high = np.percentile([measure(each) for each in random_orders], [2.5, 50, 97.5])
+        low, middle, high = np.percentile([measure(each) for each in random_orders], [2.5, 50, 97.5]).round(2) + 0.0
         others = np.mean([measure(each) for each in shuffled])
         chance = f"{middle:.2f} ({low:.2f} to {high:.2f})"
         rows.append([head.name, name, f"{measure(disagreement):.2f}", chance, f"{others:.2f}"])

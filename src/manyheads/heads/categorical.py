@@ -58,7 +58,7 @@ class Categorical(Head):
         return ("categorical_crossentropy", "binary_crossentropy", "logit_adjusted")
 
     def audit_loss(self, function: str) -> str:
-        """Return ``function``, but without an adjustment of logits: it makes labels of scarce classes look right."""
+        """Return ``function``, but without the adjustment of logits, which costs accuracy for the scarce classes."""
         return "categorical_crossentropy" if function == "logit_adjusted" else function
 
     @property
