@@ -24,7 +24,6 @@ from manyheads.config.loading import read_params
 from manyheads.data.subsets import load_subset
 from manyheads.paths import Paths, project_root
 from manyheads.runtime import tensorflow
-from manyheads.training.features import without_views
 from manyheads.training.out_of_fold import fold_checkpoint, fold_of, subsets_for_folds, train_without
 
 FIRST = (25, 50, 100, 200)
@@ -50,14 +49,14 @@ def judged(config, layout):
     )
     others = together(validation, excluded)
     learned, unseen = subsets_for_folds(config, train, others)
-    selecting, plain = unseen.take(np.arange(len(validation))), without_views(learned)
+    selecting = unseen.take(np.arange(len(validation)))
     fold, fold_of_others = (fold_of(part.groups, config.audit.folds, config.seed) for part in (train, others))
     judged_by = np.concatenate([fold, fold_of_others])
     found = {}
     for number in range(config.audit.folds):
         predictor = train_without(config, layout, learned, fold == number, selecting, number)
         fold_checkpoint(config, layout, number).unlink()
-        of_fold = predictor(plain.inputs, plain.rows[fold == number])
+        of_fold = predictor(learned.inputs, learned.rows[fold == number])
         of_others = predictor(unseen.inputs, unseen.rows[fold_of_others == number])
         for name in config.data.heads:
             outputs = np.concatenate([of_fold[name], of_others[name]])

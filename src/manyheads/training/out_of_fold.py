@@ -22,14 +22,17 @@ from manyheads.runtime.hardware import fastest_precision
 from manyheads.tracking.dvc import code_digests
 from manyheads.training.checkpoint import resume, training_lock
 from manyheads.training.compilation import compiled_model
-from manyheads.training.features import computed_once, without_views
+from manyheads.training.features import computed_once
 from manyheads.training.fingerprint import checkpoint_folder
 from manyheads.training.loop import fit
 
 logger = logging.getLogger(__name__)
 
-ON_FROZEN_FEATURES = {"batch_size": 128, "learning_rate": 0.001, "weight_decay": 0.05}
-"""What differs where heads learn on the features of a frozen network; experiment=probe has the same values."""
+ON_FROZEN_FEATURES = {"batch_size": 128, "learning_rate": 0.001, "weight_decay": 0.05, "augment": 0.0}
+"""What differs where heads learn on the features of a frozen network; the other values are those of experiment=probe.
+
+Augmented views of the samples would take most of the audit's time and add nothing to it.
+"""
 
 
 def fold_of(groups: list[str], folds: int, seed: int) -> npt.NDArray[np.int64]:
@@ -83,7 +86,7 @@ def predict_out_of_fold(
         ManyheadsError: The weights of a pretrained network cannot be had, or a loss is not finite.
     """
     train, validation = subsets_for_folds(config, train, validation)
-    judged, fold = without_views(train), fold_of(train.groups, config.audit.folds, config.seed)
+    fold = fold_of(train.groups, config.audit.folds, config.seed)
     of_train: dict[str, Outputs] = {}
     of_validation: list[Mapping[str, Outputs]] = []
     for number in range(config.audit.folds):
@@ -93,7 +96,7 @@ def predict_out_of_fold(
             number + 1, config.audit.folds, (~held_out).sum(), held_out.sum(),
         )  # fmt: skip
         predictor = train_without(config, project, train, held_out, validation, number)
-        for name, outputs in predictor(judged.inputs, judged.rows[held_out]).items():
+        for name, outputs in predictor(train.inputs, train.rows[held_out]).items():
             of_train.setdefault(name, np.zeros((len(train), *outputs.shape[1:]), outputs.dtype))[held_out] = outputs
         of_validation.append(predictor(validation.inputs, validation.rows))
     return of_train, {name: np.mean([each[name] for each in of_validation], axis=0) for name in of_train}
