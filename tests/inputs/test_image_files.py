@@ -8,7 +8,7 @@ import pytest
 from PIL import ExifTags, Image, ImageFilter
 
 from manyheads.errors import Unreadable
-from manyheads.inputs.image_files import MAX_PIXELS, decode, fingerprint
+from manyheads.inputs.image_files import MAX_PIXELS, THUMBNAIL_SIDE, decode, decode_whole, fingerprint, thumbnail
 
 # How a camera in each EXIF orientation stores an upright picture.
 STORED = {
@@ -248,3 +248,12 @@ def test_fingerprint_is_the_mean_of_each_cell() -> None:
     cells = fingerprint(np.repeat(pixels[..., None], 3, axis=2))
     assert cells.dtype == np.uint8
     assert np.array_equal(cells, np.arange(256).reshape(16, 16))
+
+
+@pytest.mark.parametrize(("side", "shown"), [(16, 16), (THUMBNAIL_SIDE, THUMBNAIL_SIDE), (400, THUMBNAIL_SIDE)])
+def test_a_thumbnail_is_small_and_shows_the_picture(side: int, shown: int) -> None:
+    pixels = np.asarray(picture(side, side))
+    again = decode_whole(thumbnail(pixels))
+    assert again.shape == (shown, shown, 3)
+    expected = np.asarray(picture(side, side).resize((shown, shown), Image.Resampling.BOX))
+    assert np.abs(again.astype(int) - expected.astype(int)).mean() < 5  # the chroma of a JPEG is coarse

@@ -3,6 +3,9 @@ import pandas as pd
 import pytest
 
 from conftest import make_tiny_project
+from manyheads.data.subsets import load_subset
+from manyheads.encoders import published
+from manyheads.encoders.backbones import BACKBONES
 from manyheads.errors import ConfigError
 from manyheads.stages import audit, split
 from manyheads.training import label_issues, out_of_fold
@@ -49,19 +52,9 @@ def test_duplicates_share_a_fold():
     assert max(np.bincount(folds)) - min(np.bincount(folds)) <= 3
 
 
-def test_an_interrupted_audit_continues_and_leaves_no_checkpoint(
-    planted, tmp_path, migrated_store, tiny_config, monkeypatch
-):
+def test_an_interrupted_audit_continues_and_leaves_no_checkpoint(tmp_path, migrated_store, tiny_config, monkeypatch):
     layout, config = make_tiny_project(tmp_path, migrated_store), tiny_config("audit.folds=2", "audit.epochs=2")
-    real, calls = audit.predict_out_of_fold, []
-
-    def once(*args):
-        calls.append(args[-1])
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(*args)
-
-    monkeypatch.setattr(audit, "predict_out_of_fold", once)
+    calls = interrupted_in_the_second_fold(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         audit.run(config, layout, layout)
     assert list(layout.resume.glob("audit-*.npz"))
@@ -69,6 +62,76 @@ def test_an_interrupted_audit_continues_and_leaves_no_checkpoint(
     assert calls == [0, 1, 0, 1]
     assert not list(layout.resume.glob("audit-*.npz"))
     assert set(pd.read_csv(layout.label_issues)["subset"]) == {"train", "validation"}
+
+
+def interrupted_in_the_second_fold(monkeypatch):
+    """Stop the second training of a fold, once, and return the list of the folds that were begun."""
+    real, calls = out_of_fold.train_without, []
+
+    def once(*args):
+        calls.append(args[-1])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(out_of_fold, "train_without", once)
+    return calls
+
+
+@pytest.fixture
+def frozen(tmp_path, migrated_store, make_config, monkeypatch):
+    """Return a project whose images a frozen network with random weights reads, and its settings."""
+    import keras
+
+    layout = make_tiny_project(tmp_path, migrated_store)
+    monkeypatch.chdir(layout.root)
+    images = keras.Input((16, 16, 3), dtype="uint8")
+    random, weights = np.random.default_rng(0), {}
+    for layer in keras.Model(images, BACKBONES["mobilenet"](images, "float32")).layers:
+        for weight in layer.weights:
+            inputs_of_a_unit = np.prod(weight.shape[: 2 if "depthwise" in layer.name else 3])
+            scale = (8 / inputs_of_a_unit) ** 0.5 if weight.name == "kernel" else 0.0
+            weights[f"{layer.name}/{weight.name}"] = random.normal(0, scale, weight.shape).astype(np.float32)
+    published.weights_path("face").parent.mkdir(parents=True)
+    np.savez(published.weights_path("face"), **weights)
+    stand_in = published.PUBLISHED["face"]._replace(digest=published.digest_of(weights))
+    monkeypatch.setitem(published.PUBLISHED, "face", stand_in)
+    monkeypatch.setattr(out_of_fold, "fastest_precision", lambda: "float32")
+    monkeypatch.setitem(out_of_fold.ON_FROZEN_FEATURES, "batch_size", 16)
+    config = make_config(
+        "data=utkface", "model=face", "model.hidden=8", "inputs.image.image_size=16", "audit.folds=2", "audit.epochs=2"
+    )
+    return layout, config
+
+
+def test_an_interrupted_audit_on_features_continues_and_gives_what_the_whole_network_gives(frozen, monkeypatch):
+    layout, config = frozen
+    train, validation = (
+        load_subset(layout, config.data.heads, config.inputs, name) for name in ("train", "validation")
+    )
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        interrupted_in_the_second_fold(patched)
+        out_of_fold.predict_out_of_fold(config, layout, train, validation)
+    assert len(list(layout.resume.glob("audit-*.npz"))) == 1
+    of_train, of_validation = out_of_fold.predict_out_of_fold(config, layout, train, validation)
+    fold = out_of_fold.fold_of(train.groups, 2, config.seed)
+    whole = []
+    for number in range(2):
+        out_of_fold.fold_checkpoint(config, layout, number).unlink()
+        predictor = out_of_fold.train_without(config, layout, train, fold == number, validation, number)
+        whole.append(predictor(validation.inputs, validation.rows))
+        for name, outputs in predictor(train.inputs, train.rows[fold == number]).items():
+            np.testing.assert_allclose(of_train[name][fold == number], outputs, rtol=1e-3, atol=1e-4)
+            assert outputs.std(axis=0).max() > 1e-2  # the stand-in tells samples apart
+    for name, outputs in of_validation.items():
+        np.testing.assert_allclose(outputs, (whole[0][name] + whole[1][name]) / 2, rtol=1e-3, atol=1e-4)
+
+
+def test_the_audit_has_the_losses_of_the_training_but_no_adjusted_logits(make_config):
+    heads = make_config("data=utkface").data.heads
+    assert heads["age"].audit_loss("soft_label") == "soft_label"
+    assert heads["race"].audit_loss("binary_crossentropy") == "binary_crossentropy"
+    assert heads["race"].audit_loss("logit_adjusted") == "categorical_crossentropy"
 
 
 def test_no_folds_are_no_audit(tiny_project, tiny_config):

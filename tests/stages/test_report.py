@@ -16,6 +16,7 @@ from manyheads.heads import baseline_metrics
 from manyheads.reporting import numbers
 from manyheads.reporting import report as report_page
 from manyheads.stages import evaluate, report, train
+from manyheads.training import label_issues
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +74,25 @@ def test_pictures_are_on_the_local_page_and_not_in_the_run(reported):
     assert "data:image/jpeg" not in logged
     for card in ("model_card.md", "data_card.md"):
         assert "# " in mlflow.artifacts.load_text(f"{run.info.artifact_uri}/{card}")
+
+
+def test_every_label_that_looks_wrong_is_shown_and_most_are_folded(reported):
+    layout, config = reported
+    contents = report.gather(config, layout)
+    seen = contents.manifest["path"].head(label_issues.LISTED).tolist()
+    ranked = {"rank": range(1, len(seen) + 1), "path": seen, "label": "red", "predicted": "blue"}
+    tables = [pd.DataFrame({"head": name, **ranked}) for name in config.data.heads]
+    contents = contents._replace(label_issues=pd.concat(tables))
+    page = report_page.page(contents, "title")
+    section = page[page.index('id="labels"') : page.index('id="training"')]
+    assert section.count("data:image/jpeg;base64,") == 3 * label_issues.LISTED == 600
+    assert section.count("<details>") == 3
+    assert re.sub(r"<details>.*?</details>", "", section, flags=re.DOTALL).count("data:image/jpeg;base64,") == 24
+    assert f'title="{seen[-1]}"' in section
+    assert "200: labelled red, looks like blue" in section
+    without = report_page.page(contents._replace(thumbnails=None), "title")
+    assert without.count(f"<span>{seen[-1]}</span>") == 3
+    assert "data:image/jpeg" not in without
 
 
 def test_the_run_has_few_metrics_and_the_groups_as_a_file(reported):

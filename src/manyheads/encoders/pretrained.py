@@ -111,9 +111,8 @@ class PretrainedEncoder(ImageEncoder):
     ) -> npt.NDArray[np.float32]:
         import keras
 
-        if TRUNK in arrays:  # computed already; the first view is the sample itself
-            features = arrays[TRUNK][rows]
-            return features if features.ndim == 2 else features[:, 0]
+        if TRUNK in arrays:  # computed already
+            return arrays[TRUNK][rows]
         (tensor,), (images,) = network.inputs, arrays.values()
         trunk = keras.Model(tensor, network.get_layer(TRUNK).output)
         batches = np.array_split(rows, max(1, len(rows) // 64))

@@ -84,10 +84,13 @@ class Head(BaseModel, ABC):
         """Losses that may be negative. Their weight cannot be learned because it would grow without bound."""
         return ()
 
-    @property
-    def audit_loss(self) -> str:
-        """Name of the loss that the stage ``audit`` trains this head with."""
-        return self.loss_functions[0]
+    def audit_loss(self, function: str) -> str:
+        """Return the name of the loss that the stage ``audit`` trains this head with, by default that of the training.
+
+        Args:
+            function: The loss of the training, one of ``loss_functions``.
+        """
+        return function
 
     @property
     def output_units(self) -> Mapping[str, int]:

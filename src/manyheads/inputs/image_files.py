@@ -29,6 +29,9 @@ FINGERPRINT_SIZE = 16
 
 THUMBNAIL_QUALITY = 82
 
+THUMBNAIL_SIDE = 160
+"""Longest side of a thumbnail in pixels; a report has some 700 of them."""
+
 _FORMATS = {
     "JPEG": re.compile(rb"\xff\xd8\xff"),
     "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
@@ -178,6 +181,9 @@ def fingerprint(pixels: Pixels) -> Pixels:
 
 
 def thumbnail(pixels: Pixels) -> bytes:
-    """Return a decoded image as a JPEG of the same size."""
+    """Return a decoded image as a JPEG, made smaller if its longer side has more than ``THUMBNAIL_SIDE`` pixels."""
+    factor = THUMBNAIL_SIDE / max(pixels.shape[:2])
+    if factor < 1:
+        pixels = np.asarray(cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
     _, encoded = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, THUMBNAIL_QUALITY])
     return encoded.tobytes()

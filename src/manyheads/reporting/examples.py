@@ -24,10 +24,12 @@ class Example(NamedTuple):
     """A sample that is shown.
 
     Attributes:
+        path: Path of the sample.
         image: A ``data:`` URL of a JPEG, or an empty text.
         lines: For each head, whether the prediction is correct, and a text with prediction and label.
     """
 
+    path: str
     image: str
     lines: list[tuple[bool, str]]
 
@@ -71,14 +73,14 @@ def worst_mistakes(contents: Contents) -> dict[str, list[Example]]:
 
 
 def label_issue_examples(contents: Contents) -> dict[str, list[Example]]:
-    """Return the labels that the audit contradicts most, with thumbnails if there are any."""
+    """Return the labels that the audit contradicts most by head, with thumbnails if there are any."""
     found: dict[str, list[Example]] = {}
     for name, rows in contents.label_issues.groupby("head", sort=False):
-        first = rows.head(MISTAKES)
-        images = [""] * len(first) if contents.thumbnails is None else _data_urls(contents, first["path"].tolist())
+        paths = rows["path"].tolist()
+        images = [""] * len(rows) if contents.thumbnails is None else _data_urls(contents, paths)
         found[str(name)] = [
-            Example(image, [(False, f"labelled {row.label}, looks like {row.predicted}")])
-            for image, row in zip(images, first.itertuples(), strict=True)
+            Example(path, image, [(False, f"{row.rank}: labelled {row.label}, looks like {row.predicted}")])
+            for path, image, row in zip(paths, images, rows.itertuples(), strict=True)
         ]
     return found
 
@@ -99,8 +101,8 @@ def _shown(contents: Contents, rows: pd.DataFrame) -> list[Example]:
     if contents.thumbnails is None or rows.empty:
         return []
     correct = {name: _correct(head, rows) for name, head in contents.heads.items()}
-    examples = []
-    for i, image in enumerate(_data_urls(contents, rows["path"].tolist())):
+    examples, paths = [], rows["path"].tolist()
+    for i, (path, image) in enumerate(zip(paths, _data_urls(contents, paths), strict=True)):
         lines = []
         for name, head in contents.heads.items():
             columns = head.label_columns
@@ -110,7 +112,7 @@ def _shown(contents: Contents, rows: pd.DataFrame) -> list[Example]:
             )
             known = f"{predicted} (labelled {label or 'nothing'})"
             lines.append((bool(correct[name][i]), predicted if predicted == label else known))
-        examples.append(Example(image, lines))
+        examples.append(Example(path, image, lines))
     return examples
 
 

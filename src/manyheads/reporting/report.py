@@ -11,7 +11,7 @@ from typing import Any
 
 from manyheads.reporting.contents import Contents, headline, main_metrics
 from manyheads.reporting.data_plots import data_plots
-from manyheads.reporting.examples import label_issue_examples, random_examples, worst_mistakes
+from manyheads.reporting.examples import MISTAKES, label_issue_examples, random_examples, worst_mistakes
 from manyheads.reporting.html import render
 from manyheads.reporting.result_plots import group_plots, result_plots
 from manyheads.reporting.training_plots import training_plots
@@ -43,6 +43,7 @@ def page(contents: Contents, title: str) -> str:
         examples=random_examples(contents),
         mistakes=worst_mistakes(contents),
         label_issues=label_issue_examples(contents),
+        first_issues=MISTAKES,
         published_by=contents.published_by,
         provenance=contents.provenance,
     )

@@ -76,13 +76,6 @@ def computed_once(
     return _with_features(train, of_train), _with_features(validation, _features(trunk, validation, 0.0, seed, 0))
 
 
-def without_views(subset: Subset) -> Subset:
-    """Return a subset whose samples are themselves, without further views of their features."""
-    if TRUNK not in subset.inputs or subset.inputs[TRUNK].ndim == 2:
-        return subset
-    return replace(subset, inputs={TRUNK: subset.inputs[TRUNK][:, 0]})
-
-
 def _trunk(encoder: Encoder, inputs: Mapping[str, Input], precision: str) -> keras.Model:
     import keras
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,9 +22,17 @@ from manyheads.runtime.hardware import fastest_precision
 from manyheads.tracking.dvc import code_digests
 from manyheads.training.checkpoint import resume, training_lock
 from manyheads.training.compilation import compiled_model
-from manyheads.training.features import computed_once, without_views
+from manyheads.training.features import computed_once
 from manyheads.training.fingerprint import checkpoint_folder
 from manyheads.training.loop import fit
+
+logger = logging.getLogger(__name__)
+
+ON_FROZEN_FEATURES = {"batch_size": 128, "learning_rate": 0.001, "weight_decay": 0.05, "augment": 0.0}
+"""What differs where heads learn on the features of a frozen network; the other values are those of experiment=probe.
+
+Augmented views of the samples would take most of the audit's time and add nothing to it.
+"""
 
 
 def fold_of(groups: list[str], folds: int, seed: int) -> npt.NDArray[np.int64]:
@@ -39,7 +48,7 @@ def train_without(
     """Train a model on the training subset without a fold, or continue a training that was stopped.
 
     Args:
-        config: All settings; the loss of each head is its ``audit_loss``.
+        config: All settings; each head decides by ``audit_loss`` what follows from its loss.
         project: Paths of the samples and the checkpoint.
         train: The training subset.
         held_out: Whether each of its samples is in the fold, shape (n,), bool.
@@ -49,7 +58,7 @@ def train_without(
     tensorflow.start_training_session(deterministic=True)
     heads, settings = config.data.heads, _settings(config)
     rest = train.take(np.flatnonzero(~held_out))
-    functions = {name: head.audit_loss for name, head in heads.items()}
+    functions = {name: head.audit_loss(config.loss.functions[name]) for name, head in heads.items()}
     objective = objective_of(heads, functions, dict.fromkeys(heads, 1.0), "standard", rest.labels)
     _, model = compiled_model(config.model.frozen(), config.inputs, objective, settings, config.seed, rest)
     path, fingerprint = fold_checkpoint(config, project, fold), fold_fingerprint(config, project, fold)
@@ -59,22 +68,38 @@ def train_without(
 
 
 def predict_out_of_fold(
-    config: Config, project: Paths, train: Subset, validation: Subset, fold: npt.NDArray[np.int64], number: int
-) -> tuple[Mapping[str, Outputs], Mapping[str, Outputs]]:
-    """Return the outputs of a model trained without a fold, for the samples of the fold and for the validation subset.
+    config: Config, project: Paths, train: Subset, validation: Subset
+) -> tuple[dict[str, Outputs], dict[str, Outputs]]:
+    """Return each head's outputs for training and validation samples, from models that did not learn from them.
 
     Args:
         config: All settings.
-        project: Paths of the samples and the checkpoint.
+        project: Paths of the samples and the checkpoints, which stay: see ``fold_checkpoint``.
         train: The training subset.
         validation: The validation subset.
-        fold: The fold of each training sample, shape (n,).
-        number: Number of the fold.
+
+    Returns:
+        The outputs for the training subset, in its order, shape (n, units): those of the model that was trained without
+        the sample's fold. Then the outputs for the validation subset: the mean over the models of all folds.
+
+    Raises:
+        ManyheadsError: The weights of a pretrained network cannot be had, or a loss is not finite.
     """
-    held_out = fold == number
-    predictor = train_without(config, project, train, held_out, validation, number)
-    judged = without_views(train)
-    return predictor(judged.inputs, judged.rows[held_out]), predictor(validation.inputs, validation.rows)
+    train, validation = subsets_for_folds(config, train, validation)
+    fold = fold_of(train.groups, config.audit.folds, config.seed)
+    of_train: dict[str, Outputs] = {}
+    of_validation: list[Mapping[str, Outputs]] = []
+    for number in range(config.audit.folds):
+        held_out = fold == number
+        logger.info(
+            "fold %d of %d: training on %d samples, then predicting the other %d",
+            number + 1, config.audit.folds, (~held_out).sum(), held_out.sum(),
+        )  # fmt: skip
+        predictor = train_without(config, project, train, held_out, validation, number)
+        for name, outputs in predictor(train.inputs, train.rows[held_out]).items():
+            of_train.setdefault(name, np.zeros((len(train), *outputs.shape[1:]), outputs.dtype))[held_out] = outputs
+        of_validation.append(predictor(validation.inputs, validation.rows))
+    return of_train, {name: np.mean([each[name] for each in of_validation], axis=0) for name in of_train}
 
 
 def subsets_for_folds(config: Config, train: Subset, validation: Subset) -> tuple[Subset, Subset]:
@@ -86,7 +111,8 @@ def subsets_for_folds(config: Config, train: Subset, validation: Subset) -> tupl
 
 
 def _settings(config: Config) -> TrainConfig:
-    return TrainConfig(
+    """Return settings that suit the audit, whatever ``train`` says, so that another training needs no other audit."""
+    settings = TrainConfig(
         epochs=config.audit.epochs,
         batch_size=64,
         optimizer="adamw",
@@ -100,6 +126,7 @@ def _settings(config: Config) -> TrainConfig:
         precision=fastest_precision(),
         deterministic=True,
     )
+    return settings.model_copy(update=ON_FROZEN_FEATURES) if config.model.frozen().has_frozen_trunk else settings
 
 
 def _can_augment(config: Config) -> bool:
@@ -115,7 +142,9 @@ def fold_checkpoint(config: Config, project: Paths, fold: int) -> Path:
 
 def fold_fingerprint(config: Config, project: Paths, fold: int) -> dict[str, str]:
     """Return the fingerprint of the training without a fold, by name."""
-    settings = config.model_dump(mode="json", include={"seed", "model", "audit", "inputs"})
+    settings = config.model_dump(
+        mode="json", include={"seed": True, "model": True, "audit": True, "inputs": True, "loss": {"functions"}}
+    )
     return {
         "settings": json.dumps(settings, sort_keys=True),
         "heads": json.dumps(config.model_dump(mode="json")["data"]["heads"], sort_keys=True),
