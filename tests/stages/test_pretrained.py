@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 SMALL = (
     "model=face", "inputs.image.image_size=16", "model.hidden=8", "train.epochs=8", "train.batch_size=32",
-    "train.learning_rate=0.01", "train.augment=0.3", "audit.folds=2", "audit.epochs=3",
+    "train.learning_rate=0.01", "train.augment=0", "audit.folds=2", "audit.epochs=3",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from manyheads.runtime import tensorflow
 from manyheads.training import loop, run
 from manyheads.training.checkpoint import Progress, save_checkpoint
 from manyheads.training.compilation import compiled_model
-from manyheads.training.features import computed_once, without_views
+from manyheads.training.features import computed_once
 from manyheads.training.heads_first import copy_weights, heads_checkpoint, train_heads
 from manyheads.training.loop import fit
 from manyheads.training.run import training_objective
@@ -86,7 +86,7 @@ def assert_trunk_is(network, weights):
 def test_the_model_above_features_gives_the_outputs_of_the_network(weights, subsets, make_config):
     config = make_config(*SMALL)
     train, validation = subsets
-    learned, judged = computed_once(config.model, config.inputs, config.train, config.seed, train, validation)
+    learned, judged = computed_once(config.model, config.inputs, "float32", train, validation)
     assert list(learned.inputs) == [TRUNK]
     assert learned.inputs[TRUNK].shape == (len(train), stand_in_weights.BLOCKS[-1][0])
     assert learned.inputs[TRUNK].std(axis=0).max() > 0.1
@@ -101,7 +101,7 @@ def test_the_model_above_features_gives_the_outputs_of_the_network(weights, subs
 def test_a_training_on_features_is_that_of_the_network_with_a_frozen_trunk(weights, subsets, make_config, tmp_path):
     config = make_config(*SMALL, "model.dropout=0")
     train, validation = subsets
-    learned, judged = computed_once(config.model, config.inputs, config.train, config.seed, train, validation)
+    learned, judged = computed_once(config.model, config.inputs, "float32", train, validation)
     above = fitted(config, learned, judged, train, tmp_path / "above.npz")
     whole = fitted(config, train, validation, train, tmp_path / "whole.npz")
     for network in (above, whole):
@@ -112,31 +112,6 @@ def test_a_training_on_features_is_that_of_the_network_with_a_frozen_trunk(weigh
             np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4, err_msg=name)
         changed.append(name)
     assert "hidden" in changed
-
-
-def test_views_of_a_training_sample_are_features_of_its_augmented_images(weights, subsets, make_config):
-    config = make_config(*SMALL, "train.augment=0.8")
-    train, validation = subsets
-    first, judged = computed_once(config.model, config.inputs, config.train, config.seed, train, validation)
-    again, _ = computed_once(config.model, config.inputs, config.train, config.seed, train, validation)
-    views = first.inputs[TRUNK]
-    np.testing.assert_array_equal(views, again.inputs[TRUNK])
-    plain, _ = computed_once(config.model, config.inputs, make_config(*SMALL).train, config.seed, train, validation)
-    np.testing.assert_array_equal(without_views(first).inputs[TRUNK], plain.inputs[TRUNK])
-    assert judged.inputs[TRUNK].ndim == 2  # no augmentation in validation
-    differing = np.abs(views[:, 1:] - views[:, :1]).max(axis=(0, 2))
-    assert np.all(differing > 0.01)
-    assert np.all(np.abs(np.diff(views, axis=1)).max(axis=(0, 2)) > 0.01)
-    statistics = [
-        compiled(config, each).network.get_layer(f"{TRUNK}_standardized").get_weights() for each in (first, plain)
-    ]
-    np.testing.assert_array_equal(*statistics)  # those of the samples themselves
-    (kind,) = first.kinds.values()
-    drawn = kind.augment(views, np.linspace(0, 0.999, len(views))[:, None], 0.8)
-    for row, values in enumerate(drawn):
-        assert np.any(np.all(values == views[row], axis=1))
-    np.testing.assert_array_equal(drawn[0], views[0, 0])
-    np.testing.assert_array_equal(drawn[-1], views[-1, -1])
 
 
 def test_blocks_below_frozen_blocks_stay_and_others_learn(weights, subsets, make_config, tmp_path):

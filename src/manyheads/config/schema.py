@@ -257,6 +257,11 @@ class Config(Section):
                 "train.heads_first is for a pretrained network whose layers learn, which model.encoder="
                 f"{self.model.encoder} is not with these settings: set it to 0"
             )
+        if self.train.augment and self.model.has_frozen_trunk:
+            raise ValueError(
+                "train.augment does nothing where the features of all samples are computed once: set it to 0, or let "
+                "blocks learn with a number for model.frozen_blocks"
+            )
         kinds = self.inputs.values()
         augmented = any(kind.AUGMENTATION_DRAWS for kind in kinds)
         mirrored = any(kind.HAS_MIRROR_IMAGE for kind in kinds)

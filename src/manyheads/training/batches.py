@@ -74,17 +74,13 @@ class Feed:
         import tensorflow as tf
 
         arrays = [*self.subset.inputs.values(), *self.targets.values()]
-        shapes = [
-            *(kind.shape for kind in self.subset.kinds.values()),
-            *(each.shape[1:] for each in self.targets.values()),
-        ]
         names = [*self.subset.inputs, *self.targets]
         n_inputs = len(self.subset.inputs)
 
         def load(step: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
             loaded = tf.numpy_function(self._load, [step], [array.dtype for array in arrays])
-            for values, shape in zip(loaded, shapes, strict=True):
-                values.set_shape((None, *shape))
+            for values, array in zip(loaded, arrays, strict=True):
+                values.set_shape((None, *array.shape[1:]))
             named = list(zip(names, loaded, strict=True))
             return dict(named[:n_inputs]), dict(named[n_inputs:])
 

@@ -17,7 +17,7 @@ from manyheads.paths import Paths
 from manyheads.training.checkpoint import resume
 from manyheads.training.compilation import compiled_model
 from manyheads.training.features import computed_once
-from manyheads.training.fingerprint import fingerprint
+from manyheads.training.fingerprint import fingerprint, precision_of
 from manyheads.training.loop import fit
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LEARNING_RATE = 0.001
+SETTINGS = {"learning_rate": 0.001, "schedule": "cosine", "warmup_epochs": 1.0, "augment": 0.0}
+"""What differs from the settings of the whole training."""
 
 
 def train_heads(
@@ -43,11 +44,9 @@ def train_heads(
     """
     epochs = config.train.heads_first
     logger.info("heads first: %d epochs on the features of the pretrained network", epochs)
-    settings = config.train.model_copy(
-        update={"epochs": epochs, "learning_rate": LEARNING_RATE, "schedule": "cosine", "warmup_epochs": 1.0}
-    )
+    settings = config.train.model_copy(update={"epochs": epochs, **SETTINGS})
     encoder = config.model.frozen()
-    learned, judged = computed_once(encoder, config.inputs, settings, config.seed, train, validation)
+    learned, judged = computed_once(encoder, config.inputs, precision_of(settings), train, validation)
     network, model = compiled_model(
         encoder, config.inputs, objective, settings, config.seed, learned,
         weighting=config.loss.weighting, form=config.loss.form,

@@ -23,16 +23,13 @@ from manyheads.tracking.dvc import code_digests
 from manyheads.training.checkpoint import resume, training_lock
 from manyheads.training.compilation import compiled_model
 from manyheads.training.features import computed_once
-from manyheads.training.fingerprint import checkpoint_folder
+from manyheads.training.fingerprint import checkpoint_folder, precision_of
 from manyheads.training.loop import fit
 
 logger = logging.getLogger(__name__)
 
 ON_FROZEN_FEATURES = {"batch_size": 128, "learning_rate": 0.001, "weight_decay": 0.05, "augment": 0.0}
-"""What differs where heads learn on the features of a frozen network; the other values are those of experiment=probe.
-
-Augmented views of the samples would take most of the audit's time and add nothing to it.
-"""
+"""What differs where heads learn on the features of a frozen network; these are the values of experiment=probe."""
 
 
 def fold_of(groups: list[str], folds: int, seed: int) -> npt.NDArray[np.int64]:
@@ -107,7 +104,8 @@ def subsets_for_folds(config: Config, train: Subset, validation: Subset) -> tupl
 
     A pretrained network stays frozen in all folds. It has not seen any of the labels.
     """
-    return computed_once(config.model.frozen(), config.inputs, _settings(config), config.seed, train, validation)
+    precision = precision_of(_settings(config))
+    return computed_once(config.model.frozen(), config.inputs, precision, train, validation)
 
 
 def _settings(config: Config) -> TrainConfig:

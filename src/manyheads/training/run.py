@@ -65,7 +65,7 @@ def train(
     objective = training_objective(config, train)
     if config.train.overfit:
         validation, train = one_batch(train, config.data.heads, config.train.batch_size, config.seed)
-    learned, judged = computed_once(config.model, config.inputs, config.train, config.seed, train, validation)
+    learned, judged = computed_once(config.model, config.inputs, precision_of(config.train), train, validation)
     network, model = compiled_model(
         config.model, config.inputs, objective, config.train, config.seed, learned,
         weighting=config.loss.weighting, form=config.loss.form,
