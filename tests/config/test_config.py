@@ -101,6 +101,11 @@ def test_heads_first_is_refused_where_no_pretrained_layer_learns(chosen):
     assert composition.compose(ROOT, ["model=face", "model.frozen_blocks=4", "train.heads_first=2"])
 
 
+def test_augmentation_is_refused_where_features_are_computed_once():
+    with pytest.raises(ConfigError, match=r"train\.augment does nothing .*: set it to 0, or let blocks learn"):
+        composition.compose(ROOT, ["model=face", "train.augment=0.5"])
+
+
 @pytest.mark.parametrize("text", ["1e-5", "'1e-5'", "1.0e-05", "0.00001"])
 def test_a_learning_rate_arrives_as_a_number(text, tmp_path):
     params = tmp_path / "params.yaml"
