@@ -240,3 +240,20 @@ def test_learning_rate_schedules(schedule, tiny_config):
 def _rate(optimizer, step):
     optimizer.iterations.assign(step)
     return float(optimizer.learning_rate)
+
+
+def test_a_mixed_batch_is_the_mean_of_both_orders_and_so_is_its_loss():
+    feed = Feed(TRAIN, HEADS, 32, 5, training=True, augment=0.0, mixup=0.4)
+    plain = Feed(TRAIN, HEADS, 32, 5, training=True, augment=0.0)
+    for (mixed, targets), (inputs, labels) in zip(feed.epoch(1), plain.epoch(1), strict=True):
+        share = targets.pop(MIXUP).numpy()
+        assert 0.5 <= share[0, 0] < 1
+        np.testing.assert_array_equal(share, np.full((32, 1), share[0, 0]))
+        for name, values in labels.items():
+            np.testing.assert_array_equal(targets[name], values)
+        (name,) = inputs
+        values = inputs[name].numpy().astype(np.float64)
+        expected = share[0, 0] * values + (1 - share[0, 0]) * values[::-1]
+        np.testing.assert_allclose(mixed[name], expected, atol=0.51)
+    shares = {float(targets[MIXUP][0, 0]) for _, targets in feed.epoch(2)}
+    assert len(shares) == feed.steps

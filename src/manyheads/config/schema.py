@@ -164,6 +164,8 @@ class TrainConfig(Section):
         warmup_epochs: Length of the linear warm-up in epochs (``cosine``).
         weight_decay: Decoupled weight decay (``adamw``).
         augment: Strength of the augmentation of training inputs, 0 for none; see ``Input.augment``.
+        mixup: Parameter alpha of mixup (Zhang et al., ICLR 2018), 0 for none. Each batch is mixed with itself in reverse
+            order, and its loss is the same mean of the losses in both orders.
         flip_tta: Whether the saved model's predictions are means over a sample and its mirror image; see
             ``Input.mirror``.
         precision: Dtype policy of the hidden layers; ``auto`` is bfloat16 on machines with bfloat16 instructions.
@@ -181,6 +183,7 @@ class TrainConfig(Section):
     warmup_epochs: NonNegative
     weight_decay: NonNegative
     augment: Fraction
+    mixup: NonNegative
     flip_tta: bool
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     heads_first: NonNegativeInt
@@ -265,6 +268,7 @@ class Config(Section):
         kinds = self.inputs.values()
         augmented = any(kind.AUGMENTATION_DRAWS for kind in kinds)
         mirrored = any(kind.HAS_MIRROR_IMAGE for kind in kinds)
+        fixed = [name for name, kind in self.inputs.items() if not kind.CAN_MIX]
         moved = [name for name, head in self.data.heads.items() if head.is_spatial]
         for key, on, possible in (
             ("train.augment", self.train.augment, augmented),
@@ -274,6 +278,8 @@ class Config(Section):
                 raise ValueError(f"{key} does nothing to the inputs {_listed(self.inputs)}: turn it off")
             if on and moved:
                 raise ValueError(f"{key} would move what {_listed(moved)} locates: turn it off")
+        if self.train.mixup and (fixed or moved):
+            raise ValueError(f"train.mixup cannot mix {_listed(fixed or moved)}: set it to 0")
         for name, head in self.data.heads.items():
             if conflict := head.conflict_with(self.data.heads):
                 raise ValueError(f"data.heads.{name}: {conflict}")

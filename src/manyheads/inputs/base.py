@@ -9,6 +9,7 @@ from numbers import Real
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
@@ -56,6 +57,7 @@ class Input(BaseModel, ABC):
             the file in its cell. Empty if samples are texts.
         AUGMENTATION_DRAWS: Number of random numbers that ``augment`` takes per sample; 0 without augmentation.
         HAS_MIRROR_IMAGE: Whether ``mirror`` changes its argument.
+        CAN_MIX: Whether a weighted mean of two samples is a sample; see ``mix``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -64,6 +66,7 @@ class Input(BaseModel, ABC):
     FILE_SUFFIXES: ClassVar[tuple[str, ...]] = ()
     AUGMENTATION_DRAWS: ClassVar[int] = 0
     HAS_MIRROR_IMAGE: ClassVar[bool] = False
+    CAN_MIX: ClassVar[bool] = False
 
     kind: str
 
@@ -175,6 +178,16 @@ class Input(BaseModel, ABC):
         """
         del draws, strength
         return values
+
+    def mix(self, values: Array, share: float) -> Array:
+        """Return the weighted mean of a batch and the reversed batch, of the same shape and dtype.
+
+        Args:
+            values: Shape (n, ``*shape``), of ``dtype``.
+            share: Weight of the batch itself, from 0.5 to 1.
+        """
+        flat = values.reshape(len(values), -1)
+        return cv2.addWeighted(flat, share, flat[::-1], 1 - share, 0).reshape(values.shape)
 
     def mirror(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
         """Return the mirror image of a batch; with ``train.flip_tta``, predictions are means over both.

@@ -36,6 +36,7 @@ class ImageInput(Input):
     FILE_SUFFIXES: ClassVar[tuple[str, ...]] = image_files.SUFFIXES
     AUGMENTATION_DRAWS: ClassVar[int] = 11
     HAS_MIRROR_IMAGE: ClassVar[bool] = True
+    CAN_MIX: ClassVar[bool] = True
 
     kind: Literal["image"] = "image"
     image_size: int = Field(ge=16, le=1024)

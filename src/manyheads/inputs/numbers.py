@@ -22,6 +22,7 @@ class NumbersInput(Input):
     """
 
     TOWER: ClassVar[str] = "numbers"
+    CAN_MIX: ClassVar[bool] = True
 
     kind: Literal["numbers"] = "numbers"
     width: PositiveInt = 1

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from manyheads.heads import Head
-from manyheads.modeling.objective import Objective
+from manyheads.modeling.objective import MIXUP, Objective
 
 
 class MultiHeadModel(keras.Model):  # type: ignore[misc]
@@ -109,16 +109,24 @@ class MultiHeadModel(keras.Model):  # type: ignore[misc]
 
     def _objective(self, targets: Any, outputs: Any) -> Any:
         objective = 0.0
-        for name, loss_of in self.losses_by_head.items():
-            known_targets, known_outputs, n = self._known(name, targets, outputs)
-            if name in self.incomplete:  # a batch may have no label of this head
-                loss = tf.cond(n > 0, functools.partial(loss_of, known_targets, known_outputs), lambda: 0.0)
-            else:
-                loss = loss_of(known_targets, known_outputs)
+        for name in self.losses_by_head:
+            loss, n = self._loss_of_head(name, targets, outputs)
+            if MIXUP in targets:
+                reversed_targets = {key: values[::-1] for key, values in targets.items()}
+                share, (of_reversed, _) = targets[MIXUP][0, 0], self._loss_of_head(name, reversed_targets, outputs)
+                loss = share * loss + (1 - share) * of_reversed
             # The loss of an epoch is a mean over samples, and batches differ in size.
             self.loss_trackers[name].update_state(loss, sample_weight=n)
             objective += self._weighted(name, loss)
         return objective
+
+    def _loss_of_head(self, name: str, targets: Any, outputs: Any) -> tuple[Any, Any]:
+        """Return a head's loss without its weight, a scalar, and the number of samples with a known label."""
+        loss_of = self.losses_by_head[name]
+        known_targets, known_outputs, n = self._known(name, targets, outputs)
+        if name in self.incomplete:  # a batch may have no label of this head
+            return tf.cond(n > 0, functools.partial(loss_of, known_targets, known_outputs), lambda: 0.0), n
+        return loss_of(known_targets, known_outputs), n
 
     def _known(self, name: str, targets: Any, outputs: Any) -> tuple[Any, Any, Any]:
         """Return the targets and outputs of samples with a known label of this head, and their number."""

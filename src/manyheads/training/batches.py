@@ -12,6 +12,7 @@ import numpy.typing as npt
 from manyheads.data.subsets import Subset
 from manyheads.heads import Head
 from manyheads.inputs.base import Draws
+from manyheads.modeling.objective import MIXUP
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -27,10 +28,19 @@ class Feed:
         seed: Seed of order and augmentation.
         training: Whether to shuffle the samples, and to drop an incomplete last batch.
         augment: Strength of the augmentation, 0 for none.
+        mixup: Parameter of mixup, 0 for none. With it the targets have the entry ``MIXUP``.
     """
 
     def __init__(
-        self, subset: Subset, heads: Mapping[str, Head], batch_size: int, seed: int, *, training: bool, augment: float
+        self,
+        subset: Subset,
+        heads: Mapping[str, Head],
+        batch_size: int,
+        seed: int,
+        *,
+        training: bool,
+        augment: float,
+        mixup: float = 0.0,
     ):
         self.subset = subset
         self.targets = {name: head.targets(subset.labels[name]) for name, head in heads.items()}
@@ -38,10 +48,12 @@ class Feed:
         self.seed = seed
         self.training = training
         self.augment = augment
+        self.mixup = mixup
         # A small last batch has poor batch normalization statistics. Each epoch drops other samples.
         self.steps = max(1, len(subset) // batch_size) if training else math.ceil(len(subset) / batch_size)
         self.order = np.arange(len(subset))
         self.draws: list[Draws] = []
+        self.shares = np.ones(self.steps, dtype=np.float32)
 
     def epoch(self, number: int) -> tf.data.Dataset:
         """Return the batches of an epoch as pairs of inputs and targets, each a dictionary by name.
@@ -57,6 +69,9 @@ class Feed:
                 )
                 for kind in self.subset.kinds.values()
             ]
+        if self.mixup:
+            shares = np.random.default_rng([self.seed, number]).beta(self.mixup, self.mixup, self.steps)
+            self.shares = np.maximum(shares, 1 - shares).astype(np.float32)
         return self._dataset()
 
     def _load(self, step: int) -> list[npt.NDArray[Any]]:
@@ -68,13 +83,23 @@ class Feed:
                 kind.augment(values, draws[chosen], self.augment)
                 for kind, values, draws in zip(self.subset.kinds.values(), inputs, self.draws, strict=True)
             ]
-        return [*inputs, *(target[chosen] for target in self.targets.values())]
+        targets = [target[chosen] for target in self.targets.values()]
+        if self.mixup:
+            share = self.shares[step]
+            inputs = [
+                kind.mix(values, float(share)) for kind, values in zip(self.subset.kinds.values(), inputs, strict=True)
+            ]
+            targets.append(np.full((len(chosen), 1), share))
+        return [*inputs, *targets]
 
     def _dataset(self) -> tf.data.Dataset:
         import tensorflow as tf
 
         arrays = [*self.subset.inputs.values(), *self.targets.values()]
         names = [*self.subset.inputs, *self.targets]
+        if self.mixup:
+            arrays.append(np.zeros((0, 1), np.float32))
+            names.append(MIXUP)
         n_inputs = len(self.subset.inputs)
 
         def load(step: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
