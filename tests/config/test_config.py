@@ -101,6 +101,12 @@ def test_heads_first_is_refused_where_no_pretrained_layer_learns(chosen):
     assert composition.compose(ROOT, ["model=face", "model.frozen_blocks=4", "train.heads_first=2"])
 
 
+@pytest.mark.parametrize("system", ["posts", "objects"], ids=["texts", "boxes"])
+def test_mixup_is_refused_where_inputs_or_labels_cannot_be_mixed(system):
+    with pytest.raises(ConfigError, match=r"train\.mixup cannot mix \w+: set it to 0"):
+        composition.compose(ROOT, [f"experiment={system}", "train.mixup=0.2"])
+
+
 def test_augmentation_is_refused_where_features_are_computed_once():
     with pytest.raises(ConfigError, match=r"train\.augment does nothing .*: set it to 0, or let blocks learn"):
         composition.compose(ROOT, ["model=face", "train.augment=0.5"])

@@ -6,7 +6,7 @@ from builders import objective_for
 from manyheads.errors import ConfigError
 from manyheads.heads import MISSING, Box, Categorical, LabelStatistics, Regression, Vector
 from manyheads.modeling import build
-from manyheads.modeling.objective import objective_of
+from manyheads.modeling.objective import MIXUP, objective_of
 from manyheads.runtime import tensorflow
 
 HEADS = {
@@ -258,6 +258,16 @@ def test_a_loss_of_two_outputs_is_the_same_in_every_form(form):
     for one, two in zip(expected, found, strict=True):
         assert np.abs(one).max() > 0
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("form", ["training_step", "added_loss", "combined_output"])
+def test_the_loss_of_a_mixed_batch_is_the_mean_of_the_losses_in_both_orders(form):
+    features, _, _, targets = pictures()
+    own, _ = gradients(detector(form), features, targets)
+    other, _ = gradients(detector(form), features, {name: values[::-1] for name, values in targets.items()})
+    mixed, _ = gradients(detector(form), features, targets | {MIXUP: np.full((12, 1), 0.7, np.float32)})
+    assert mixed == pytest.approx(0.7 * own + 0.3 * other, rel=1e-5)
+    assert abs(own - other) > 0.01
 
 
 @pytest.mark.slow

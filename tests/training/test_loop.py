@@ -10,6 +10,7 @@ from manyheads.heads import Categorical, LabelStatistics, Regression
 from manyheads.inputs import ImageInput
 from manyheads.modeling import inference
 from manyheads.modeling.build import build_network, compile_model
+from manyheads.modeling.objective import MIXUP
 from manyheads.runtime import tensorflow
 from manyheads.training import checkpoint, loop, optimizers
 from manyheads.training.batches import Feed

@@ -164,8 +164,8 @@ class TrainConfig(Section):
         warmup_epochs: Length of the linear warm-up in epochs (``cosine``).
         weight_decay: Decoupled weight decay (``adamw``).
         augment: Strength of the augmentation of training inputs, 0 for none; see ``Input.augment``.
-        mixup: Parameter alpha of mixup (Zhang et al., ICLR 2018), 0 for none. Each batch is mixed with itself in reverse
-            order, and its loss is the same mean of the losses in both orders.
+        mixup: Parameter alpha of mixup (Zhang et al., ICLR 2018), 0 for none. Each batch is mixed with itself in
+            reverse order, and its loss is the same mean of the losses in both orders.
         flip_tta: Whether the saved model's predictions are means over a sample and its mirror image; see
             ``Input.mirror``.
         precision: Dtype policy of the hidden layers; ``auto`` is bfloat16 on machines with bfloat16 instructions.
