@@ -79,6 +79,7 @@ def test_no_command_makes_a_stage_stale(fresh, tmp_path):
     commands = [
         *([name, *TINY] for name in STAGES),
         ["params", "--check", *TINY],
+        ["weights"],
         ["new", "mine", "--from", str(tmp_path / "mine.csv")],
         ["results"],
         ["plots"],

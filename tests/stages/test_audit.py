@@ -2,10 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import stand_in_weights
 from conftest import make_tiny_project
 from manyheads.data.subsets import load_subset
-from manyheads.encoders import published
-from manyheads.encoders.backbones import BACKBONES
 from manyheads.errors import ConfigError
 from manyheads.stages import audit, split
 from manyheads.training import label_issues, out_of_fold
@@ -81,26 +80,14 @@ def interrupted_in_the_second_fold(monkeypatch):
 @pytest.fixture
 def frozen(tmp_path, migrated_store, make_config, monkeypatch):
     """Return a project whose images a frozen network with random weights reads, and its settings."""
-    import keras
-
     layout = make_tiny_project(tmp_path, migrated_store)
-    monkeypatch.chdir(layout.root)
-    images = keras.Input((16, 16, 3), dtype="uint8")
-    random, weights = np.random.default_rng(0), {}
-    for layer in keras.Model(images, BACKBONES["mobilenet"](images, "float32")).layers:
-        for weight in layer.weights:
-            inputs_of_a_unit = np.prod(weight.shape[: 2 if "depthwise" in layer.name else 3])
-            scale = (8 / inputs_of_a_unit) ** 0.5 if weight.name == "kernel" else 0.0
-            weights[f"{layer.name}/{weight.name}"] = random.normal(0, scale, weight.shape).astype(np.float32)
-    published.weights_path("face").parent.mkdir(parents=True)
-    np.savez(published.weights_path("face"), **weights)
-    stand_in = published.PUBLISHED["face"]._replace(digest=published.digest_of(weights))
-    monkeypatch.setitem(published.PUBLISHED, "face", stand_in)
+    stand_in_weights.install(monkeypatch, tmp_path)
     monkeypatch.setattr(out_of_fold, "fastest_precision", lambda: "float32")
     monkeypatch.setitem(out_of_fold.ON_FROZEN_FEATURES, "batch_size", 16)
     config = make_config(
-        "data=utkface", "model=face", "model.hidden=8", "inputs.image.image_size=16", "audit.folds=2", "audit.epochs=2"
-    )
+        "data=utkface", "model=face", "model.hidden=8", "inputs.image.image_size=16", "audit.folds=2", "audit.epochs=2",
+        "train.augment=0",
+    )  # fmt: skip
     return layout, config
 
 

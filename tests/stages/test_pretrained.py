@@ -20,7 +20,7 @@ from manyheads.stages import audit, evaluate, report, train
 pytestmark = pytest.mark.slow
 
 SMALL = (
-    "model=face", "inputs.image.image_size=16", "model.hidden=8", "train.epochs=8", "train.batch_size=32",
+    "model=face", "inputs.image.image_size=16", "model.hidden=64", "train.epochs=8", "train.batch_size=32",
     "train.learning_rate=0.01", "train.augment=0", "audit.folds=2", "audit.epochs=3",
 )  # fmt: skip
 

@@ -36,6 +36,7 @@ CODE = (
     "__init__.py",
     "errors.py",
     "extensions.py",
+    "paths.py",
     "encoders",
     "heads",
     "inputs",
