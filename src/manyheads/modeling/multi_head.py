@@ -109,12 +109,12 @@ class MultiHeadModel(keras.Model):  # type: ignore[misc]
 
     def _objective(self, targets: Any, outputs: Any) -> Any:
         objective = 0.0
+        partners = {key: values[::-1] for key, values in targets.items()} if MIXUP in targets else {}
         for name in self.losses_by_head:
             loss, n = self._loss_of_head(name, targets, outputs)
-            if MIXUP in targets:
-                reversed_targets = {key: values[::-1] for key, values in targets.items()}
-                share, (of_reversed, _) = targets[MIXUP][0, 0], self._loss_of_head(name, reversed_targets, outputs)
-                loss = share * loss + (1 - share) * of_reversed
+            if partners:
+                share, (of_partners, _) = targets[MIXUP][0, 0], self._loss_of_head(name, partners, outputs)
+                loss = share * loss + (1 - share) * of_partners
             # The loss of an epoch is a mean over samples, and batches differ in size.
             self.loss_trackers[name].update_state(loss, sample_weight=n)
             objective += self._weighted(name, loss)

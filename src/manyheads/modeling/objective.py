@@ -43,7 +43,7 @@ class HeadObjective(NamedTuple):
         return self.head.loss(self.function, self.statistics)
 
 
-MIXUP = "mixup"
+MIXUP = "mixup-share"  # no head can have this name
 """Name of the target that says how much of each sample of a mixed batch is the sample itself, shape (n, 1), float32. It
 is equal for all samples of the batch. The rest is the sample at the same position in the reversed batch."""
 
