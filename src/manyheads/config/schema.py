@@ -157,15 +157,17 @@ class TrainConfig(Section):
     Attributes:
         epochs: Number of passes over the training subset.
         batch_size: Number of samples in a step.
-        optimizer: ``adam``, ``rmsprop``, or ``adamw`` with ``weight_decay``.
+        optimizer: ``adam``, ``rmsprop``, or with ``weight_decay`` ``adamw`` and ``sgd`` (Nesterov's momentum of 0.9).
         learning_rate: Highest learning rate of the schedule.
         schedule: ``cosine`` (linear warm-up, then cosine to zero), ``inverse_time`` (as in the article: divided by
             1 + step * learning_rate / epochs) or ``constant``.
         warmup_epochs: Length of the linear warm-up in epochs (``cosine``).
-        weight_decay: Decoupled weight decay (``adamw``).
+        weight_decay: Decoupled weight decay (``adamw``, ``sgd``).
         augment: Strength of the augmentation of training inputs, 0 for none; see ``Input.augment``.
         mixup: Parameter alpha of mixup (Zhang et al., ICLR 2018), 0 for none. Each batch is mixed with itself in
             reverse order, and its loss is the same mean of the losses in both orders.
+        cutmix: Share of the batches in which a square of each image is that of the batch in reverse order instead
+            (CutMix: Yun et al., ICCV 2019); the areas weight the losses.
         flip_tta: Whether the saved model's predictions are means over a sample and its mirror image; see
             ``Input.mirror``.
         precision: Dtype policy of the hidden layers; ``auto`` is bfloat16 on machines with bfloat16 instructions.
@@ -177,13 +179,14 @@ class TrainConfig(Section):
 
     epochs: PositiveInt
     batch_size: PositiveInt
-    optimizer: Literal["adam", "adamw", "rmsprop"]
+    optimizer: Literal["adam", "adamw", "rmsprop", "sgd"]
     learning_rate: PositiveFloat
     schedule: Literal["cosine", "inverse_time", "constant"]
     warmup_epochs: NonNegative
     weight_decay: NonNegative
     augment: Fraction
     mixup: NonNegative
+    cutmix: Fraction
     flip_tta: bool
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     heads_first: NonNegativeInt
@@ -265,6 +268,8 @@ class Config(Section):
                 "train.augment does nothing where the features of all samples are computed once: set it to 0, or let "
                 "blocks learn with a number for model.frozen_blocks"
             )
+        if self.train.cutmix and self.model.has_frozen_trunk:
+            raise ValueError("train.cutmix cuts images, but their features are computed once: set it to 0")
         kinds = self.inputs.values()
         augmented = any(kind.AUGMENTATION_DRAWS for kind in kinds)
         mirrored = any(kind.HAS_MIRROR_IMAGE for kind in kinds)
@@ -280,6 +285,9 @@ class Config(Section):
                 raise ValueError(f"{key} would move what {_listed(moved)} locates: turn it off")
         if self.train.mixup and (fixed or moved):
             raise ValueError(f"train.mixup cannot mix {_listed(fixed or moved)}: set it to 0")
+        whole = [name for name, kind in self.inputs.items() if not kind.CAN_PASTE]
+        if self.train.cutmix and (whole or moved):
+            raise ValueError(f"train.cutmix cannot cut {_listed(whole or moved)}: set it to 0")
         for name, head in self.data.heads.items():
             if conflict := head.conflict_with(self.data.heads):
                 raise ValueError(f"data.heads.{name}: {conflict}")

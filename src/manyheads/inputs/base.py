@@ -25,6 +25,20 @@ Draws = npt.NDArray[np.float32]
 """Random numbers of an augmentation, uniform in [0, 1), shape (n, ``AUGMENTATION_DRAWS``)."""
 
 
+class Rectangle(NamedTuple):
+    """A rectangle within a sample, as shares of its height and width."""
+
+    top: float
+    bottom: float
+    left: float
+    right: float
+
+    @property
+    def area(self) -> float:
+        """Share of the sample."""
+        return (self.bottom - self.top) * (self.right - self.left)
+
+
 NO_PROPERTIES: Mapping[str, float] = MappingProxyType({})
 
 
@@ -58,6 +72,7 @@ class Input(BaseModel, ABC):
         AUGMENTATION_DRAWS: Number of random numbers that ``augment`` takes per sample; 0 without augmentation.
         HAS_MIRROR_IMAGE: Whether ``mirror`` changes its argument.
         CAN_MIX: Whether a weighted mean of two samples is a sample; see ``mix``.
+        CAN_PASTE: Whether a part of a sample can be that of another one; see ``paste``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -67,6 +82,7 @@ class Input(BaseModel, ABC):
     AUGMENTATION_DRAWS: ClassVar[int] = 0
     HAS_MIRROR_IMAGE: ClassVar[bool] = False
     CAN_MIX: ClassVar[bool] = False
+    CAN_PASTE: ClassVar[bool] = False
 
     kind: str
 
@@ -188,6 +204,16 @@ class Input(BaseModel, ABC):
         """
         flat = values.reshape(len(values), -1)
         return cv2.addWeighted(flat, share, flat[::-1], 1 - share, 0).reshape(values.shape)
+
+    def paste(self, values: Array, place: Rectangle) -> Array:
+        """Return a batch with a rectangle of the reversed batch in each sample, of the same shape and dtype.
+
+        Args:
+            values: Shape (n, ``*shape``), of ``dtype``; not changed.
+            place: The rectangle, the same in all samples.
+        """
+        del place
+        return values
 
     def mirror(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
         """Return the mirror image of a batch; with ``train.flip_tta``, predictions are means over both.

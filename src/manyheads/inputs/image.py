@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from manyheads.inputs import augmentation, image_files
-from manyheads.inputs.base import Array, Draws, Encoded, Input
+from manyheads.inputs.base import Array, Draws, Encoded, Input, Rectangle
 
 if TYPE_CHECKING:
     import keras
@@ -37,6 +37,7 @@ class ImageInput(Input):
     AUGMENTATION_DRAWS: ClassVar[int] = 11
     HAS_MIRROR_IMAGE: ClassVar[bool] = True
     CAN_MIX: ClassVar[bool] = True
+    CAN_PASTE: ClassVar[bool] = True
 
     kind: Literal["image"] = "image"
     image_size: int = Field(ge=16, le=1024)
@@ -91,6 +92,12 @@ class ImageInput(Input):
     def augment(self, values: Array, draws: Draws, strength: float) -> Array:
         """Return the images with random changes; see ``augmentation.augment``."""
         return augmentation.augment(values, draws, strength)
+
+    def paste(self, values: Array, place: Rectangle) -> Array:
+        top, bottom, left, right = (round(self.image_size * edge) for edge in place)
+        changed = values.copy()
+        changed[:, top:bottom, left:right] = values[::-1, top:bottom, left:right]
+        return changed
 
     def mirror(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
         """Return the images with left and right exchanged."""

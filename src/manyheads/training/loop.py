@@ -65,7 +65,16 @@ def fit(
         MachineError: The checkpoint cannot be written.
     """
     heads = model.heads
-    feed = Feed(train, heads, settings.batch_size, seed, training=True, augment=settings.augment, mixup=settings.mixup)
+    feed = Feed(
+        train,
+        heads,
+        settings.batch_size,
+        seed,
+        training=True,
+        augment=settings.augment,
+        mixup=settings.mixup,
+        cutmix=settings.cutmix,
+    )
     evaluated = Feed(validation, heads, max(settings.batch_size, 128), seed, training=False, augment=0.0)
     baselines = {
         name: metrics[heads[name].main_metric]

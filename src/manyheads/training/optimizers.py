@@ -9,6 +9,9 @@ from manyheads.config.schema import TrainConfig
 if TYPE_CHECKING:
     import keras
 
+MOMENTUM = 0.9
+"""Of ``sgd``, which is Nesterov's."""
+
 
 def optimizer_for(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """Return the optimizer with its learning-rate schedule.
@@ -36,6 +39,10 @@ def optimizer_for(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers
         return keras.optimizers.Adam(rate)
     if config.optimizer == "rmsprop":
         return keras.optimizers.RMSprop(rate)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
+    optimizer: keras.optimizers.Optimizer
+    if config.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(rate, momentum=MOMENTUM, nesterov=True, weight_decay=config.weight_decay)
+    else:
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "log_variance"])
     return optimizer

@@ -120,6 +120,7 @@ def _settings(config: Config) -> TrainConfig:
         weight_decay=0.03,
         augment=0.5 if _can_augment(config) else 0.0,
         mixup=0.0,
+        cutmix=0.0,
         flip_tta=False,
         heads_first=0,
         precision=fastest_precision(),
