@@ -88,7 +88,10 @@ def recipe(name, archive, steps):
     images = np.stack([decode(data, settings.inputs["image"].image_size).pixels for data in files])
     fed = subset_of(settings.data.heads, images, settings.inputs)
     network = compiled(settings, fed)
-    feed = Feed(fed, settings.data.heads, batch, 1, training=True, augment=settings.train.augment)
+    train = settings.train
+    feed = Feed(
+        fed, settings.data.heads, batch, 1, training=True, augment=train.augment, mixup=train.mixup, cutmix=train.cutmix
+    )
     network.fit(feed.epoch(1).take(2), verbose=0)
     began = time.perf_counter()
     network.fit(feed.epoch(1), verbose=0)

@@ -109,6 +109,20 @@ def test_mixup_is_refused_where_inputs_or_labels_cannot_be_mixed(system):
         composition.compose(ROOT, [f"experiment={system}", "train.mixup=0.2"])
 
 
+@pytest.mark.parametrize(
+    ("chosen", "reason"),
+    [
+        (["experiment=posts"], "cannot cut posts"),
+        (["experiment=objects"], "cannot cut box"),
+        (["data=utkface", "model=face", "train.augment=0"], "cuts images, but their features are computed once"),
+    ],
+    ids=["texts", "boxes", "frozen"],
+)
+def test_cutmix_is_refused_where_nothing_can_be_cut(chosen, reason):
+    with pytest.raises(ConfigError, match=rf"train\.cutmix {reason}: set it to 0$"):
+        composition.compose(ROOT, [*chosen, "train.mixup=0", "train.cutmix=0.5"])
+
+
 @pytest.mark.parametrize("name", [MIXUP, TRUNK])
 def test_no_head_and_no_input_has_a_name_that_the_training_uses(name):
     for key in (f"+inputs.{name}={{kind: numbers}}", f"+data.heads.{name}={{kind: categorical, classes: [a, b]}}"):
@@ -248,6 +262,7 @@ def test_debug_wins_over_data_and_experiment_and_a_single_value_wins_over_debug(
     assert (overfit.train.augment, overfit.train.weight_decay, overfit.train.flip_tta) == (0, 0, False)
     transfer = composition.compose(ROOT, ["experiment=transfer", "debug=overfit"])
     assert (transfer.train.mixup, transfer.train.heads_first) == (0, 0)
+    assert (overfit.train.mixup, overfit.train.cutmix) == (0, 0)
     assert fast.tracking.experiment == overfit.tracking.experiment != make_config(*chosen, *lists).tracking.experiment
 
 

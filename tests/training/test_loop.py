@@ -85,8 +85,13 @@ def test_what_can_be_classified_is_learned(train_config, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weighting", ["fixed", "learned"])
-def test_an_interrupted_training_ends_with_the_same_weights(weighting, train_config, tmp_path):
+@pytest.mark.parametrize(
+    ("weighting", "settings"),
+    [("fixed", {}), ("learned", {}), ("fixed", {"optimizer": "sgd", "mixup": 0.2, "cutmix": 0.5})],
+    ids=["fixed", "learned", "mixed"],
+)
+def test_an_interrupted_training_ends_with_the_same_weights(weighting, settings, train_config, tmp_path):
+    train_config = train_config.model_copy(update=settings)
     whole = network(train_config, weighting)
     expected = fit(whole, train_config, tmp_path / "whole.npz")
 
@@ -139,8 +144,9 @@ def test_learned_weights_are_in_the_history_and_kept_with_the_best_epoch(train_c
         assert float(log_variance.numpy()) == best[f"train/{name}/log_variance"]
 
 
-def test_only_kernels_decay(train_config):
-    built = network(train_config, "learned")
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_only_kernels_decay(optimizer, train_config):
+    built = network(train_config.model_copy(update={"optimizer": optimizer}), "learned")
     variables = built.trainable_variables
     before = [variable.numpy() for variable in variables]
     built.optimizer.build(variables)
@@ -258,3 +264,37 @@ def test_a_mixed_batch_is_the_mean_of_both_orders_and_so_is_its_loss():
         np.testing.assert_allclose(mixed[name], expected, atol=0.51)
     shares = {float(targets[MIXUP][0, 0]) for _, targets in feed.epoch(2)}
     assert len(shares) == feed.steps
+
+
+def test_a_batch_of_cutmix_has_a_square_of_the_reversed_batch_whose_area_is_its_share_of_the_loss():
+    feed = Feed(TRAIN, HEADS, 32, 5, training=True, augment=0.0, cutmix=1.0)
+    plain = Feed(TRAIN, HEADS, 32, 5, training=True, augment=0.0)
+    areas = set()
+    for (cut, targets), (inputs, labels) in zip(feed.epoch(1), plain.epoch(1), strict=True):
+        share = float(targets.pop(MIXUP)[0, 0])
+        for name, values in labels.items():
+            np.testing.assert_array_equal(targets[name], values)
+        images, whole = cut["image"].numpy(), inputs["image"].numpy()
+        pasted = (images != whole).any(axis=(0, 3))
+        np.testing.assert_array_equal(images[:, pasted], whole[::-1][:, pasted])
+        rows, columns = (np.flatnonzero(pasted.any(axis=axis)) for axis in (1, 0))
+        assert pasted.sum() == len(rows) * len(columns)  # one rectangle
+        assert len(rows) == pytest.approx(SIZE * np.sqrt(1 - share), abs=1)
+        assert len(columns) == pytest.approx(SIZE * np.sqrt(1 - share), abs=1)
+        assert 0.5 <= share < 1
+        areas.add(share)
+    assert len(areas) == feed.steps
+
+
+def test_cutmix_takes_its_share_of_the_batches_and_mixup_the_others():
+    feed = Feed(TRAIN, HEADS, 2, 5, training=True, augment=0.0, mixup=0.2, cutmix=0.25)
+    shares, cut = [], 0
+    for number in range(1, 5):
+        feed.epoch(number)
+        cut += len(feed.places)
+        shares += [share for step, share in enumerate(feed.shares) if step not in feed.places]
+    assert cut == pytest.approx(0.25 * 4 * feed.steps, rel=0.3)
+    assert np.mean(np.less(shares, 0.999)) > 0.5
+    without = Feed(TRAIN, HEADS, 2, 5, training=True, augment=0.0, mixup=0.2)
+    without.epoch(1)
+    assert without.places == {}
