@@ -107,6 +107,23 @@ def test_intervals_of_a_distribution_hold_nine_labels_in_ten():
     assert list(AGE.prediction_columns(outputs)) == ["age", "age_median", "age_low", "age_high"]
 
 
+def test_a_distribution_and_its_gaussian_disagree_with_labels_alike_and_more_if_they_are_surer():
+    label_space = np.arange(117)
+    means, deviations = np.repeat([40.0, 45.0, 60.0, 75.0], 2), np.tile([3.0, 8.0], 4)
+    probability = np.exp(-(((label_space - means[:, None]) / deviations[:, None]) ** 2) / 2)
+    distribution = np.column_stack([means, probability / probability.sum(axis=1, keepdims=True)])
+    gaussian = np.column_stack([means, 2 * np.log(deviations)])
+    labels = np.full(8, 40)
+    ours, theirs = (AGE.disagreement(labels, outputs.astype(np.float32)) for outputs in (distribution, gaussian))
+    np.testing.assert_allclose(ours, theirs, rtol=0.02)
+    sure, unsure = ours[::2], ours[1::2]
+    assert (np.diff(sure) > 0).all()
+    assert (np.diff(unsure) > 0).all()
+    assert (sure[2:] > unsure[2:]).all()
+    assert sure[0] < unsure[0] < 1
+    np.testing.assert_array_equal(AGE.disagreement(labels, means[:, None].astype(np.float32)), means - 40)
+
+
 def test_skill_scores_are_zero_for_the_baseline_and_one_for_perfection():
     assert AGE.skill(15.0, 15.0) == 0
     assert AGE.skill(0.0, 15.0) == 1

@@ -255,6 +255,27 @@ class Regression(Head):
         interval = self.interval(outputs)
         return None if interval is None else interval[0] - interval[1]
 
+    def disagreement(self, labels: Labels, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """Return minus the log of the probability within the tolerance of each label, shape (n,).
+
+        An error counts the more, the surer the model is. Outputs without probabilities give the absolute error.
+        """
+        y = labels.astype(np.float64)[:, None]
+        if self._has_distribution(outputs):
+            inside = np.abs(self._label_space - y) <= self.tolerance
+            probability = outputs[:, 1:].astype(np.float64)
+            within = (probability * inside).sum(axis=1) / probability.sum(axis=1)
+        elif outputs.shape[1] > 1:
+            from scipy.special import ndtr
+
+            error, deviation = outputs[:, :1] - y, np.exp(outputs[:, 1:].astype(np.float64) / 2)
+            # Of the nearer tail, because probabilities near 1 cannot be told apart.
+            nearer, farther = ((-np.abs(error) + sign * (self.tolerance + 0.5)) / deviation for sign in (1, -1))
+            within = (ndtr(nearer) - ndtr(farther))[:, 0]
+        else:
+            return super().disagreement(labels, outputs)
+        return np.asarray(-np.log(np.maximum(within, np.finfo(np.float32).tiny)), dtype=np.float64)
+
     def prediction_columns(self, outputs: Outputs) -> dict[str, Any]:
         """Return the value, the median of a distribution, and the ends of the central 90 % interval if there is one."""
         columns = {self.name: np.round(self.values(outputs), 2)}
