@@ -189,11 +189,12 @@ def _run_with_hydra(name: str, arguments: list[str]) -> None:
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
-    from manyheads.config.composition import composition_error
+    from manyheads.config.composition import composition_error, require_names
     from manyheads.config.loading import load
     from manyheads.errors import ManyheadsError
     from manyheads.sweeps import grid
 
+    require_names([argument for argument in arguments if not argument.startswith("-")])
     refusals: list[ManyheadsError] = []
 
     def task(values: DictConfig) -> None:

@@ -23,6 +23,20 @@ def test_texts_that_look_like_numbers_or_nothing_stay_texts(tmp_path):
     assert read_splits(tmp_path / "splits.csv")["group"].tolist() == ["0012", "NA"]
 
 
+def test_a_text_that_a_spreadsheet_would_compute_is_escaped_in_the_file_and_comes_back(tmp_path):
+    paths = ["=cmd.jpg", "+a", "-1", "@b", "'=c", "''=d", "'e", "'", "f"]
+    frame = pd.DataFrame({"path": paths, "sha256": "1", "group": "1", "subset": "train", "rule": "=1+1"})
+    write_table(tmp_path / "splits.csv", frame)
+    cells = [line.split(",")[0] for line in (tmp_path / "splits.csv").read_text().splitlines()[1:]]
+    assert cells == ["'=cmd.jpg", "'+a", "'-1", "'@b", "''=c", "'''=d", "'e", "'", "f"]
+    pd.testing.assert_frame_equal(read_splits(tmp_path / "splits.csv"), frame, check_dtype=False)
+
+
+def test_numbers_are_never_escaped(tmp_path):
+    write_table(tmp_path / "numbers.csv", pd.DataFrame({"a": [-1.5, 2.0], "b": [-3, "=3"]}))
+    assert (tmp_path / "numbers.csv").read_text() == "a,b\n-1.5,-3\n2.0,'=3\n"
+
+
 def test_an_empty_manifest_is_a_table(tmp_path):
     (tmp_path / "manifest.csv").write_text("path,age,note\n")
     manifest = read_manifest(tmp_path / "manifest.csv", HEADS)

@@ -141,6 +141,7 @@ def _composed_as(folder: Path, name: str, overrides: Sequence[str]) -> tuple[Dic
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    require_names(overrides)
     # A training that Hydra runs composes the default beside its own settings; Hydra allows one composition at a time.
     outer = Singleton.get_state() if GlobalHydra.instance().is_initialized() else None
     GlobalHydra.instance().clear()
@@ -154,6 +155,17 @@ def _composed_as(folder: Path, name: str, overrides: Sequence[str]) -> tuple[Dic
         if outer is not None:
             Singleton.set_state(outer)
     return composed, taken
+
+
+def require_names(overrides: Sequence[str]) -> None:
+    """Raise an error for an override without a name, which Hydra answers with a traceback.
+
+    Raises:
+        ConfigError: An override is empty or begins with its value.
+    """
+    for override in overrides:
+        if re.match(r"[+~]*(=|$)", override):
+            raise ConfigError(f"{override!r} names no setting: write section.key=value or group=option")
 
 
 def composition_error(error: Exception, known: Sequence[str] = ()) -> ConfigError:

@@ -55,7 +55,7 @@ def load(values: Any, source: str = "the configuration") -> Config:
     except ValidationError as error:
         # An unknown key is often a misspelt missing key, so unknown keys come first.
         found = sorted(error.errors(include_url=False), key=lambda details: details["type"] != "extra_forbidden")
-        problems = [_problem(dict(details), values) for details in found]
+        problems = list(dict.fromkeys(_problem(dict(details), values) for details in found))
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         message = f"{source}: {'; '.join(problems[:3])}{more}"
         if misfits := [details["ctx"]["group"] for details in found if details["type"] == "misfit"]:
@@ -67,13 +67,24 @@ def _problem(details: dict[str, Any], values: Any) -> str:
     # Pydantic adds the chosen member of a union to the location; the configuration has no such level.
     key = ".".join(str(part) for part in _written_location(details, values))
     if details["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{did_you_mean(key, known_keys())}"
+        known = known_keys()
+        return _of_another_encoder(values) if key in known else f"unknown key {key!r}{did_you_mean(key, known)}"
     if details["type"] == "missing":
         return f"{key!r} is missing"
     message = details["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     shown = "" if isinstance(details["input"], dict) else f", got {details['input']!r}"
     return f"{key!r}: {message}{shown}" if key else message
+
+
+def _of_another_encoder(values: Mapping[str, Any]) -> str:
+    """Return the problem of settings of ``model`` that only other encoders have."""
+    chosen = values["model"]
+    own = ENCODERS[chosen["encoder"]].model_fields
+    return (
+        f"encoder {chosen['encoder']!r} has no {', '.join(key for key in chosen if key not in own)}: choose an option "
+        f"of model that has this encoder, or give its own settings, {', '.join(key for key in own if key != 'encoder')}"
+    )
 
 
 def _written_location(details: dict[str, Any], values: Any) -> list[int | str]:

@@ -1,11 +1,15 @@
 """CSV tables between stages: definitions of their columns, and functions that read, check and write them.
 
 A text column has no missing values: an empty cell is an empty text. Each head defines the columns of its labels.
+
+People open these files in spreadsheets, which take a text such as ``=1+1`` for a formula. In the files, such a text has
+an apostrophe in front, and it is taken away when the file is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,31 +25,64 @@ if TYPE_CHECKING:
 MAY_BE_EMPTY = {"note", "rule"}
 LABELS = {"Int64", "Float64"}
 REJECTED_COLUMNS = ["path", "stage", "code", "reason"]
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+ESCAPED_FORMULA = re.compile(r"'+[=+\-@\t\r]")
 
 
 def write_table(target: Path, frame: pd.DataFrame) -> None:
-    """Write a table as UTF-8 CSV with Unix line ends; the write is atomic."""
+    """Write a table as UTF-8 CSV with Unix line ends and without formulas; the write is atomic."""
     with atomic_write(target) as unfinished:
-        frame.to_csv(unfinished, index=False, lineterminator="\n", encoding="utf-8")
+        without_formulas(frame).to_csv(unfinished, index=False, lineterminator="\n", encoding="utf-8")
 
 
 def write_rejected(target: Path, rows: Iterable[tuple[str, str, str, str]]) -> None:
     """Write a table of rejected samples, sorted by path.
 
-    A path that a spreadsheet would read as a formula gets an apostrophe in front.
-
     Args:
         target: Path of the table.
         rows: Path, stage, code and reason of each sample.
     """
-    frame = pd.DataFrame(sorted(rows), columns=REJECTED_COLUMNS, dtype=str)
-    frame["path"] = without_formulas(frame["path"])
-    write_table(target, frame)
+    write_table(target, pd.DataFrame(sorted(rows), columns=REJECTED_COLUMNS, dtype=str))
 
 
-def without_formulas(texts: pd.Series[str]) -> pd.Series[str]:
-    """Return texts with an apostrophe before each one that a spreadsheet would read as a formula."""
-    return texts.str.replace(r"^([=+\-@\t\r])", r"'\1", regex=True)
+def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with an apostrophe before each text that a spreadsheet would take for a formula."""
+    return _in_texts(frame, lambda text: f"'{text}" if FORMULA.match(text) else text)
+
+
+def with_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the table that ``without_formulas`` was given."""
+    return _in_texts(frame, lambda text: text[1:] if ESCAPED_FORMULA.match(text) else text)
+
+
+def _in_texts(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    changed = frame.copy(deep=False)
+    for name in frame.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]]:
+        values = [change(each) if isinstance(each, str) else each for each in frame[name]]
+        changed[name] = pd.Series(values, frame.index, frame[name].dtype)
+    return changed
+
+
+def read_table(path: Path, stage: str, texts: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a table that a stage wrote for people.
+
+    Args:
+        path: The table.
+        stage: The stage.
+        texts: Columns of texts, even such as ``1`` or ``None``.
+
+    Raises:
+        IntegrityError: The table is missing or damaged.
+    """
+    try:
+        frame = pd.read_csv(
+            path, dtype=dict.fromkeys(texts, "str"), keep_default_na=False, na_values=[""], encoding="utf-8"
+        )
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing: run `dvc repro {stage}`") from None
+    except ValueError as error:
+        raise IntegrityError(f"{path} is damaged ({error}): run `dvc repro {stage}`") from error
+    return with_formulas(frame)
 
 
 def read_manifest(path: Path, heads: Mapping[str, Head]) -> pd.DataFrame:
@@ -106,13 +143,7 @@ def read_predictions(path: Path, heads: Mapping[str, Head]) -> pd.DataFrame:
         IntegrityError: The table is missing or damaged.
     """
     classes = [column for name, head in heads.items() if head.class_names for column in (name, f"{name}_label")]
-    texts = dict.fromkeys(["path", "group", *classes], "str")
-    try:
-        return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""], encoding="utf-8")
-    except FileNotFoundError:
-        raise IntegrityError(f"{path} is missing: run `dvc repro evaluate`") from None
-    except ValueError as error:
-        raise IntegrityError(f"{path} is damaged ({error}): run `dvc repro evaluate`") from error
+    return read_table(path, "evaluate", ["path", "group", *classes])
 
 
 def _read(path: Path, columns: Mapping[str, str], unique: str, made_by: str) -> pd.DataFrame:
@@ -130,7 +161,7 @@ def _read(path: Path, columns: Mapping[str, str], unique: str, made_by: str) -> 
             },
             strict=True,
         )
-        valid = schema.validate(frame)
+        valid = with_formulas(schema.validate(frame))
         whole = [name for name, kind in columns.items() if kind in LABELS and valid[name].notna().all()]
         return valid.astype({name: columns[name].lower() for name in whole})
     except FileNotFoundError:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from manyheads.data.tables import without_formulas, write_table
+from manyheads.data.tables import write_table
 from manyheads.evaluation.bootstrap import CONFIDENCE
 from manyheads.evaluation.comparison import Comparison
 from manyheads.evaluation.settings import short_names, short_value
@@ -70,10 +70,7 @@ def write(folder: Path, comparison: Comparison, about: Mapping[str, str], addres
         address=address,
     )
     write_text(folder / PAGE, page)
-    trials = comparison.table()
-    for column in {"name", "error"} & set(trials):
-        trials[column] = without_formulas(trials[column])
-    write_table(folder / TABLE, trials)
+    write_table(folder / TABLE, comparison.table())
 
 
 def show(comparison: Comparison, console: Console) -> None:

@@ -13,14 +13,13 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 import pandas as pd
 
 from manyheads import datasets
 from manyheads.config.schema import Config
 from manyheads.data.arrays import open_packed
-from manyheads.data.tables import read_predictions, read_samples, read_splits
+from manyheads.data.tables import REJECTED_COLUMNS, read_predictions, read_samples, read_splits, read_table
 from manyheads.errors import IntegrityError
 from manyheads.heads import Head
 from manyheads.paths import Paths, brought_here
@@ -73,7 +72,12 @@ def gather(config: Config, inputs: Paths) -> Contents:
     evaluation = read_json(inputs.evaluation, "dvc repro evaluate")
     if evaluation["n"] != len(predictions):
         raise IntegrityError(f"{inputs.evaluation} does not fit {inputs.predictions}: run `dvc repro evaluate`")
-    rejected = pd.concat([_table(inputs.rejected, "parse"), _table(inputs.undecodable, "pack")])
+    rejected = pd.concat(
+        [
+            read_table(inputs.rejected, "parse", REJECTED_COLUMNS),
+            read_table(inputs.undecodable, "pack", REJECTED_COLUMNS),
+        ]
+    )
     by_code = Counter(zip(rejected["stage"], rejected["code"], strict=True))
     weights_are_learned = config.loss.weighting == "learned"
     split = read_json(inputs.split_counts, "dvc repro split")
@@ -86,7 +90,7 @@ def gather(config: Config, inputs: Paths) -> Contents:
             [{"stage": stage, "code": code, "files": n} for (stage, code), n in sorted(by_code.items())],
             columns=["stage", "code", "files"],
         ),
-        history=_table(inputs.history, "train"),
+        history=read_table(inputs.history, "train"),
         weights={name: None if weights_are_learned else weight for name, weight in config.loss.weights.items()},
         predictions=predictions,
         evaluation=evaluation,
@@ -96,7 +100,7 @@ def gather(config: Config, inputs: Paths) -> Contents:
             if head.class_names
         },
         head_reports={name: (inputs.head_reports / f"{name}.txt").read_text(encoding="utf-8") for name in heads},
-        label_issues=_table(inputs.label_issues, "audit"),
+        label_issues=read_table(inputs.label_issues, "audit", ["head", "path", "subset", "label", "predicted"]),
         published=documentation.published,
         published_by=documentation.published_by,
         published_bins=documentation.published_bins,
@@ -129,15 +133,6 @@ def _predictions(inputs: Paths, splits: pd.DataFrame, heads: Mapping[str, Head])
             f"missing, {len(added)} are not in it, {len(twice)} occur twice: run `dvc repro evaluate`"
         )
     return table
-
-
-def _table(path: Path, stage: str) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path)
-    except FileNotFoundError:
-        raise IntegrityError(f"{path} is missing: run `dvc repro {stage}`") from None
-    except ValueError as error:
-        raise IntegrityError(f"{path} is damaged ({error}): run `dvc repro {stage}`") from error
 
 
 def _provenance(config: Config, inputs: Paths) -> dict[str, str]:
