@@ -51,6 +51,8 @@ OTHERS = {
 }
 AFTER_SPLIT = ("audit", "train", "evaluate", "report")
 INTERRUPTED = 130
+MACHINE = 5
+"""As of ``errors.MachineError``, which is imported later."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -60,6 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: The command and its arguments; those of the process by default.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    _open_closed_streams()
     signals.install_handlers()
     mask_tracebacks()
     if "_ARGCOMPLETE" in os.environ:
@@ -83,8 +86,32 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of the output has exited, as in `| head`. A message would have no reader.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         sys.exit(1)
+    except OSError as error:
+        # A command names the files of its own that it cannot read or write. What is left is the output and the machine.
+        _discard_output()
+        what = f"{error.filename}" if error.filename else "the output cannot be written"
+        print(
+            f"error: {masked(what)}: {error.strerror or error}: free the disk, or name another place", file=sys.stderr
+        )
+        sys.exit(MACHINE)
+
+
+def _open_closed_streams() -> None:
+    """Open the null device for each standard stream that is closed, as in `>&-`; a file would take its place."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, os.fdopen(number, mode))
+
+
+def _discard_output() -> None:
+    """Discard what is left to be printed, which Python would try to print again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def usage() -> str:

@@ -1,6 +1,10 @@
+import errno
 import hashlib
+import os
+import platform
 import resource
 import signal
+import subprocess
 
 import pytest
 
@@ -53,6 +57,33 @@ def test_a_full_disk_names_the_file_and_changes_nothing(tmp_path):
         signal.signal(signal.SIGXFSZ, handler)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_killed_process_left_goes_at_the_next_write_and_what_others_write_stays(tmp_path):
+    target = tmp_path / "table.csv"
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    here = platform.node()
+    names = {
+        "dead": f".table.csv.{here}.{ended.pid}.tmp",
+        "living": f".table.csv.{here}.{os.getppid()}.tmp",
+        "of another machine": f".table.csv.other-{here}.{ended.pid}.tmp",
+        "of another file": f".table.csv.gz.{here}.{ended.pid}.tmp",
+    }
+    for name in names.values():
+        (tmp_path / name).write_text("half")
+    write_text(target, "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"table.csv", *names.values()} - {names["dead"]}
+
+
+def test_a_folder_that_cannot_be_written_is_named_even_if_nothing_can_be_cleaned_up(tmp_path, monkeypatch):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.unlink", read_only)
+    monkeypatch.setattr("pathlib.Path.write_text", read_only)
+    with pytest.raises(MachineError, match=r"cannot write .*table\.csv: Read-only file system; nothing was changed"):
+        write_text(tmp_path / "table.csv", "x")
 
 
 def test_digest(tmp_path):

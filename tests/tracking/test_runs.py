@@ -1,5 +1,7 @@
 import json
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -44,6 +46,35 @@ def test_settings_become_flat_parameters(root):
     assert stored.data.params == {"loss.weights.age": "4.0", "model.widths": "8,16"}
     assert stored.data.metrics == {"val/age/mae": 5.5}
     assert stored.data.tags["loss"] == "balanced"
+
+
+def test_the_run_of_a_killed_process_is_ended_by_the_next_one_and_that_of_a_living_process_is_not(root):
+    code = """
+import os, signal, sys
+from pathlib import Path
+from manyheads.tracking import runs
+with runs.run("faces", Path(sys.argv[1]), runs.RunSpec(sys.argv[2])):
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("open", flush=True)
+    sys.stdin.readline()
+"""
+    command = [sys.executable, "-c", code, str(root)]
+    assert subprocess.run([*command, "killed"], check=False).returncode == -signal.SIGKILL
+    with subprocess.Popen([*command, "living"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as living:
+        assert living.stdout.readline() == "open\n"
+        with runs.run(EXPERIMENT, root, RunSpec("next")):
+            pass
+        assert statuses(root) == {"killed": "KILLED", "living": "RUNNING", "next": "FINISHED"}
+        living.communicate("go on\n", timeout=60)
+    assert statuses(root) == {"killed": "KILLED", "living": "FINISHED", "next": "FINISHED"}
+    assert list((root / ".cache/runs").iterdir()) == []
+
+
+def statuses(root):
+    client = mlflow.MlflowClient(f"sqlite:///{root}/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("faces").experiment_id])
+    return {run.info.run_name: run.info.status for run in found}
 
 
 def test_a_known_parameter_stays_when_a_run_continues(root):

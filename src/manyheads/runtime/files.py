@@ -3,11 +3,15 @@
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from manyheads.errors import IntegrityError, MachineError
 
@@ -17,7 +21,8 @@ def atomic_write(target: Path) -> Iterator[Path]:
     """Yield a path beside ``target`` to write a file or a folder to; it is renamed to ``target`` on success.
 
     The rename is atomic for a file. A new folder replaces an existing one. If the body raises, the unfinished file or
-    folder is deleted and ``target`` is unchanged.
+    folder is deleted and ``target`` is unchanged. What a killed process left unfinished is deleted at the next write of
+    ``target`` on the same machine.
 
     Args:
         target: Path of the result. Its parent folder is created if it is missing.
@@ -37,10 +42,10 @@ def atomic_write(target: Path) -> Iterator[Path]:
         ...     target.read_text()
         'path'
     """
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    unfinished = target.with_name(f".{target.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove(unfinished)
+        _remove_abandoned(target)
         yield unfinished
         if unfinished.is_dir():
             if target.is_dir() and not target.is_symlink():
@@ -53,7 +58,20 @@ def atomic_write(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise MachineError(f"cannot write {target}: {error.strerror or error}; nothing was changed") from error
     finally:
-        _remove(unfinished)
+        with suppress(OSError):  # the error of the write says more, and the next write deletes it
+            _remove(unfinished)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Delete the unfinished files of this process, and of processes of this machine that are gone."""
+    name = re.compile(re.escape(f".{target.name}.{platform.node()}.") + r"(\d+)\.tmp")
+    with os.scandir(target.parent) as entries:
+        found = [
+            (target.parent / entry.name, int(match[1])) for entry in entries if (match := name.fullmatch(entry.name))
+        ]
+    for path, process in found:
+        if process == os.getpid() or not psutil.pid_exists(process):
+            _remove(path)
 
 
 def _remove(path: Path) -> None:

@@ -13,7 +13,7 @@ from manyheads.evaluation.comparison import OF_LAUNCH, promotion
 from manyheads.paths import Paths
 from manyheads.runtime.credentials import masked
 from manyheads.sweeps.trials import TrialState, TrialStore
-from manyheads.tracking.by_id import end_dead_run
+from manyheads.tracking.open_runs import end_dead_run
 from manyheads.tracking.runs import RunSpec
 from manyheads.training.callbacks import TrainingCallback
 from manyheads.training.tracked import record_again, train_and_record

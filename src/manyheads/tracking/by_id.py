@@ -67,24 +67,6 @@ def set_status(root: Path, run_id: str, status: str) -> None:
         attempt("the status of a run", action)
 
 
-def end_dead_run(root: Path, run_id: str, status: str) -> None:
-    """End a run whose process died; a run that has ended keeps its status.
-
-    Args:
-        root: The project's root folder.
-        run_id: The run; nothing happens if it is an empty text.
-        status: ``FAILED`` or ``KILLED``.
-    """
-
-    def action() -> None:
-        client = load_mlflow().MlflowClient(tracking_uri(root))
-        if client.get_run(run_id).info.status == "RUNNING":
-            client.set_terminated(run_id, status)
-
-    if run_id:
-        attempt("the end of a run", action)
-
-
 class Summary(NamedTuple):
     """What the run of a sweep or search shows of its trials.
 

@@ -21,7 +21,7 @@ import yaml
 
 from manyheads.errors import IntegrityError, TrainingStopped
 from manyheads.runtime.credentials import masked
-from manyheads.tracking import descriptions, logged_model, views
+from manyheads.tracking import descriptions, logged_model, open_runs, views
 from manyheads.tracking import network as network_page
 from manyheads.tracking.dvc import locked_digest
 from manyheads.tracking.store import attempt, is_active, masked_tags, open_experiment, tracking_uri, warn_not_taken
@@ -248,18 +248,21 @@ def run(experiment: str, root: Path, spec: RunSpec) -> Iterator[Run]:
         current.run_id = _start(experiment, root, spec)
     except Exception as error:  # whatever a store, a driver or a server raises
         warn_not_taken(f"a run in {masked(tracking_uri(root))}", error)
-    try:
-        yield current
-    except (KeyboardInterrupt, TrainingStopped) as reason:
-        if isinstance(reason, TrainingStopped):
-            current.tags({"error": str(reason)})
-        _end(current, "KILLED")
-        raise
-    except BaseException as error:
-        current.failure(error)
-        _end(current, "FAILED")
-        raise
-    _end(current, "FINISHED")
+    else:
+        open_runs.end_dead_runs(root)
+    with open_runs.noted(root, current.run_id):
+        try:
+            yield current
+        except (KeyboardInterrupt, TrainingStopped) as reason:
+            if isinstance(reason, TrainingStopped):
+                current.tags({"error": str(reason)})
+            _end(current, "KILLED")
+            raise
+        except BaseException as error:
+            current.failure(error)
+            _end(current, "FAILED")
+            raise
+        _end(current, "FINISHED")
 
 
 def _start(experiment: str, root: Path, spec: RunSpec) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, model_validator
 
 from manyheads.errors import IntegrityError
 from manyheads.runtime.files import atomic_write
@@ -51,6 +52,23 @@ class Progress:
         return self.history[self.best_epoch - 1]
 
 
+class _About(BaseModel):
+    """What a checkpoint has beside its arrays; the attributes are those of ``Progress``."""
+
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+
+    history: list[Row]
+    best_epoch: NonNegativeInt
+    run_id: str
+    fingerprint: dict[str, str]
+
+    @model_validator(mode="after")
+    def _epochs_are_there(self) -> Self:
+        if self.best_epoch > len(self.history):
+            raise ValueError(f"the best epoch is {self.best_epoch} of {len(self.history)}")
+        return self
+
+
 def _variables(model: MultiHeadModel) -> list[keras.Variable]:
     return [*model.variables, *model.optimizer.variables]
 
@@ -66,16 +84,16 @@ def save_checkpoint(path: Path, model: MultiHeadModel, progress: Progress) -> No
     Raises:
         MachineError: The file cannot be written.
     """
-    about = {
-        "history": progress.history,
-        "best_epoch": progress.best_epoch,
-        "run_id": progress.run_id,
-        "fingerprint": progress.fingerprint,
-    }
+    about = _About(
+        history=progress.history,
+        best_epoch=progress.best_epoch,
+        run_id=progress.run_id,
+        fingerprint=dict(progress.fingerprint),
+    )
     arrays = {f"current_{i:05d}": variable.numpy() for i, variable in enumerate(_variables(model))}
     arrays |= {f"best_{i:05d}": value for i, value in enumerate(progress.best_weights)}
     with atomic_write(path) as unfinished, unfinished.open("wb") as file:
-        np.savez(file, about=np.frombuffer(json.dumps(about).encode(), dtype=np.uint8), **arrays)
+        np.savez(file, about=np.frombuffer(about.model_dump_json().encode(), dtype=np.uint8), **arrays)
 
 
 def recorded_run(path: Path) -> str:
@@ -87,7 +105,7 @@ def recorded_run(path: Path) -> str:
     if not path.exists():
         return ""
     with _opened(path) as arrays:
-        return str(_about(arrays)["run_id"])
+        return _about(arrays).run_id
 
 
 def resume(path: Path, model: MultiHeadModel, fingerprint: Mapping[str, str]) -> Progress:
@@ -109,8 +127,8 @@ def resume(path: Path, model: MultiHeadModel, fingerprint: Mapping[str, str]) ->
         about = _about(arrays)
         for i, variable in enumerate(_variables(model)):
             variable.assign(arrays[f"current_{i:05d}"])
-        best = [arrays[f"best_{i:05d}"] for i in range(len(model.variables))] if about["best_epoch"] else []
-    return Progress(about["history"], about["best_epoch"], best, about["run_id"], fingerprint)
+        best = [arrays[f"best_{i:05d}"] for i in range(len(model.variables))] if about.best_epoch else []
+    return Progress(about.history, about.best_epoch, best, about.run_id, fingerprint)
 
 
 def recorded_fingerprint(path: Path) -> dict[str, str]:
@@ -120,7 +138,7 @@ def recorded_fingerprint(path: Path) -> dict[str, str]:
         IntegrityError: The checkpoint is damaged, or is gone.
     """
     with _opened(path) as arrays:
-        return dict(_about(arrays)["fingerprint"])
+        return _about(arrays).fingerprint
 
 
 def differences(theirs: Mapping[str, str], fingerprint: Mapping[str, str]) -> str:
@@ -143,12 +161,13 @@ def _opened(path: Path) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
         # NumPy would leave a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             yield arrays
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise IntegrityError(f"{path} is damaged ({error}): delete it to train from the start") from error
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise IntegrityError(f"{path} is damaged ({reason}): delete it to train from the start") from error
 
 
-def _about(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
-    return dict(json.loads(arrays["about"].tobytes()))
+def _about(arrays: Mapping[str, npt.NDArray[Any]]) -> _About:
+    return _About.model_validate_json(arrays["about"].tobytes())
 
 
 def training_lock(path: Path) -> AbstractContextManager[None]:
