@@ -14,8 +14,8 @@ from manyheads.tracking import views
 from manyheads.tracking.runs import RunSpec
 from manyheads.tracking.store import (
     attempt,
+    client_of,
     is_active,
-    load_mlflow,
     masked_tags,
     open_experiment,
     tracking_uri,
@@ -57,7 +57,7 @@ def set_status(root: Path, run_id: str, status: str) -> None:
     """
 
     def action() -> None:
-        client = load_mlflow().MlflowClient(tracking_uri(root))
+        client = client_of(tracking_uri(root))
         if status == "RUNNING":
             client.update_run(run_id, status)
         else:
@@ -95,7 +95,7 @@ def publish(root: Path, run_id: str, summary: Summary) -> None:
     """
 
     def action() -> None:
-        client = load_mlflow().MlflowClient(tracking_uri(root))
+        client = client_of(tracking_uri(root))
         for name, value in summary.metrics.items():
             client.log_metric(run_id, name, value)
         for name, text in masked_tags(summary.tags).items():
@@ -112,7 +112,7 @@ def save_view(root: Path, experiment_id: str, view: views.View) -> None:
     """Save a view of an experiment; nothing happens if the experiment's id is an empty text."""
 
     def action() -> None:
-        views.save(load_mlflow().MlflowClient(tracking_uri(root)), root, experiment_id, view)
+        views.save(client_of(tracking_uri(root)), root, experiment_id, view)
 
     if experiment_id:
         attempt("a view", action)
@@ -123,7 +123,7 @@ def experiment_of(root: Path, run_id: str) -> str:
     found: list[str] = []
 
     def action() -> None:
-        client = load_mlflow().MlflowClient(tracking_uri(root))
+        client = client_of(tracking_uri(root))
         found.append(client.get_run(run_id).info.experiment_id)
 
     return found[0] if run_id and attempt("the summary of a run", action) else ""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from manyheads.paths import main_project
-from manyheads.tracking.store import attempt, is_active, load_mlflow, tracking_uri
+from manyheads.tracking.store import attempt, client_of, is_active, tracking_uri
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def end_dead_run(root: Path, run_id: str, status: str) -> bool:
     """
 
     def action() -> None:
-        client = load_mlflow().MlflowClient(tracking_uri(root))
+        client = client_of(tracking_uri(root))
         if is_active(client, run_id) and client.get_run(run_id).info.status == "RUNNING":
             client.set_terminated(run_id, status)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from manyheads.errors import DataError
 from manyheads.runtime.credentials import masked
 from manyheads.tracking import views
-from manyheads.tracking.store import load_mlflow, open_store, reason_of, tracking_uri
+from manyheads.tracking.store import client_of, open_store, reason_of, tracking_uri
 
 SHORTEST_PREFIX = 6
 """Minimum number of characters of a run's id; MLflow's pages show as many."""
@@ -195,7 +195,7 @@ def pages_of_model(experiment: str, root: Path, model: str) -> dict[str, str]:
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         return {}
     try:
-        client = load_mlflow().MlflowClient(uri)
+        client = client_of(uri)
         known = client.get_experiment_by_name(experiment)
         newest = ["attributes.start_time DESC"]
         ids = [known.experiment_id] if known else []
@@ -229,5 +229,5 @@ def page_of_pair(experiment: str, root: Path, names: Sequence[str]) -> str:
     known = [run_id for run_id in run_ids if run_id]
     if len(known) < len(names):
         return ""
-    client = load_mlflow().MlflowClient(tracking_uri(root))
+    client = client_of(tracking_uri(root))
     return views.page_side_by_side(client.get_run(known[0]).info.experiment_id, known)

@@ -12,7 +12,7 @@ import re
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +24,15 @@ from manyheads.runtime.credentials import masked
 from manyheads.tracking import descriptions, logged_model, open_runs, views
 from manyheads.tracking import network as network_page
 from manyheads.tracking.dvc import locked_digest
-from manyheads.tracking.store import attempt, is_active, masked_tags, open_experiment, tracking_uri, warn_not_taken
+from manyheads.tracking.store import (
+    attempt,
+    impatient,
+    is_active,
+    masked_tags,
+    open_experiment,
+    tracking_uri,
+    warn_not_taken,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -316,7 +324,8 @@ def _end(current: Run, status: str) -> None:
 
     # Also after a failure, because MLflow would otherwise try to end the run when the process exits.
     try:
-        mlflow.end_run(status)
+        with nullcontext() if current.run_id else impatient():
+            mlflow.end_run(status)
     except Exception as error:
         if current.run_id:
             warn_not_taken("the end of the run", error)

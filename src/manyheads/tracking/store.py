@@ -27,6 +27,9 @@ CLIENT_SETTINGS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
+FIRST_CONTACT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+"""A server that does not answer a first question at once is not asked again."""
+
 # With this tag, the MLflow UI opens on its pages for training runs instead of those for language models.
 KIND_OF_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -39,18 +42,39 @@ def tracking_uri(root: Path) -> str:
 def load_mlflow() -> Any:
     """Import MLflow with short timeouts and return it.
 
-    It logs errors only, through the root logger, whose handler masks credentials.
+    It logs nothing but what it calls critical: it would add the traceback to each error that is reported here.
     """
     for key, value in CLIENT_SETTINGS.items():
         os.environ.setdefault(key, value)
     import mlflow
 
-    for name in ("mlflow", "alembic"):
+    for name in ("mlflow", "alembic", "urllib3"):
         log = logging.getLogger(name)
-        log.setLevel(logging.ERROR)
+        log.setLevel(logging.CRITICAL)
         log.handlers.clear()
         log.propagate = True
     return mlflow
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Let MLflow ask a server once and wait for a few seconds, in the body."""
+    before = {key: os.environ.get(key) for key in FIRST_CONTACT}
+    os.environ.update(FIRST_CONTACT)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key) if value is None else os.environ.update({key: value})
+
+
+def client_of(uri: str) -> Any:
+    """Return an MLflow client for a store that answers; the errors of the store are raised as they are."""
+    client = load_mlflow().MlflowClient(uri)
+    if uri.startswith("http"):
+        with impatient():
+            client.search_experiments(max_results=1)
+    return client
 
 
 def store_lock(root: Path) -> AbstractContextManager[Any]:
@@ -76,7 +100,7 @@ def open_store(root: Path) -> Iterator[Any]:
     try:
         mlflow = load_mlflow()
         mlflow.set_tracking_uri(uri)  # MLflow itself asks for it where a logged model is registered or downloaded
-        yield mlflow.MlflowClient(uri)
+        yield client_of(uri)
     except ManyheadsError:
         raise
     except Exception as error:  # whatever a store, a driver or a server raises
@@ -96,6 +120,8 @@ def open_experiment(experiment: str, root: Path) -> tuple[Any, str]:
     """
     mlflow = load_mlflow()
     uri, main = tracking_uri(root), main_project(root)
+    if uri.startswith("http"):
+        client_of(uri)  # before others have to wait for the lock
     # Two processes that open a new SQLite store at once would both migrate it and corrupt it.
     with store_lock(root):
         client = mlflow.MlflowClient(uri)
