@@ -216,12 +216,14 @@ def _run_with_hydra(name: str, arguments: list[str]) -> None:
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
-    from manyheads.config.composition import composition_error, require_names
+    from manyheads.config.composition import composition_error, config_files, require_names
     from manyheads.config.loading import load
+    from manyheads.config.yaml_files import require_plain
     from manyheads.errors import ManyheadsError
     from manyheads.sweeps import grid
 
     require_names([argument for argument in arguments if not argument.startswith("-")])
+    require_plain([Path.cwd() / "params.yaml"] if "--params" in arguments else config_files(Path.cwd() / "conf"))
     refusals: list[ManyheadsError] = []
 
     def task(values: DictConfig) -> None:

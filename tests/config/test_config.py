@@ -149,7 +149,7 @@ def test_a_learning_rate_arrives_as_a_number(text, tmp_path):
     [
         ("", "'seed' is missing"),
         ("seed: [", "is not YAML"),
-        ("seed: 1\nseed: 2\n", "is not YAML"),
+        ("seed: 1\nseed: 2\n", "stands twice"),
         ("a: 1\n", "unknown key 'a'"),
     ],
 )

@@ -16,6 +16,7 @@ from rich.console import Console
 from manyheads.commands import parsers
 from manyheads.config.loading import load, read_params
 from manyheads.config.schema import Config
+from manyheads.config.yaml_files import require_plain
 from manyheads.data.tables import read_predictions
 from manyheads.errors import ConfigError, DataError, IntegrityError, MachineError, NotPromoted
 from manyheads.evaluation.promotion import Evaluated, Judgement, judge, require_head
@@ -98,6 +99,7 @@ def _evaluated(model: StoredModel, extensions: Sequence[str], folder: Path) -> E
     settings, predictions = model.file("params.yaml", folder), model.file("predictions.csv", folder)
     if settings is None or predictions is None:
         raise DataError(f"{model.name} was not evaluated on the test subset: {model.evaluate_it()}")
+    require_plain([settings])
     values = yaml.safe_load(settings.read_text(encoding="utf-8"))
     heads = load({**values, "extensions": list(extensions)}, f"params.yaml of {model.name}").data.heads
     return Evaluated(heads, read_predictions(predictions, heads))

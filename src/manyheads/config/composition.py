@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from manyheads.config import yaml_files
 from manyheads.config.loading import MisfitError, known_keys, load
 from manyheads.config.schema import Config
 from manyheads.errors import ConfigError, did_you_mean
@@ -72,7 +73,7 @@ def option_with_data(root: Path) -> str | None:
     from omegaconf import OmegaConf
 
     def value_in(file: Path, key: str) -> Any:
-        return OmegaConf.select(OmegaConf.load(file), key) if file.exists() else None
+        return OmegaConf.select(yaml_files.read(file), key) if file.exists() else None
 
     wanted = value_in(root / "params.yaml", "data.path")
     defaults = value_in(root / "conf/config.yaml", "defaults") or []
@@ -140,8 +141,10 @@ def _composed_as(folder: Path, name: str, overrides: Sequence[str]) -> tuple[Dic
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     require_names(overrides)
+    yaml_files.require_plain(config_files(folder) if name == "config" else [folder / f"{name}.yaml"])
     # A training that Hydra runs composes the default beside its own settings; Hydra allows one composition at a time.
     outer = Singleton.get_state() if GlobalHydra.instance().is_initialized() else None
     GlobalHydra.instance().clear()
@@ -151,6 +154,10 @@ def _composed_as(folder: Path, name: str, overrides: Sequence[str]) -> tuple[Dic
         OmegaConf.resolve(composed)
     except (HydraException, OmegaConfBaseException) as error:
         raise composition_error(error) from error
+    except (YAMLError, ValueError, TypeError):
+        for file in config_files(folder):  # Hydra does not say which it is
+            yaml_files.read(file)
+        raise
     finally:
         if outer is not None:
             Singleton.set_state(outer)
@@ -166,6 +173,11 @@ def require_names(overrides: Sequence[str]) -> None:
     for override in overrides:
         if re.match(r"[+~]*(=|$)", override):
             raise ConfigError(f"{override!r} names no setting: write section.key=value or group=option")
+
+
+def config_files(folder: Path) -> list[Path]:
+    """Return all files of ``conf/``, any of which Hydra may read."""
+    return sorted(folder.resolve().rglob("*.yaml"))
 
 
 def composition_error(error: Exception, known: Sequence[str] = ()) -> ConfigError:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from manyheads.config import yaml_files
 from manyheads.config.schema import Config
 from manyheads.encoders import ENCODERS
 from manyheads.encoders.base import Encoder
@@ -121,12 +122,7 @@ def read_params(path: Path) -> Config:
     Raises:
         ConfigError: The file is missing, is not YAML, or is not valid.
     """
-    from omegaconf import OmegaConf
-    from yaml import YAMLError
-
     try:
-        return load(OmegaConf.load(path), path.name)
+        return load(yaml_files.read(path), path.name)
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing: write it with `python -m manyheads params`") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None

@@ -22,6 +22,9 @@ FACTORS = {SHORTER_SIDE: (0.5, 2.0), ASPECT_RATIO: (1 / 1.1, 1.1), CONTRAST: (0.
 """How far a property may be below and above those of the training subset, by its name. The aspect ratio is width by
 height of the upright picture; the contrast is 0 for one colour, see ``_contrast``."""
 
+ALMOST_ONE_COLOUR = 4.0
+"""Contrast below which a picture gets a note: no one can see a face in it. The least in UTKFace is 19."""
+
 
 class ImageInput(Input):
     """An image, decoded to a square of RGB pixels, uint8.
@@ -53,12 +56,14 @@ class ImageInput(Input):
 
     def encode(self, data: bytes) -> Encoded:
         pixels, note, (width, height) = image_files.decode(data, self.image_size)
+        contrast = _contrast(pixels)
         properties = {
             SHORTER_SIDE: min(width, height),
             ASPECT_RATIO: round(width / height, 4),
-            CONTRAST: _contrast(pixels),
+            CONTRAST: contrast,
         }
-        return Encoded(pixels, note, properties)
+        quality = "almost one colour" if contrast < ALMOST_ONE_COLOUR else ""
+        return Encoded(pixels, "; ".join(filter(None, (note, quality))), properties)
 
     @property
     def example(self) -> bytes:

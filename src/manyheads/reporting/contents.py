@@ -92,7 +92,7 @@ def data_counts(samples: pd.DataFrame, rejected: pd.DataFrame, split: Mapping[st
     rules = ", ".join(f"{rule} {n:,}" for rule, n in split["excluded"].items()) or "none"
     return {
         "accepted": f"{len(samples):,}",
-        "accepted with a note on the name": f"{int((samples['note'].fillna('') != '').sum()):,}",
+        "accepted with a note": f"{int((samples['note'].fillna('') != '').sum()):,}",
         "rejected": f"{len(rejected):,}",
         "duplicate groups of two or more": f"{int((sizes > 1).sum()):,} ({int(sizes[sizes > 1].sum()):,} samples)",
         "of them with labels that contradict each other": f"{split['conflicting']['groups']:,} "
