@@ -90,7 +90,7 @@ def _check_events(path: Path, events: Iterable[yaml.Event]) -> None:
     sizes: dict[str, int] = {}
     open_collections: list[_Collection] = []
     for event in events:
-        where = f"{path}, line {event.start_mark.line + 1}"
+        where = f"{path}, line {event.start_mark.line + 1 if event.start_mark else '?'}"
         if isinstance(event, yaml.CollectionEndEvent):
             closed = open_collections.pop()
             nodes, anchor = closed.nodes, closed.anchor
@@ -98,7 +98,7 @@ def _check_events(path: Path, events: Iterable[yaml.Event]) -> None:
             if event.anchor not in sizes:
                 raise ConfigError(f"{where}: the alias *{event.anchor} has no anchor before it, or is inside of it")
             nodes, anchor = sizes[event.anchor], None
-        elif isinstance(event, yaml.NodeEvent):
+        elif isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
             if event.tag not in _TAGS:
                 tag = str(event.tag).replace("tag:yaml.org,2002:", "!!")
                 raise ConfigError(f"{where}: the tag {tag} is not allowed: settings are plain values")
