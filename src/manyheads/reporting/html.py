@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
 
 
 def render(template: str, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any) -> str:
-    """Return a page rendered from a template in ``templates/``; values are escaped in HTML.
+    """Return a page rendered from a template in ``templates/``; values are escaped for its format, HTML or Markdown.
 
     Args:
         template: File name of the template.
@@ -48,9 +49,23 @@ def render(template: str, filters: Mapping[str, Callable[..., Any]] | None = Non
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_in_markdown if template.endswith(".md") else None,
     )
     environment.filters |= {**FILTERS, **(filters or {})}
     return environment.get_template(template).render(plotly=get_plotlyjs(), **values)
+
+
+class Markdown(str):
+    """A text that is Markdown already."""
+
+    __slots__ = ()
+
+
+def _in_markdown(value: Any) -> Any:
+    """Return a value of a template so that its marks are shown and its lines stay in a cell of a table."""
+    if isinstance(value, str) and not isinstance(value, Markdown):
+        return re.sub(r"([\\*\[\]<>|])", r"\\\1", re.sub(r"\s*[\r\n]\s*", " ", value))
+    return value
 
 
 def styled(figure: Figure, height: int, margin: Mapping[str, int]) -> Figure:
