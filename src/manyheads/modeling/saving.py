@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 DIRECTIONS = "directions.npy"
 
+FOREIGN_LAYERS = {
+    *("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"),  # run what is not Keras
+    *("StringLookup", "IntegerLookup", "IndexLookup", "TextVectorization"),  # may read any file of the machine
+}
+"""Keras's own layers that a model of this project never has."""
+
 
 class ModelCard(BaseModel):
     """The description of a saved model's inputs and outputs, in the file ``model.json`` beside it.
@@ -149,7 +155,7 @@ def load(folder: Path, extensions: Sequence[str] = ()) -> SavedModel:
 
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, OSError, TypeError, KeyError) as error:
+    except Exception as error:  # Keras raises a dozen types for damaged files
         raise IntegrityError(f"{path} cannot be loaded ({_first_line(error)}): train it again") from error
     if wrong := mismatch(model, card.inputs, card.heads.values()):
         raise IntegrityError(f"{folder / 'model.json'} does not match {path.name}: {wrong}; train it again")
@@ -170,13 +176,12 @@ def _first_line(error: Exception) -> str:
 
 
 def _refuse_foreign_classes(node: Any, path: Path) -> None:
-    # Keras's safe mode rejects Lambda layers. This function also rejects classes from outside Keras, and the layer
-    # that runs a TensorFlow graph from a folder.
+    # Keras's safe mode rejects Lambda layers alone.
     if isinstance(node, Mapping):
         if "class_name" in node and "module" in node:
             module, name = node["module"], node["class_name"]
             foreign = module is not None and module != "keras" and not str(module).startswith("keras.")
-            if foreign or name in ("Lambda", "TFSMLayer"):
+            if foreign or name in FOREIGN_LAYERS:
                 raise IntegrityError(
                     f"{path} holds {module}.{name}, which is not a plain Keras layer: load only models of this project"
                 )
