@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -91,10 +92,10 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         # A command names the files of its own that it cannot read or write. What is left is the output and the machine.
         _discard_output()
-        what = f"{error.filename}" if error.filename else "the output cannot be written"
-        print(
-            f"error: {masked(what)}: {error.strerror or error}: free the disk, or name another place", file=sys.stderr
-        )
+        what = str(error.filename or "the output cannot be written")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = ": free the disk, or name another place" if full else ""
+        print(f"error: {masked(what)}: {error.strerror or error}{remedy}", file=sys.stderr)
         sys.exit(MACHINE)
 
 
@@ -130,8 +131,12 @@ def usage() -> str:
 
 def _run(name: str, arguments: list[str]) -> int:
     from manyheads.errors import ConfigError, ManyheadsError, did_you_mean
+    from manyheads.paths import project_around
+    from manyheads.tracking import killed_experiment
 
     log_to_stderr("%(message)s")
+    if root := project_around():
+        killed_experiment.warn(root)
     try:
         if name == "--install-completion":
             importlib.import_module("manyheads.commands.completion").install(arguments)

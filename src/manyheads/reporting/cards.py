@@ -6,10 +6,9 @@ from collections.abc import Mapping
 
 from manyheads import datasets
 from manyheads.config.schema import Config
-from manyheads.datasets.documentation import Documentation
 from manyheads.inputs import Input
 from manyheads.reporting.contents import Contents, headline, main_metrics
-from manyheads.reporting.html import Markdown, render
+from manyheads.reporting.html import render
 
 
 def model_card(contents: Contents, config: Config) -> str:
@@ -21,7 +20,7 @@ def model_card(contents: Contents, config: Config) -> str:
         main=main_metrics(contents.heads),
         config=config,
         inputs=inputs_text(config.inputs),
-        documentation=_documentation(config),
+        documentation=datasets.get(config.data.name, config.extensions).documentation,
         evaluation=contents.evaluation,
         headline=headline(contents),
         counts=contents.counts,
@@ -41,18 +40,11 @@ def data_card(contents: Contents, config: Config) -> str:
         "data_card.md",
         config=config,
         inputs=inputs_text(config.inputs),
-        documentation=_documentation(config),
+        documentation=datasets.get(config.data.name, config.extensions).documentation,
         counts=contents.counts,
         rejected=contents.rejected.to_dict("records"),
         labels=labels,
     )
-
-
-def _documentation(config: Config) -> Documentation:
-    """Return the documentation of the dataset, whose texts are Markdown."""
-    documentation = datasets.get(config.data.name, config.extensions).documentation
-    texts = {key: Markdown(text) for key, text in documentation._asdict().items() if isinstance(text, str)}
-    return documentation._replace(**texts)
 
 
 def inputs_text(inputs: Mapping[str, Input]) -> str:

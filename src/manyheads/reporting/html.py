@@ -21,6 +21,13 @@ ORANGE, BLUE, GREEN, PURPLE, GREY = "#d55e00", "#0072b2", "#009e73", "#cc79a7", 
 SKY, YELLOW = "#56b4e9", "#e69f00"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, GREY)
 
+
+class Markdown(str):
+    """A text that is Markdown already."""
+
+    __slots__ = ()
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "metric": lambda name: Metric(name=name),
     "label": lambda metric: wording(metric).label,
@@ -28,8 +35,10 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "number": number_text,
     "signed": signed_text,
     "estimate": estimate_text,
+    "markdown": Markdown,
 }
-"""Filters of every template, for metrics and numbers; ``metric`` makes a ``Metric`` of a name."""
+"""Filters of every template, for metrics and numbers; ``metric`` makes a ``Metric`` of a name. ``markdown`` says of a text
+that it is Markdown already."""
 
 
 def render(template: str, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any) -> str:
@@ -53,12 +62,6 @@ def render(template: str, filters: Mapping[str, Callable[..., Any]] | None = Non
     )
     environment.filters |= {**FILTERS, **(filters or {})}
     return environment.get_template(template).render(plotly=get_plotlyjs(), **values)
-
-
-class Markdown(str):
-    """A text that is Markdown already."""
-
-    __slots__ = ()
 
 
 def _in_markdown(value: Any) -> Any:

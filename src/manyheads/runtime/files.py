@@ -11,9 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from manyheads.errors import IntegrityError, MachineError
+from manyheads.runtime.processes import is_alive
 
 
 @contextmanager
@@ -70,7 +69,7 @@ def _remove_abandoned(target: Path) -> None:
             (target.parent / entry.name, int(match[1])) for entry in entries if (match := name.fullmatch(entry.name))
         ]
     for path, process in found:
-        if process == os.getpid() or not psutil.pid_exists(process):
+        if process == os.getpid() or not is_alive(process):
             _remove(path)
 
 

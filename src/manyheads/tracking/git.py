@@ -18,10 +18,10 @@ def provenance(root: Path) -> dict[str, str]:
         ``dvc.baseline`` and ``dvc.stage``.
     """
     tags = {}
-    commit = _git(root, "rev-parse", "HEAD")
+    commit = output(root, "rev-parse", "HEAD")
     if commit is not None:
         tags["git.commit"] = commit
-        tags["git.dirty"] = str(bool(_git(root, "status", "--porcelain"))).lower()
+        tags["git.dirty"] = str(bool(output(root, "status", "--porcelain"))).lower()
     for tag, variable in (
         ("dvc.experiment", "DVC_EXP_NAME"),
         ("dvc.baseline", "DVC_EXP_BASELINE_REV"),
@@ -39,9 +39,9 @@ def commit_of(root: Path, revision: str) -> str:
         root: The project's root folder.
         revision: A branch, a tag, a commit, or the name of a DVC experiment.
     """
-    if commit := _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"):
+    if commit := output(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"):
         return commit
-    listed = _git(root, "for-each-ref", "--sort=-committerdate", "--format=%(objectname) %(refname)", "refs/exps")
+    listed = output(root, "for-each-ref", "--sort=-committerdate", "--format=%(objectname) %(refname)", "refs/exps")
     experiments = (line.split(" ", 1) for line in (listed or "").splitlines())
     return next((commit for commit, name in experiments if name.rpartition("/")[2] == revision), "")
 
@@ -54,15 +54,16 @@ def text_at(root: Path, commit: str, path: str) -> str | None:
         commit: Hash of the commit.
         path: Path of the file relative to the project's root.
     """
-    return _git(root, "show", f"{commit}:./{path}")
+    return output(root, "show", f"{commit}:./{path}")
 
 
 def differs_from_head(root: Path, path: str) -> bool:
     """Return whether a file has changes that are not committed."""
-    return bool(_git(root, "status", "--porcelain", "--", path))
+    return bool(output(root, "status", "--porcelain", "--", path))
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def output(root: Path, *arguments: str) -> str | None:
+    """Return what git prints, without white space at both ends, or None if it fails or is not there."""
     try:
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
