@@ -77,6 +77,15 @@ def test_other_commands_have_theirs(name, run):
         (["trian"], 2, "unknown command 'trian' - did you mean 'train'?"),
         (["parse", "train.lrr=1"], 2, "unknown setting 'train.lrr' - did you mean 'train.learning_rate'?"),
         (["parse", "loss=agehevy"], 2, "loss has no option 'agehevy' - did you mean 'age_heavy'?"),
+        (["parse", "=3"], 2, "'=3' names no setting: write section.key=value or group=option"),
+        (["train", "-m", "=3"], 2, "'=3' names no setting: write section.key=value or group=option"),
+        (["params", ""], 2, "'' names no setting: write section.key=value or group=option"),
+        (
+            ["train", "model.encoder=pretrained"],
+            2,
+            "encoder 'pretrained' has no stem, widths, blocks: choose an option of model that has this encoder, or "
+            "give its own settings, backbone, weights",
+        ),
         (["parse", "train.epochs=-1"], 2, "'train.epochs': input should be greater than 0, got -1"),
         (["parse", "loss.weights.age=x"], 2, "'loss.weights.age': input should be a valid number"),
         (
@@ -116,6 +125,23 @@ def test_a_reader_that_goes_away_is_no_error():
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.startswith("usage:")
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("command", ["--help", "predict /dev/null/x.jpg", "--version"])
+def test_an_output_that_is_full_or_closed_is_one_line_or_none(command):
+    def run(redirection):
+        line = f"{sys.executable} -m manyheads {command} {redirection}"
+        done = subprocess.run(line, shell=True, cwd=ROOT, capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    expected, errors = run("")
+    assert run(">&-") == (expected, errors)
+    if not errors:
+        assert run(">/dev/full") == (
+            5,
+            "error: the output cannot be written: No space left on device: free the disk, or name another place\n",
+        )
 
 
 def test_only_train_can_be_swept(run):

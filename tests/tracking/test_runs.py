@@ -1,5 +1,7 @@
 import json
+import logging
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +71,25 @@ with runs.run("faces", Path(sys.argv[1]), runs.RunSpec(sys.argv[2])):
         living.communicate("go on\n", timeout=60)
     assert statuses(root) == {"killed": "KILLED", "living": "FINISHED", "next": "FINISHED"}
     assert list((root / ".cache/runs").iterdir()) == []
+
+
+@pytest.mark.timeout(40)
+@pytest.mark.parametrize("answers", [False, True], ids=["nobody listens", "it never answers"])
+def test_a_server_that_does_not_answer_costs_one_warning_without_its_password(
+    answers, root, monkeypatch, caplog, capfd
+):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if not answers:
+            server.close()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}")
+        monkeypatch.setitem(store.FIRST_CONTACT, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        with runs.run(EXPERIMENT, root, RunSpec("a run")) as run:
+            run.params({"epochs": 3})
+            run.metrics({"val/score": 1.0})
+    (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert f"http://***@127.0.0.1:{port}" in warning.getMessage()
+    assert "secret" not in caplog.text + "".join(capfd.readouterr())
 
 
 def statuses(root):

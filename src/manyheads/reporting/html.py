@@ -37,8 +37,8 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "estimate": estimate_text,
     "markdown": Markdown,
 }
-"""Filters of every template, for metrics and numbers; ``metric`` makes a ``Metric`` of a name. ``markdown`` says of a text
-that it is Markdown already."""
+"""Filters of every template, for metrics and numbers. ``metric`` makes a ``Metric`` of a name, and ``markdown`` marks a
+text that is Markdown already."""
 
 
 def render(template: str, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any) -> str:
