@@ -10,7 +10,7 @@ LOCK := --universal --python-version 3.11 --quiet --upgrade --generate-hashes --
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install new repro sweep experiments params test quick check format ui lock clean
+.PHONY: help install new repro sweep experiments params test quick faults check format ui lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ test: install ## Run all tests
 
 quick: install ## Run the tests that start no process and train little, in a minute
 	pytest $(PYTEST) -m 'not slow'
+
+faults: install ## Kill commands at random moments and compare what they leave; ARGS='--kills 200 --seed 7'
+	python tests/faults/storm.py $(ARGS)
 
 check: install ## Lint, formatting, types, layers of packages, and params.yaml against conf/
 	ruff check .
