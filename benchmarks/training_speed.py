@@ -53,7 +53,7 @@ def subset_of(heads, images, kinds):
 
 def compiled(settings, fed):
     objective = run.training_objective(settings, fed)
-    return compiled_model(settings.model, settings.inputs, objective, settings.train, settings.seed, len(fed))
+    return compiled_model(settings.model, settings.inputs, objective, settings.train, settings.seed, fed).model
 
 
 def article(archive, steps):
