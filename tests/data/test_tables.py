@@ -24,11 +24,12 @@ def test_texts_that_look_like_numbers_or_nothing_stay_texts(tmp_path):
 
 
 def test_a_text_that_a_spreadsheet_would_compute_is_escaped_in_the_file_and_comes_back(tmp_path):
-    paths = ["=cmd.jpg", "+a", "-1", "@b", "'=c", "''=d", "'e", "'", "f"]
+    paths = ["=cmd.jpg", "+a", "-1", "'-1", "-1.5e-3", "-1+2", "@b", "'=c", "''=d", "'e", "'", "f"]
     frame = pd.DataFrame({"path": paths, "sha256": "1", "group": "1", "subset": "train", "rule": "=1+1"})
     write_table(tmp_path / "splits.csv", frame)
     cells = [line.split(",")[0] for line in (tmp_path / "splits.csv").read_text().splitlines()[1:]]
-    assert cells == ["'=cmd.jpg", "'+a", "'-1", "'@b", "''=c", "'''=d", "'e", "'", "f"]
+    escaped = ["'=cmd.jpg", "'+a", "-1", "'-1", "-1.5e-3", "'-1+2", "'@b", "''=c", "'''=d", "'e", "'", "f"]
+    assert cells == escaped
     pd.testing.assert_frame_equal(read_splits(tmp_path / "splits.csv"), frame, check_dtype=False)
 
 

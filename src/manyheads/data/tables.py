@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 MAY_BE_EMPTY = {"note", "rule"}
 LABELS = {"Int64", "Float64"}
 REJECTED_COLUMNS = ["path", "stage", "code", "reason"]
-FORMULA = re.compile(r"'*[=+\-@\t\r]")
-ESCAPED_FORMULA = re.compile(r"'+[=+\-@\t\r]")
+_FORMULA = r"(?![+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$)[=+\-@\t\r]"  # a number is none
+FORMULA = re.compile("'*" + _FORMULA, re.IGNORECASE)
+ESCAPED_FORMULA = re.compile("'+" + _FORMULA, re.IGNORECASE)
 
 
 def write_table(target: Path, frame: pd.DataFrame) -> None:
