@@ -86,7 +86,7 @@ def frozen(tmp_path, migrated_store, make_config, monkeypatch):
     monkeypatch.setitem(out_of_fold.ON_FROZEN_FEATURES, "batch_size", 16)
     config = make_config(
         "data=utkface", "model=face", "model.hidden=8", "inputs.image.image_size=16", "audit.folds=2", "audit.epochs=2",
-        "train.augment=0",
+        "train.augment=0", "train.cutmix=0",
     )  # fmt: skip
     return layout, config
 

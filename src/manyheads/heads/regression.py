@@ -266,12 +266,11 @@ class Regression(Head):
             probability = outputs[:, 1:].astype(np.float64)
             within = (probability * inside).sum(axis=1) / probability.sum(axis=1)
         elif outputs.shape[1] > 1:
-            from scipy.special import ndtr
-
-            error, deviation = outputs[:, :1] - y, np.exp(outputs[:, 1:].astype(np.float64) / 2)
+            error, deviation = outputs[:, 0] - y[:, 0], np.exp(outputs[:, 1].astype(np.float64) / 2)
             # Of the nearer tail, because probabilities near 1 cannot be told apart.
-            nearer, farther = ((-np.abs(error) + sign * (self.tolerance + 0.5)) / deviation for sign in (1, -1))
-            within = (ndtr(nearer) - ndtr(farther))[:, 0]
+            nearer, farther = ((np.abs(error) - sign * (self.tolerance + 0.5)) / deviation for sign in (1, -1))
+            beyond = np.vectorize(math.erfc, otypes=[np.float64])
+            within = (beyond(nearer / math.sqrt(2)) - beyond(farther / math.sqrt(2))) / 2
         else:
             return super().disagreement(labels, outputs)
         return np.asarray(-np.log(np.maximum(within, np.finfo(np.float32).tiny)), dtype=np.float64)

@@ -73,6 +73,7 @@ def log_to_stderr(style: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_MaskingFormatter(style))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.raiseExceptions = False  # a log that cannot be written would print the error in hand, unmasked
 
 
 def mask_tracebacks() -> None:

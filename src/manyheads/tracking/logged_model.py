@@ -50,13 +50,14 @@ CODE = (
     "runtime/__init__.py",
     "runtime/files.py",
     "runtime/hardware.py",
+    "runtime/processes.py",
     "runtime/tensorflow.py",
 )
 """The files and folders of the package that an answer needs."""
 
 REQUIREMENTS = (
     *("keras", "mlflow", "numpy", "opencv-python-headless"),
-    *("pandas", "pebble", "pillow", "pydantic", "threadpoolctl"),
+    *("pandas", "pebble", "pillow", "psutil", "pydantic", "threadpoolctl"),
 )
 """The packages that this code imports, beside TensorFlow."""
 
