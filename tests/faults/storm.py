@@ -186,9 +186,10 @@ class Storm:
             wrong = [
                 f"{scenario.name}, killed after {', '.join(f'{each:.2f}' for each in moments)} s: {key} is "
                 f"{str(found.get(key))[:300]} instead of {str(value)[:300]}"
-                for key, value in self.expected[scenario.name].items()
+                for key, value in ({} if "end" in found else self.expected[scenario.name]).items()
                 if found.get(key) != value
             ]
+            wrong += [f"{scenario.name} does not run to its end: {found['end']}"] if "end" in found else []
             differences += wrong
             say(f"{done.total():4d} of {kills} kills: {scenario.name}, {killed} times: {'; '.join(wrong) or 'as else'}")
         return Outcome(done, ended, differences)
