@@ -144,7 +144,8 @@ def _composed_as(folder: Path, name: str, overrides: Sequence[str]) -> tuple[Dic
     from yaml import YAMLError
 
     require_names(overrides)
-    yaml_files.require_plain(config_files(folder) if name == "config" else [folder / f"{name}.yaml"])
+    files = config_files(folder) if name == "config" else [folder / f"{name}.yaml"]
+    yaml_files.require_plain(files)
     # A training that Hydra runs composes the default beside its own settings; Hydra allows one composition at a time.
     outer = Singleton.get_state() if GlobalHydra.instance().is_initialized() else None
     GlobalHydra.instance().clear()
@@ -155,7 +156,7 @@ def _composed_as(folder: Path, name: str, overrides: Sequence[str]) -> tuple[Dic
     except (HydraException, OmegaConfBaseException) as error:
         raise composition_error(error) from error
     except (YAMLError, ValueError, TypeError):
-        for file in config_files(folder):  # Hydra does not say which it is
+        for file in files:  # Hydra does not say which it is
             yaml_files.read(file)
         raise
     finally:

@@ -9,3 +9,5 @@ def is_alive(number: int) -> bool:
         return bool(psutil.Process(number).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+    except psutil.AccessDenied:  # of another user, on some systems
+        return True

@@ -89,8 +89,8 @@ class Feed:
             area, top, left = random.random(3)
             side = math.sqrt(min(area, 1 - area))
             top, left = top * (1 - side), left * (1 - side)
-            self.places[int(step)] = Rectangle(top, top + side, left, left + side)
-            self.shares[step] = 1 - side**2
+            self.places[int(step)] = place = Rectangle(top, top + side, left, left + side)
+            self.shares[step] = 1 - place.area
 
     def _load(self, step: int) -> list[npt.NDArray[Any]]:
         chosen = self.order[step * self.batch_size : (step + 1) * self.batch_size]
