@@ -18,10 +18,17 @@ PATIENCE = 400
 @contextmanager
 def mlflow_server(folder: Path, store: Path) -> Iterator[str]:
     """Serve a SQLite store, new or old, and artifacts below a folder; yield the address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
+    port = free_port()
+    process = start_mlflow_server(folder, store, port)
+    try:
+        yield address_of(port)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def start_mlflow_server(folder: Path, store: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start a server, in a session of its own, and return its process when it answers."""
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{store}"),
@@ -32,12 +39,22 @@ def mlflow_server(folder: Path, store: Path) -> Iterator[str]:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
-        try:
-            wait_for(lambda: answers(f"{address}/health"), "the server's answer")
-            yield address
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
+    try:
+        wait_for(lambda: answers(f"{address_of(port)}/health"), "the server's answer")
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return process
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def address_of(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
 
 
 def answers(address: str) -> bool:

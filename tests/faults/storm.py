@@ -5,8 +5,10 @@
 
 Each command first runs undisturbed. Then the same command, with all its processes, is killed after a random part of
 that time (SIGKILL, so that nothing is cleaned up), and started again, up to a few times; at last it runs to its end.
-What it leaves is compared with the undisturbed result: figures and files, the status of every MLflow run, the branch,
-and unfinished files. A `dvc exp run` is mended with the two commands that the program tells after the kill.
+Of a sweep that is recorded on a server, the server may be killed instead, and come back while the sweep runs on.
+What a command leaves is compared with the undisturbed result: figures and files, the status of every MLflow run, the
+branch, locks and unfinished files. After each kill of a DVC command the commands are run that the program tells then.
+The command of the fewest kills so far is the next one.
 """
 
 from __future__ import annotations
@@ -34,25 +36,41 @@ import pandas as pd
 
 from clones import Clone
 from forking import forking_python
+from mlflow_servers import address_of, free_port, start_mlflow_server
 
 TINY = [
     *("train.epochs=3", "train.batch_size=256", "audit.folds=2", "audit.epochs=1"),
-    *("model.widths=[8,8]", "model.blocks=[1,1]", "inputs.image.image_size=16"),
+    *("model.widths=[8,8]", "model.blocks=[1,1]", "inputs.image.image_size=16", "split.limit=300"),
 ]
 KILLS_IN_A_ROW = 4
 """Largest number of kills before a command may end."""
 
 FIGURES = ("reports/metrics.json", "reports/evaluation.json", "reports/predictions.csv", "models/model.keras")
-MENDING = re.compile(r"`(git checkout --force \S+)` and `(dvc checkout)`")
+MENDING = re.compile(r"`dvc exp run` was killed: (.+) brings? back")
+UNTIL_THE_END = 600
+"""Seconds after which a command is taken to hang."""
 
 
 class Scenario(NamedTuple):
-    """A command, the command that prepares it, and what it leaves."""
+    """A command, and what it must leave.
+
+    Attributes:
+        name: What it is called.
+        command: The command.
+        settings: The settings of ``params.yaml``.
+        splits: Whether the data is split before.
+        result: A function that returns what it leaves.
+        like: The scenario that leaves the same.
+        on_server: Whether its runs are recorded on a server, which may be killed instead of the command.
+    """
 
     name: str
     command: tuple[str, ...]
-    prepared_by: tuple[str, ...]
+    settings: tuple[str, ...]
+    splits: bool
     result: Callable[[Clone], dict[str, Any]]
+    like: str
+    on_server: bool = False
 
 
 class Outcome(NamedTuple):
@@ -86,36 +104,27 @@ def of_trials(folder: str) -> Callable[[Clone], dict[str, Any]]:
     return result
 
 
+SEED = "seed=3"
+SWEEP = ("python", "-m", "manyheads", "train", "-m", *TINY, "seed=1,2")
+SEARCH = ("python", "-m", "manyheads", "search", "--trials", "2", *TINY)
 SCENARIOS = (
-    Scenario("dvc repro", ("dvc", "repro"), (), of_pipeline),
-    Scenario(
-        "dvc exp run",
-        ("dvc", "exp", "run", *(f"-S{setting}" for setting in (*TINY, "seed=3"))),
-        ("dvc", "repro"),
-        of_pipeline,
-    ),
-    Scenario(
-        "sweep",
-        ("python", "-m", "manyheads", "train", "-m", *TINY, "seed=1,2"),
-        ("dvc", "repro", "--quiet", "split"),
-        of_trials("sweeps"),
-    ),
-    Scenario(
-        "search",
-        ("python", "-m", "manyheads", "search", "--trials", "2", *TINY),
-        ("dvc", "repro", "--quiet", "split"),
-        of_trials("searches"),
-    ),
+    Scenario("dvc repro", ("dvc", "repro"), (*TINY, SEED), False, of_pipeline, like="dvc repro"),
+    Scenario("dvc exp run", ("dvc", "exp", "run", "-S", SEED), tuple(TINY), True, of_pipeline, like="dvc repro"),
+    Scenario("sweep", SWEEP, tuple(TINY), True, of_trials("sweeps"), like="sweep"),
+    Scenario("search", SEARCH, tuple(TINY), True, of_trials("searches"), like="search"),
+    Scenario("sweep on a server", SWEEP, tuple(TINY), True, of_trials("sweeps"), like="sweep", on_server=True),
 )
 
 
 def about(clone: Clone) -> dict[str, Any]:
-    """Return what must hold after each command: ended runs, git on its branch, no unfinished file, no open run."""
+    """Return what must hold after each command: ended runs, git on its branch, no lock, no unfinished file."""
     unfinished = [path for path in clone.root.rglob("*.tmp") if not {".git", ".dvc"} & set(path.parts)]
+    locks = [*(clone.root / ".git").glob("*.lock"), *(clone.root / ".git/refs").rglob("*.lock")]
     return {
-        "runs": sorted({run.info.status for run in clone.runs()}),
+        "runs": sorted((run.info.run_name or "", run.info.status) for run in clone.runs()),
         "branch": clone.run("git", "branch", "--show-current").strip(),
-        "unfinished files": [str(path.relative_to(clone.root)) for path in unfinished],
+        "waiting experiments": clone.run("git", "for-each-ref", "refs/exps/stash"),
+        "unfinished files": [str(path.relative_to(clone.root)) for path in (*unfinished, *locks)],
         "open runs": sorted(path.name for path in (clone.root / ".cache/runs").glob("*.lock")),
     }
 
@@ -133,39 +142,9 @@ class Storm:
         self.folder = folder
         self.python = python
         self.random = random.Random(seed)
-        self.template = Clone(self._empty("template"), python, TINY)
+        self.port = free_port()
         self.expected: dict[str, dict[str, Any]] = {}
         self.seconds: dict[str, float] = {}
-
-    def _empty(self, name: str) -> Path:
-        path = self.folder / name
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir()
-        return path
-
-    def _prepared(self, scenario: Scenario) -> Clone:
-        """Return a fresh project for a scenario; all of them have the same path, which files hold."""
-        kept = self.folder / f"prepared-{SCENARIOS.index(scenario)}"
-        place = self.folder / "project"
-        shutil.rmtree(place, ignore_errors=True)
-        if kept.exists():
-            shutil.copytree(kept, place, symlinks=True)
-            return Clone(place, self.python)
-        shutil.copytree(self.template.root, place, symlinks=True)
-        clone = Clone(place, self.python)
-        if scenario.prepared_by:
-            clone.run(*scenario.prepared_by)
-            clone.commit("prepared")
-        shutil.copytree(place, kept, symlinks=True)
-        return clone
-
-    def undisturbed(self, scenario: Scenario) -> None:
-        """Run a command to its end, and keep its result and its time."""
-        clone = self._prepared(scenario)
-        began = time.monotonic()
-        clone.run(*scenario.command, PYTHONPATH="src")
-        self.seconds[scenario.name] = time.monotonic() - began
-        self.expected[scenario.name] = scenario.result(clone) | about(clone)
 
     def run(self, kills: int, say: Callable[[str], None] = print) -> Outcome:
         """Kill commands until there were ``kills`` kills; see the module."""
@@ -173,20 +152,18 @@ class Storm:
         differences: list[str] = []
         ended = 0
         while done.total() < kills:
-            scenario = self.random.choice(SCENARIOS)
-            if scenario.name not in self.expected:
-                self.undisturbed(scenario)
-            clone = self._prepared(scenario)
-            in_a_row = min(self.random.randint(1, KILLS_IN_A_ROW), kills - done.total())
-            moments = [self.random.uniform(0, self.seconds[scenario.name]) for _ in range(in_a_row)]
-            killed = sum(self._kill(clone, scenario, moment) for moment in moments)
+            fewest = min(done[scenario.name] for scenario in SCENARIOS)
+            scenario = self.random.choice([each for each in SCENARIOS if done[each.name] == fewest])
+            self._undisturbed(next(each for each in SCENARIOS if each.name == scenario.like))
+            in_a_row = min(self.random.randint(1, KILLS_IN_A_ROW), kills - done.total()) if fewest else 1
+            moments = [self.random.uniform(0, self.seconds[scenario.like]) for _ in range(in_a_row)]
+            killed, found = self._killed(scenario, moments)
             done[scenario.name] += killed
-            found = self._to_its_end(clone, scenario)
             ended += 1
             wrong = [
                 f"{scenario.name}, killed after {', '.join(f'{each:.2f}' for each in moments)} s: {key} is "
                 f"{str(found.get(key))[:300]} instead of {str(value)[:300]}"
-                for key, value in ({} if "end" in found else self.expected[scenario.name]).items()
+                for key, value in ({} if "end" in found else self.expected[scenario.like]).items()
                 if found.get(key) != value
             ]
             wrong += [f"{scenario.name} does not run to its end: {found['end']}"] if "end" in found else []
@@ -194,17 +171,73 @@ class Storm:
             say(f"{done.total():4d} of {kills} kills: {scenario.name}, {killed} times: {'; '.join(wrong) or 'as else'}")
         return Outcome(done, ended, differences)
 
-    def _kill(self, clone: Clone, scenario: Scenario, moment: float) -> bool:
-        """Start a command and kill it, with all its processes, after some seconds; return whether it still ran."""
-        self._mend(clone)
-        with subprocess.Popen(
+    def _undisturbed(self, scenario: Scenario) -> None:
+        """Run a command to its end, and keep its result and its time."""
+        if scenario.name in self.expected:
+            return
+        clone = self._prepared(scenario)
+        began = time.monotonic()
+        clone.run(*scenario.command, PYTHONPATH="src")
+        self.seconds[scenario.name] = time.monotonic() - began
+        self.expected[scenario.name] = scenario.result(clone) | about(clone)
+
+    def _prepared(self, scenario: Scenario) -> Clone:
+        """Return a fresh project for a scenario; all of them have the same path, which files hold."""
+        kept = self.folder / f"prepared-{scenario.settings == tuple(TINY)}-{scenario.splits}"
+        place = self.folder / "project"
+        shutil.rmtree(place, ignore_errors=True)
+        if not kept.exists():
+            place.mkdir()
+            clone = Clone(place, self.python, scenario.settings)
+            if scenario.splits:
+                clone.run("dvc", "repro", "--quiet", "split")
+                clone.commit("split")
+            place.rename(kept)
+        shutil.copytree(kept, place, symlinks=True)
+        return Clone(place, self.python)
+
+    def _killed(self, scenario: Scenario, moments: list[float]) -> tuple[int, dict[str, Any]]:
+        """Kill a command at some moments, and let it run to its end; return the number of kills and what it leaves."""
+        clone = self._prepared(scenario)
+        settings = {"PYTHONPATH": "src"}
+        server = None
+        if scenario.on_server:
+            settings["MLFLOW_TRACKING_URI"] = address_of(self.port)
+            server = self._serve(clone)
+        try:
+            kills = 0
+            for moment in moments:
+                if server and self.random.random() < 0.5:
+                    ended, server = self._without_server(clone, scenario, settings, server, moment)
+                    kills += ended
+                else:
+                    kills += self._kill(clone, scenario, settings, moment)
+                self._mend(clone)
+            clone.run(*scenario.command, **settings)
+            return kills, scenario.result(clone) | about(clone)
+        except Exception as error:
+            return kills, {"end": str(error)[-1500:]}
+        finally:
+            if server:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
+
+    def _serve(self, clone: Clone) -> subprocess.Popen[bytes]:
+        return start_mlflow_server(clone.root, clone.root / "mlflow.db", self.port)
+
+    def _start(self, clone: Clone, scenario: Scenario, settings: dict[str, str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             scenario.command,
             cwd=clone.root,
-            env=clone.environment | {"PYTHONPATH": "src"},
+            env=clone.environment | settings,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-        ) as process:
+        )
+
+    def _kill(self, clone: Clone, scenario: Scenario, settings: dict[str, str], moment: float) -> bool:
+        """Start a command and kill it, with all its processes, after some seconds; return whether it still ran."""
+        with self._start(clone, scenario, settings) as process:
             try:
                 process.wait(moment)
                 return False
@@ -213,20 +246,34 @@ class Storm:
         time.sleep(0.1)  # the forks that stand for Python's processes end with their programs
         return True
 
+    def _without_server(
+        self,
+        clone: Clone,
+        scenario: Scenario,
+        settings: dict[str, str],
+        server: subprocess.Popen[bytes],
+        moment: float,
+    ) -> tuple[bool, subprocess.Popen[bytes]]:
+        """Kill the server of a command after some seconds, and start it again; the command runs to its end."""
+        with self._start(clone, scenario, settings) as process:
+            try:
+                process.wait(moment)
+                return False, server
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
+            time.sleep(self.random.uniform(0, 5))
+            server = self._serve(clone)
+            status = process.wait(UNTIL_THE_END)
+        assert status == 0, f"{scenario.name} ends with {status} when its server is killed after {moment:.2f} s"
+        return True, server
+
     def _mend(self, clone: Clone) -> None:
         """Do what the program tells after a killed `dvc exp run`."""
         told = clone.run("python", "-m", "manyheads", "plots", PYTHONPATH="src")
         if found := MENDING.search(told):
-            for command in found.groups():
+            for command in re.findall("`([^`]+)`", found[1]):
                 clone.run(*command.split())
-
-    def _to_its_end(self, clone: Clone, scenario: Scenario) -> dict[str, Any]:
-        try:
-            self._mend(clone)
-            clone.run(*scenario.command, PYTHONPATH="src")
-            return scenario.result(clone) | about(clone)
-        except Exception as error:
-            return {"end": str(error)[-1500:]}
 
 
 def main() -> None:
