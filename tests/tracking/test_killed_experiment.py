@@ -109,6 +109,16 @@ def test_an_experiment_is_told_whose_process_dvc_has_forgotten(queueing, caplog)
     assert told(queueing, caplog)[0] == ["git checkout --force mine", "dvc checkout"]
 
 
+def test_a_lock_that_is_left_at_the_very_end_is_told(queueing, caplog):
+    (queueing / killed_experiment.LOCKED).unlink()
+    git(queueing, "checkout", "--quiet", "mine")
+    (queueing / ".git/index.lock").touch()
+    assert told(queueing, caplog) == ([], [])  # git itself may run
+    git(queueing, "reflog", "expire", "--expire=all", "--all")
+    git(queueing, "update-ref", "-m", "dvc: Restore HEAD to 'mine'", "--create-reflog", "HEAD", "HEAD")
+    assert told(queueing, caplog)[0] == ["rm -f .git/index.lock"]
+
+
 def test_the_branch_is_found_behind_several_kills(root, caplog):
     git(root, "commit", "--quiet", "--allow-empty", "-m", "second")
     git(root, "checkout", "--quiet", "--detach", "mine")
@@ -131,7 +141,8 @@ KILLED_AT = """
 import os, signal, sys
 event, name = sys.argv[1:]
 def kill(happened, arguments):
-    if happened == event and any(os.fsdecode(each).endswith(name) for each in arguments if isinstance(each, (str, bytes))):
+    names = [os.fsdecode(each) for each in arguments if isinstance(each, (str, bytes))]
+    if happened == event and any(each.endswith(name) for each in names):
         os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(kill)
 from dvc.cli import main

@@ -31,8 +31,8 @@ QUEUED = "refs/exps/stash"
 UNCOMMITTED = "refs/exps/exec/EXEC_MERGE"
 """DVC's reference to the changes that were not committed before the experiment, with those of the experiment."""
 
-COMMITTED = "commit: dvc: commit experiment"
-"""Start of git's log of HEAD after DVC has committed an experiment, before it goes back to the branch."""
+COMMITTED, RESTORED = "commit: dvc: commit experiment", "dvc: Restore HEAD"
+"""Starts of git's log of HEAD when DVC has committed an experiment, and when it has gone back to the branch."""
 
 
 def warn(root: Path) -> None:
@@ -64,10 +64,16 @@ def _was_killed(root: Path, processes: set[int], damaged: list[str]) -> bool:
 
     if any(is_alive(process) for process in processes):
         return False
-    if processes or damaged or not _is_detached(root):  # DVC forgets dead processes when it starts again
-        return bool(processes or damaged)
+    if processes or damaged:
+        return True
+    # DVC forgets dead processes when it starts again, and has no record of its process at the end of an experiment.
+    detached, locked = _is_detached(root), any(_locks(root))
+    if not (detached or locked):
+        return False
     moved = git.output(root, "reflog", "-1", "--format=%gs", "HEAD") or ""
-    return (root / RUNNING).parent.exists() or moved.startswith(COMMITTED) or any(_locks(root))
+    if detached:
+        return locked or moved.startswith(COMMITTED) or (root / RUNNING).parent.exists()
+    return moved.startswith(RESTORED)
 
 
 def _mending(root: Path, damaged: list[str], queueing: bool) -> tuple[list[str], str]:
