@@ -14,6 +14,7 @@ The command of the fewest kills so far is the next one.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -33,10 +34,11 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import pandas as pd
+import psutil
 
 from clones import Clone
 from forking import forking_python
-from mlflow_servers import address_of, free_port, start_mlflow_server
+from mlflow_servers import address_of, free_port, start_mlflow_server, wait_for
 
 TINY = [
     *("train.epochs=3", "train.batch_size=256", "audit.folds=2", "audit.epochs=1"),
@@ -129,6 +131,15 @@ def about(clone: Clone) -> dict[str, Any]:
     }
 
 
+def _processes_in(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).is_relative_to(folder):
+                found.append(process)
+    return found
+
+
 class Storm:
     """Kills commands in copies of a project.
 
@@ -185,7 +196,8 @@ class Storm:
         """Return a fresh project for a scenario; all of them have the same path, which files hold."""
         kept = self.folder / f"prepared-{scenario.settings == tuple(TINY)}-{scenario.splits}"
         place = self.folder / "project"
-        shutil.rmtree(place, ignore_errors=True)
+        if place.exists():
+            shutil.rmtree(place)
         if not kept.exists():
             place.mkdir()
             clone = Clone(place, self.python, scenario.settings)
@@ -223,7 +235,9 @@ class Storm:
                 server.wait()
 
     def _serve(self, clone: Clone) -> subprocess.Popen[bytes]:
-        return start_mlflow_server(clone.root, clone.root / "mlflow.db", self.port)
+        folder = self.folder / "server"
+        folder.mkdir(exist_ok=True)
+        return start_mlflow_server(folder, clone.root / "mlflow.db", self.port)
 
     def _start(self, clone: Clone, scenario: Scenario, settings: dict[str, str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -243,7 +257,7 @@ class Storm:
                 return False
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-        time.sleep(0.1)  # the forks that stand for Python's processes end with their programs
+        wait_for(lambda: not _processes_in(clone.root), "the end of the forks that stand for Python's processes")
         return True
 
     def _without_server(

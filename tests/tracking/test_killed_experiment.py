@@ -11,6 +11,8 @@ from manyheads.tracking import killed_experiment
 
 IDENTITY = {f"GIT_{who}_{what}": f"{who}@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
+BACK = ["git checkout --force mine", "dvc checkout --allow-missing"]
+
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
@@ -57,10 +59,13 @@ def told(root, caplog):
 
 
 def test_a_killed_experiment_is_told_with_the_two_commands_that_mend_it(root, caplog):
-    assert told(root, caplog) == (["git checkout --force mine", "dvc checkout"], [])
-    assert "`git checkout --force mine` and `dvc checkout` bring back what was there before it" in caplog.text
+    assert told(root, caplog) == (BACK, [])
+    assert (
+        "`git checkout --force mine` and `dvc checkout --allow-missing` bring back what was there before it"
+        in caplog.text
+    )
     (root / killed_experiment.RUNNING).write_text("[1]")
-    assert told(root, caplog)[0] == ["git checkout --force mine", "dvc checkout"]
+    assert told(root, caplog)[0] == BACK
     git(root, "checkout", "--quiet", "--force", "mine")
     assert told(root, caplog) == ([], [])
 
@@ -77,8 +82,7 @@ def test_what_a_killed_experiment_left_while_it_was_queued_is_told(queueing, cap
     mending = [
         "rm -f .git/index.lock .git/refs/heads/mine.lock",
         "git update-ref -d refs/exps/stash",
-        "git checkout --force mine",
-        "dvc checkout",
+        *BACK,
     ]
     assert told(queueing, caplog) == (mending, [])
     for command in mending[:3]:
@@ -103,10 +107,13 @@ def test_an_experiment_is_told_whose_process_dvc_has_forgotten(queueing, caplog)
     (queueing / killed_experiment.LOCKED).write_text('{"read": {}}')
     assert told(queueing, caplog) == ([], [])
     (queueing / ".git/index.lock").touch()
-    assert told(queueing, caplog)[0] == ["rm -f .git/index.lock", "git checkout --force mine", "dvc checkout"]
+    assert told(queueing, caplog)[0] == [
+        "rm -f .git/index.lock",
+        *BACK,
+    ]
     (queueing / ".git/index.lock").unlink()
     git(queueing, "commit", "--quiet", "--allow-empty", "-m", "dvc: commit experiment 1234")
-    assert told(queueing, caplog)[0] == ["git checkout --force mine", "dvc checkout"]
+    assert told(queueing, caplog)[0] == BACK
 
 
 def test_a_lock_that_is_left_at_the_very_end_is_told(queueing, caplog):
