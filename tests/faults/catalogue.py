@@ -1,7 +1,7 @@
 """The catalogue of faults: each row of ``catalogue.csv`` is a fault, what must come of it, and the tests that hold it.
 
-    make faults                            # a storm of kills, then every test of the catalogue
-    pytest $(python tests/faults/catalogue.py)
+make faults                            # a storm of kills, then every test of the catalogue
+pytest $(python tests/faults/catalogue.py)
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ ROWS = rows()
 
 
 @functools.cache
-def tests_of(file: str) -> dict[str, list[str]]:
+def decorators_of_tests(file: str) -> dict[str, list[str]]:
     """Return the decorators of each test of a file, by name; a method is named ``Class::test``."""
     found = {}
     body = ast.parse((TESTS / file).read_text(encoding="utf-8")).body
@@ -25,7 +25,9 @@ def tests_of(file: str) -> dict[str, list[str]]:
 
 
 def is_skipped(decorator: str) -> bool:
-    return decorator.startswith(("pytest.mark.skip", "unittest.skip")) and not decorator.startswith("pytest.mark.skipif(")
+    return decorator.startswith(("pytest.mark.skip", "unittest.skip")) and not decorator.startswith(
+        "pytest.mark.skipif("
+    )
 
 
 def test_rows_are_numbered_from_one():
@@ -40,6 +42,6 @@ def test_row(row):
     assert bool(row.tests) != bool(row.not_triable)
     for test in row.tests:
         file, _, name = test.partition("::")
-        decorators = tests_of(file).get(name)
+        decorators = decorators_of_tests(file).get(name)
         assert decorators is not None, f"{test} does not exist"
         assert not any(map(is_skipped, decorators)), f"{test} is skipped"

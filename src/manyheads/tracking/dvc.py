@@ -87,7 +87,8 @@ def require_data_as_locked(settings: Mapping[str, Any], root: Path, overrides: S
         overrides: The overrides that the configuration was composed with, for the message.
 
     Raises:
-        IntegrityError: A file or a setting differs, or ``dvc.lock`` is damaged; the message has the command that repairs it.
+        IntegrityError: A file or a setting differs, or ``dvc.lock`` is damaged; the message has the command that
+            repairs it.
     """
     require_settings_as_locked(settings, root, overrides)
     for stage in CHECKED_STAGES:
