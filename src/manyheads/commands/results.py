@@ -8,6 +8,7 @@ from typing import Any
 from manyheads.commands import parsers
 from manyheads.config.composition import option_with_data
 from manyheads.config.loading import read_params
+from manyheads.errors import IntegrityError
 from manyheads.paths import Paths, project_root
 from manyheads.reporting.terminal import print_table
 from manyheads.runtime.files import read_json
@@ -18,15 +19,23 @@ MADE_BY = "make repro"
 
 
 def main(arguments: list[str]) -> None:
-    """Print the metrics of ``reports/metrics.json`` beside their baselines, and commands to go on with."""
+    """Print the metrics of ``reports/metrics.json`` beside their baselines, and commands to go on with.
+
+    Raises:
+        IntegrityError: The file is missing, damaged, or has other content.
+    """
     parsers.results().parse_args(arguments)
     from rich.console import Console
 
     paths = Paths(project_root())
     metrics = read_json(paths.metrics, MADE_BY)
+    try:
+        table, heads = _table(metrics), list(metrics["baseline"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IntegrityError(f"{paths.metrics} has no metrics of heads: run `{MADE_BY}`") from error
     console = Console(highlight=False)
-    print_table(console, _table(metrics), keys=2)
-    steps = next_steps(metrics["baseline"], option_with_data(paths.root))
+    print_table(console, table, keys=2)
+    steps = next_steps(heads, option_with_data(paths.root))
     width = max(40, *map(len, steps))
     for step, purpose in steps.items():
         console.print(f"{step:<{width}} {purpose}", soft_wrap=True, markup=False)

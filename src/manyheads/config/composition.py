@@ -155,9 +155,12 @@ def _composed_as(folder: Path, name: str, overrides: Sequence[str]) -> tuple[Dic
         OmegaConf.resolve(composed)
     except (HydraException, OmegaConfBaseException) as error:
         raise composition_error(error) from error
-    except (YAMLError, ValueError, TypeError):
+    except (YAMLError, ValueError, TypeError) as error:
         for file in files:  # Hydra does not say which it is
             yaml_files.read(file)
+        if str(error).startswith("Config group override must be a string"):
+            groups = [override for override in overrides if override.endswith("=null") and "." not in override]
+            raise ConfigError(f"{', '.join(groups)}: a group has no option null: name one, or leave it out") from error
         raise
     finally:
         if outer is not None:

@@ -44,6 +44,8 @@ def load(values: Any, source: str = "the configuration") -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    if OmegaConf.is_list(values):
+        raise ConfigError(f"{source}: it holds a list, no settings: write it with `python -m manyheads params`")
     try:
         if OmegaConf.is_config(values):
             # Hydra adds its own settings when it composes a sweep.

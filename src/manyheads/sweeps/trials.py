@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict
 
 from manyheads.config.schema import Config
+from manyheads.errors import IntegrityError
 from manyheads.evaluation.trials import Trial
 from manyheads.heads import Metric
 from manyheads.paths import Paths
@@ -117,8 +118,16 @@ class TrialStore:
         return trial_id
 
     def read(self, trial_id: str) -> TrialState:
-        """Return the state of a trial."""
-        return TrialState.model_validate_json(self._file(trial_id).read_text(encoding="utf-8"))
+        """Return the state of a trial.
+
+        Raises:
+            IntegrityError: The file is damaged.
+        """
+        path = self._file(trial_id)
+        try:
+            return TrialState.model_validate_json(path.read_bytes())
+        except ValueError as error:
+            raise IntegrityError(f"{path} is damaged: delete {path.parent}, and the trial is made again") from error
 
     def write(self, trial_id: str, state: TrialState) -> None:
         """Replace the state of a trial, in an atomic write."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from pydantic import BaseModel
 
 from manyheads.errors import IntegrityError
 from manyheads.runtime.files import sha256_of
@@ -26,6 +27,23 @@ from manyheads.runtime.files import sha256_of
 PACKAGE = Path(__file__).parents[1]
 CHECKED_STAGES = ("pack", "split")
 """Stages whose outputs the trainings of a sweep share."""
+
+
+class _File(BaseModel):
+    path: str
+    md5: str = ""
+
+
+class _Stage(BaseModel):
+    outs: list[_File] = []
+    deps: list[_File] = []
+    params: dict[str, dict[str, Any]] = {}
+
+
+class _Lock(BaseModel):
+    """What is read of ``dvc.lock``."""
+
+    stages: dict[str, _Stage]
 
 
 @cache
@@ -47,14 +65,17 @@ def code_digests(stage: str, root: Path) -> dict[str, str]:
 
 
 def locked_digest(root: Path, path: str) -> str:
-    """Return the digest of an output in ``dvc.lock``, or an empty text if it has none.
+    """Return the digest of an output in ``dvc.lock``, or an empty text if it has none or is damaged.
 
     Args:
         root: The project's root folder.
         path: Path of the output relative to it.
     """
-    outputs = (output for stage in _locked_stages(root).values() for output in stage.get("outs", []))
-    return next((str(output.get("md5", "")) for output in outputs if output.get("path") == path), "")
+    try:
+        outputs = [output for stage in _locked_stages(root).values() for output in stage.outs]
+    except IntegrityError:  # no record of a training is worth its end
+        return ""
+    return next((output.md5 for output in outputs if output.path == path), "")
 
 
 def require_data_as_locked(settings: Mapping[str, Any], root: Path, overrides: Sequence[str] = ()) -> None:
@@ -66,23 +87,27 @@ def require_data_as_locked(settings: Mapping[str, Any], root: Path, overrides: S
         overrides: The overrides that the configuration was composed with, for the message.
 
     Raises:
-        IntegrityError: A file or a setting differs; the message has the command that repairs it.
+        IntegrityError: A file or a setting differs, or ``dvc.lock`` is damaged; the message has the command that
+            repairs it.
     """
     require_settings_as_locked(settings, root, overrides)
     for stage in CHECKED_STAGES:
-        for output in _locked_stages(root)[stage].get("outs", []):
-            path = root / output["path"]
-            if not path.exists() or dvc_digest(path) != output["md5"]:
-                raise IntegrityError(f"{output['path']} differs from dvc.lock: run `dvc repro split`")
+        for output in _locked_stages(root)[stage].outs:
+            path = root / output.path
+            if not path.exists() or dvc_digest(path) != output.md5:
+                raise IntegrityError(f"{output.path} differs from dvc.lock: run `dvc repro split`")
 
 
 def is_data_of_lock(root: Path) -> bool:
     """Return whether the table of packed samples is the one that ``dvc.lock`` describes.
 
     It is another one if somebody ran the stages without DVC.
+
+    Raises:
+        IntegrityError: ``dvc.lock`` is damaged.
     """
-    split = _locked_stages(root).get("split", {})
-    locked = {each["path"]: each["md5"] for each in split.get("deps", []) if each["path"].endswith(".csv")}
+    split = _locked_stages(root).get("split", _Stage())
+    locked = {each.path: each.md5 for each in split.deps if each.path.endswith(".csv")}
     return bool(locked) and all((root / path).exists() and dvc_digest(root / path) == locked[path] for path in locked)
 
 
@@ -95,16 +120,16 @@ def require_settings_as_locked(settings: Mapping[str, Any], root: Path, override
         overrides: The overrides that the configuration was composed with, for the message.
 
     Raises:
-        IntegrityError: A setting differs; the message has the command that repairs it.
+        IntegrityError: A setting differs, or ``dvc.lock`` is damaged; the message has the command that repairs it.
     """
     stages = _locked_stages(root)
     for stage in CHECKED_STAGES:
         if stage not in stages:
             raise IntegrityError(f"dvc.lock has no stage {stage}: run `dvc repro split` first")
-        for key, locked in stages[stage].get("params", {}).get("params.yaml", {}).items():
+        for key, locked in stages[stage].params.get("params.yaml", {}).items():
             wanted: Any = settings
             for name in key.split("."):
-                wanted = wanted[name]
+                wanted = wanted.get(name) if isinstance(wanted, Mapping) else None
             if (different := _difference(key, locked, wanted)) is not None:
                 raise IntegrityError(
                     f"the packed data was made with {different.setting}={different.locked}, but this configuration has "
@@ -152,11 +177,21 @@ def dvc_digest(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _locked_stages(root: Path) -> dict[str, Any]:
+def _locked_stages(root: Path) -> dict[str, _Stage]:
+    """Return what ``dvc.lock`` says of each stage; nothing if there is no such file.
+
+    Raises:
+        IntegrityError: The file is damaged.
+    """
+    path = root / "dvc.lock"
     try:
-        return dict(yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return _Lock.model_validate(yaml.safe_load(path.read_bytes())).stages
+    except OSError:
         return {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise IntegrityError(
+            f"{path} is damaged: restore it with `git checkout dvc.lock`, or delete it and run `dvc repro`"
+        ) from error
 
 
 def fetch_output(root: Path, path: Path, revision: str, target: Path) -> str:
