@@ -258,19 +258,19 @@ def run(experiment: str, root: Path, spec: RunSpec) -> Iterator[Run]:
         warn_not_taken(f"a run in {masked(tracking_uri(root))}", error)
     else:
         open_runs.end_dead_runs(root)
-    with open_runs.noted(root, current.run_id):
+    with open_runs.noted(root, current.run_id) as delete_note:
         try:
             yield current
         except (KeyboardInterrupt, TrainingStopped) as reason:
             if isinstance(reason, TrainingStopped):
                 current.tags({"error": str(reason)})
-            _end(current, "KILLED")
+            _end(current, "KILLED", delete_note)
             raise
         except BaseException as error:
             current.failure(error)
-            _end(current, "FAILED")
+            _end(current, "FAILED", delete_note)
             raise
-        _end(current, "FINISHED")
+        _end(current, "FINISHED", delete_note)
 
 
 def _start(experiment: str, root: Path, spec: RunSpec) -> str:
@@ -319,13 +319,14 @@ def _run_of_model(client: Any, experiment_id: str, model: str) -> str:
     return next((str(run.info.run_id) for run in found if "trial" not in run.data.tags), "")
 
 
-def _end(current: Run, status: str) -> None:
+def _end(current: Run, status: str, delete_note: Callable[[], None]) -> None:
     import mlflow
 
     # Also after a failure, because MLflow would otherwise try to end the run when the process exits.
     try:
         with nullcontext() if current.run_id else impatient():
             mlflow.end_run(status)
+        delete_note()
     except Exception as error:
         if current.run_id:
             warn_not_taken("the end of the run", error)
