@@ -24,13 +24,14 @@ from conftest import TINY, make_sweep_project
 from manyheads.__main__ import main
 from manyheads.data.arrays import open_packed
 from manyheads.data.tables import write_table
-from manyheads.errors import MachineError
+from manyheads.errors import DataError, MachineError
 from manyheads.modeling import saving
 from manyheads.runtime.files import write_text
 from manyheads.runtime.locks import exclusive_lock
 from manyheads.stages import pack
 from manyheads.sweeps.train_trial import time_left_text
 from manyheads.tracking import git, runs
+from manyheads.tracking.git_registry import GitRegistry
 from manyheads.tracking.store import is_missing, reason_of, tracking_uri
 from manyheads.training import checkpoint
 from manyheads.training.checkpoint import Progress, save_checkpoint
@@ -359,3 +360,13 @@ def test_row_114_a_working_directory_that_was_deleted_is_one_line(tmp_path, monk
     monkeypatch.chdir(folder)
     folder.rmdir()
     assert command("results") == (5, ["error: the working directory was deleted: cd into a folder that is there"])
+
+
+def test_row_115_a_clone_of_another_user_points_to_what_git_says(tmp_path, monkeypatch):
+    for arguments in (["init", "-q"], ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "x"]):
+        subprocess.run(["git", *arguments, *["--allow-empty"][: "commit" in arguments]], cwd=tmp_path, check=True)
+    assert git.commit_of(tmp_path, "HEAD")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # a switch of git's own tests
+    assert git.provenance(tmp_path) == {}
+    with pytest.raises(DataError, match="see what `git status` says, or register without --git"):
+        GitRegistry(tmp_path, "model").find(None)
