@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         # A command names the files of its own that it cannot read or write. What is left is the output and the machine.
         _discard_output()
-        what = str(error.filename or "the output or the machine")
+        what = str(error.filename or "the output cannot be written")
         print(f"error: {masked(what)}: {error.strerror or error}{exhaustion.remedy(error)}", file=sys.stderr)
         sys.exit(MACHINE)
     except ModuleNotFoundError as error:

@@ -288,6 +288,8 @@ def test_row_67_a_clock_that_goes_back_gives_no_negative_times_and_no_name_twice
         with runs.run("manyheads", store, runs.RunSpec("a")) as run:
             run.metrics({"val/score": 1.0}, step=1)
     assert run_states(store) == {"a": "FINISHED", "a (2)": "FINISHED"}
+    with sqlite3.connect(store / "mlflow.db") as connection:
+        assert connection.execute("select count(*) from runs where end_time < start_time").fetchone() == (0,)
     assert time_left_text(2_000_000_000.0, 1, 5) == ""
 
 

@@ -326,10 +326,22 @@ def _end(current: Run, status: str, delete_note: Callable[[], None]) -> None:
     try:
         with nullcontext() if current.run_id else impatient():
             mlflow.end_run(status)
+        if current.run_id:
+            _end_after_start(current.run_id, status)
         delete_note()
     except Exception as error:
         if current.run_id:
             warn_not_taken("the end of the run", error)
+
+
+def _end_after_start(run_id: str, status: str) -> None:
+    """Give a run no negative duration if the clock was set back while it was open."""
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    info = client.get_run(run_id).info
+    if info.end_time is not None and info.end_time < info.start_time:
+        client.set_terminated(run_id, status, info.start_time)
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
