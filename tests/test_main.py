@@ -23,7 +23,7 @@ def run(capsys, monkeypatch):
         return end.value.code or 0, *capsys.readouterr()
 
     # What a command changes for its whole process.
-    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     yield run
     for number, handler in handlers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -10,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from manyheads.runtime import signals
+from manyheads.runtime import exhaustion, signals
 from manyheads.runtime.credentials import log_to_stderr, mask_tracebacks, masked
 
 if TYPE_CHECKING:
@@ -84,7 +83,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
         sys.exit(code)
     except KeyboardInterrupt:
-        print("interrupted: the same command continues from the last complete result", file=sys.stderr)
+        with suppress(OSError):  # a terminal that was closed
+            print("interrupted: the same command continues from the last complete result", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of the output has exited, as in `| head`. A message would have no reader.
@@ -94,9 +94,13 @@ def main(arguments: list[str] | None = None) -> None:
         # A command names the files of its own that it cannot read or write. What is left is the output and the machine.
         _discard_output()
         what = str(error.filename or "the output cannot be written")
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = ": free the disk, or name another place" if full else ""
-        print(f"error: {masked(what)}: {error.strerror or error}{remedy}", file=sys.stderr)
+        print(f"error: {masked(what)}: {error.strerror or error}{exhaustion.remedy(error)}", file=sys.stderr)
+        sys.exit(MACHINE)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("manyheads."):
+            raise
+        remedy = "`make install` makes .venv, and `.venv/bin/python -m manyheads ...` uses it"
+        print(f"error: {sys.executable} lacks the package {error.name}: {remedy}", file=sys.stderr)
         sys.exit(MACHINE)
 
 
@@ -137,18 +141,24 @@ def _run(name: str, arguments: list[str]) -> int:
     from manyheads.tracking import killed_experiment
 
     log_to_stderr("%(message)s")
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        print("error: the working directory was deleted: cd into a folder that is there", file=sys.stderr)
+        return MACHINE
     if root := project_around():
         killed_experiment.warn(root)
     try:
-        if name == "--install-completion":
-            importlib.import_module("manyheads.commands.completion").install(arguments)
-        elif name in STAGES:
-            run_stage(name, arguments)
-        elif name in OTHERS:
-            importlib.import_module(f"manyheads.commands.{OTHERS[name].module}").main(arguments)
-        else:
-            known = [*STAGES, *OTHERS]
-            raise ConfigError(f"unknown command {name!r}{did_you_mean(name, known)} (commands: {', '.join(known)})")
+        with exhaustion.enough_memory():
+            if name == "--install-completion":
+                importlib.import_module("manyheads.commands.completion").install(arguments)
+            elif name in STAGES:
+                run_stage(name, arguments)
+            elif name in OTHERS:
+                importlib.import_module(f"manyheads.commands.{OTHERS[name].module}").main(arguments)
+            else:
+                known = [*STAGES, *OTHERS]
+                raise ConfigError(f"unknown command {name!r}{did_you_mean(name, known)} (commands: {', '.join(known)})")
     except ManyheadsError as error:
         print(f"error: {masked(_without_temporary_folder(str(error)))}", file=sys.stderr)
         return error.exit_code

@@ -9,7 +9,7 @@ from manyheads.runtime import signals
 
 @pytest.fixture(autouse=True)
 def _handlers():
-    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     signals.install_handlers()
     yield
     signals.install_handlers()
@@ -17,7 +17,7 @@ def _handlers():
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_that_a_library_swallows_is_raised_later(number):
     signals.raise_if_interrupted()
     with contextlib.suppress(BaseException):

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from manyheads.errors import IntegrityError
 from manyheads.inputs import Input
+from manyheads.runtime.exhaustion import raise_if_exhausted
 
 
 def open_packed(path: Path, kind: Input) -> npt.NDArray[Any]:
@@ -22,6 +23,7 @@ def open_packed(path: Path, kind: Input) -> npt.NDArray[Any]:
 
     Raises:
         IntegrityError: The file is missing, damaged, or has another shape or dtype.
+        MachineError: The file cannot be read.
     """
     remedy = "make it again with `python -m manyheads pack` or `dvc repro pack`"
     try:
@@ -29,6 +31,7 @@ def open_packed(path: Path, kind: Input) -> npt.NDArray[Any]:
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing: {remedy}") from None
     except (OSError, ValueError, EOFError) as error:
+        raise_if_exhausted(path, error)
         raise IntegrityError(f"{path} is damaged ({' '.join(str(error).split())[:200]}): {remedy}") from error
     if not isinstance(array, np.ndarray):
         array.close()

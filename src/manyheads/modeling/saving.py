@@ -19,6 +19,7 @@ from manyheads.modeling.build import mismatch
 from manyheads.modeling.inference import Predictor
 from manyheads.modeling.novelty import Directions, Reference
 from manyheads.runtime import tensorflow
+from manyheads.runtime.exhaustion import raise_if_exhausted
 from manyheads.runtime.files import sha256_of
 from manyheads.runtime.hardware import Precision
 
@@ -120,6 +121,7 @@ def read_card(folder: Path, extensions: Sequence[str] = ()) -> ModelCard:
     Raises:
         IntegrityError: A file is missing or damaged, the files belong to different models, or the network has layers
             from outside Keras.
+        MachineError: A file cannot be read.
     """
     path = folder / "model.keras"
     try:
@@ -134,6 +136,7 @@ def read_card(folder: Path, extensions: Sequence[str] = ()) -> ModelCard:
     except FileNotFoundError as error:
         raise IntegrityError(f"{error.filename} is missing: train a model first, with `make repro`") from None
     except (ValidationError, zipfile.BadZipFile, KeyError, ValueError, RecursionError, OSError) as error:
+        raise_if_exhausted(path, error)
         raise IntegrityError(f"{folder} holds no complete model ({_first_line(error)}): train it again") from error
     return card
 
@@ -156,6 +159,7 @@ def load(folder: Path, extensions: Sequence[str] = ()) -> SavedModel:
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises a dozen types for damaged files
+        raise_if_exhausted(path, error)
         raise IntegrityError(f"{path} cannot be loaded ({_first_line(error)}): train it again") from error
     if wrong := mismatch(model, card.inputs, card.heads.values()):
         raise IntegrityError(f"{folder / 'model.json'} does not match {path.name}: {wrong}; train it again")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.errors import IntegrityError, MachineError
+from manyheads.runtime.exhaustion import remedy
 from manyheads.runtime.processes import is_alive
 
 
@@ -55,7 +56,9 @@ def atomic_write(target: Path) -> Iterator[Path]:
                 os.fsync(written.fileno())
             unfinished.replace(target)
     except OSError as error:
-        raise MachineError(f"cannot write {target}: {error.strerror or error}; nothing was changed") from error
+        raise MachineError(
+            f"cannot write {target}: {error.strerror or error}; nothing was changed{remedy(error)}"
+        ) from error
     finally:
         with suppress(OSError):  # the error of the write says more, and the next write deletes it
             _remove(unfinished)

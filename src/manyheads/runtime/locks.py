@@ -13,6 +13,7 @@ from pathlib import Path
 
 from manyheads.errors import MachineError
 from manyheads.runtime.credentials import masked
+from manyheads.runtime.exhaustion import remedy
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def waiting_lock(path: Path) -> Iterator[None]:
         lock = filelock.FileLock(path)
         lock.acquire()
     except OSError as error:
-        raise MachineError(f"cannot write {path}: {error.strerror or error}") from error
+        raise MachineError(f"cannot write {path}: {error.strerror or error}{remedy(error)}") from error
     try:
         yield
     finally:
@@ -61,12 +62,15 @@ def exclusive_lock(path: Path, doing: str) -> Iterator[None]:
         holder = path.read_text(encoding="utf-8", errors="replace").strip() or "it did not say which"
         raise MachineError(f"another process {doing} ({holder}): wait for it, or stop it; its lock is {path}") from None
     except OSError as error:
-        raise MachineError(f"cannot write {path}: {error.strerror or error}") from error
+        raise MachineError(f"cannot write {path}: {error.strerror or error}{remedy(error)}") from error
     try:
         program, *arguments = sys.orig_argv
         command = masked(shlex.join([Path(program).name, *arguments]))
         where = f"process {os.getpid()} on {platform.node()}, since {datetime.now():%Y-%m-%d %H:%M:%S}"
-        path.write_text(f"{where}: {command}\n", encoding="utf-8")
+        try:
+            path.write_text(f"{where}: {command}\n", encoding="utf-8")
+        except OSError as error:
+            raise MachineError(f"cannot write {path}: {error.strerror or error}{remedy(error)}") from error
         yield
     finally:
         lock.release()

@@ -37,7 +37,10 @@ class GitRegistry(Registry):
         if found := models.revision(self.root, reference or "HEAD"):
             return found
         if reference is None:
-            raise DataError(f"{self.root} has no commit of git: run `git commit`, or register without --git")
+            raise DataError(
+                f"git gives no commit of {self.root}: run `git commit`, see what `git status` says, or register "
+                "without --git"
+            )
         raise DataError(f"git has no revision and no DVC experiment {reference!r}: see `dvc exp list`")
 
     @staticmethod

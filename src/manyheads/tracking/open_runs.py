@@ -5,7 +5,8 @@ A process holds the lock of its note, and the system releases the lock when the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,17 +15,20 @@ from manyheads.tracking.store import attempt, client_of, is_active, tracking_uri
 
 
 @contextmanager
-def noted(root: Path, run_id: str) -> Iterator[None]:
+def noted(root: Path, run_id: str) -> Iterator[Callable[[], None]]:
     """Note that this process has a run open, while the body runs.
 
     Args:
         root: The project's root folder.
         run_id: The run; nothing is noted if it is an empty text.
+
+    Yields:
+        Deletes the note. The note of a run whose end the store does not take stays, so that the next run ends it.
     """
     import filelock
 
     if not run_id:
-        yield
+        yield _nothing
         return
     note = _folder(root) / f"{run_id}.lock"
     lock = filelock.FileLock(note)
@@ -32,13 +36,16 @@ def noted(root: Path, run_id: str) -> Iterator[None]:
         note.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except (filelock.Timeout, OSError):  # the caller in this process has noted it, or the folder is read-only
-        yield
+        yield _nothing
         return
     try:
-        yield
+        yield functools.partial(note.unlink, missing_ok=True)
     finally:
-        note.unlink(missing_ok=True)
         lock.release()
+
+
+def _nothing() -> None:
+    """Stand for the deletion of a note that this process does not hold."""
 
 
 def end_dead_runs(root: Path) -> None:

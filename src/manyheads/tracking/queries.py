@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from manyheads.errors import DataError
 from manyheads.runtime.credentials import masked
 from manyheads.tracking import views
-from manyheads.tracking.store import client_of, open_store, reason_of, tracking_uri
+from manyheads.tracking.store import client_of, is_missing, open_store, reason_of, tracking_uri
 
 SHORTEST_PREFIX = 6
 """Minimum number of characters of a run's id; MLflow's pages show as many."""
@@ -192,7 +192,7 @@ def pages_of_model(experiment: str, root: Path, model: str) -> dict[str, str]:
         reached.
     """
     uri = tracking_uri(root)
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    if is_missing(uri):
         return {}
     try:
         client = client_of(uri)

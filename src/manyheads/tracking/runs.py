@@ -258,19 +258,19 @@ def run(experiment: str, root: Path, spec: RunSpec) -> Iterator[Run]:
         warn_not_taken(f"a run in {masked(tracking_uri(root))}", error)
     else:
         open_runs.end_dead_runs(root)
-    with open_runs.noted(root, current.run_id):
+    with open_runs.noted(root, current.run_id) as delete_note:
         try:
             yield current
         except (KeyboardInterrupt, TrainingStopped) as reason:
             if isinstance(reason, TrainingStopped):
                 current.tags({"error": str(reason)})
-            _end(current, "KILLED")
+            _end(current, "KILLED", delete_note)
             raise
         except BaseException as error:
             current.failure(error)
-            _end(current, "FAILED")
+            _end(current, "FAILED", delete_note)
             raise
-        _end(current, "FINISHED")
+        _end(current, "FINISHED", delete_note)
 
 
 def _start(experiment: str, root: Path, spec: RunSpec) -> str:
@@ -319,16 +319,29 @@ def _run_of_model(client: Any, experiment_id: str, model: str) -> str:
     return next((str(run.info.run_id) for run in found if "trial" not in run.data.tags), "")
 
 
-def _end(current: Run, status: str) -> None:
+def _end(current: Run, status: str, delete_note: Callable[[], None]) -> None:
     import mlflow
 
     # Also after a failure, because MLflow would otherwise try to end the run when the process exits.
     try:
         with nullcontext() if current.run_id else impatient():
             mlflow.end_run(status)
+        if current.run_id:
+            _end_after_start(current.run_id, status)
+        delete_note()
     except Exception as error:
         if current.run_id:
             warn_not_taken("the end of the run", error)
+
+
+def _end_after_start(run_id: str, status: str) -> None:
+    """Give a run no negative duration if the clock was set back while it was open."""
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    info = client.get_run(run_id).info
+    if info.end_time is not None and info.end_time < info.start_time:
+        client.set_terminated(run_id, status, info.start_time)
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from manyheads.errors import DataError, MachineError, ManyheadsError
 from manyheads.paths import main_project
@@ -36,7 +37,16 @@ KIND_OF_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
 
 def tracking_uri(root: Path) -> str:
     """Return ``MLFLOW_TRACKING_URI``, or the SQLite store beside the main project's ``dvc.yaml``."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{main_project(root) / 'mlflow.db'}"
+    if address := os.environ.get("MLFLOW_TRACKING_URI"):
+        return address
+    path = str(main_project(root) / "mlflow.db")
+    # In an address, these two would begin a code and what follows the path.
+    return f"sqlite:///{path.replace('%', '%25').replace('?', '%3F')}"
+
+
+def is_missing(uri: str) -> bool:
+    """Return whether the address of a store is that of an SQLite file that is not there; MLflow would make it."""
+    return uri.startswith("sqlite:///") and not Path(unquote(uri.removeprefix("sqlite:///"))).exists()
 
 
 def load_mlflow() -> Any:
@@ -94,8 +104,7 @@ def open_store(root: Path) -> Iterator[Any]:
         MachineError: The store cannot be reached.
     """
     uri = tracking_uri(root)
-    # Otherwise MLflow would make an empty store.
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    if is_missing(uri):
         raise DataError(f"there is no record of runs at {masked(uri)}: train first, or set MLFLOW_TRACKING_URI")
     try:
         mlflow = load_mlflow()
@@ -173,7 +182,10 @@ def warn_not_taken(what: str, error: Exception) -> None:
 def reason_of(error: Exception) -> str:
     """Return the first line of an error, without credentials, at most 200 characters."""
     # Masked before it is cut, because a cut password would not be recognised.
-    return (masked(str(error)).splitlines() or [type(error).__name__])[0][:200]
+    lines = masked(str(error)).splitlines()
+    # SQLAlchemy puts a line before the reason that is about its sessions.
+    reasons = [line for line in lines if not line.startswith("(raised as a result of")] or lines
+    return (reasons or [type(error).__name__])[0][:200]
 
 
 def masked_tags(tags: Mapping[str, str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, model_validator
 
 from manyheads.errors import IntegrityError
+from manyheads.runtime.exhaustion import raise_if_exhausted
 from manyheads.runtime.files import atomic_write
 from manyheads.runtime.locks import exclusive_lock
 
@@ -118,6 +119,7 @@ def resume(path: Path, model: MultiHeadModel, fingerprint: Mapping[str, str]) ->
 
     Raises:
         IntegrityError: The checkpoint is damaged or belongs to another training.
+        MachineError: The checkpoint cannot be read.
     """
     if not path.exists():
         return Progress(fingerprint=fingerprint)
@@ -162,6 +164,7 @@ def _opened(path: Path) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             yield arrays
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise_if_exhausted(path, error)
         reason = " ".join(str(error).split())[:200]
         raise IntegrityError(f"{path} is damaged ({reason}): delete it to train from the start") from error
 

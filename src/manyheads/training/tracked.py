@@ -17,6 +17,7 @@ from manyheads.data.subsets import label_table
 from manyheads.heads import Head, Metric
 from manyheads.modeling import saving
 from manyheads.paths import Paths
+from manyheads.runtime.exhaustion import LESS_MEMORY, enough_memory
 from manyheads.runtime.hardware import describe
 from manyheads.tracking import git, runs
 from manyheads.training.callbacks import Training, TrainingCallback
@@ -61,7 +62,7 @@ def train_and_record(
         callbacks: Listeners in addition to the run.
 
     Raises:
-        MachineError: Another process runs the same training.
+        MachineError: Another process runs the same training, or the memory is too small.
         ManyheadsError: See ``training.run.train``.
     """
     checkpoint = checkpoint_of(config, project)
@@ -71,7 +72,8 @@ def train_and_record(
             for callback in callbacks:
                 callback.on_record(run.run_id)
             listeners = [RunLogger(run, project, destination), *callbacks]
-            metrics = train(config, project, destination, checkpoint, listeners)
+            with enough_memory(f"{LESS_MEMORY}; with more memory, the same command continues after the last epoch"):
+                metrics = train(config, project, destination, checkpoint, listeners)
             run_id = run.run_id
         checkpoint.unlink(missing_ok=True)
     return Trained(run_id, metrics)
