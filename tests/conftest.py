@@ -34,20 +34,30 @@ ROOT = Path(__file__).parents[1]
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# Tracing a network makes a million objects and little garbage. With Python's threshold, a fifth of it is collections.
+gc.set_threshold(20_000, 50, 50)
+
 TINY = [
     "inputs.image.image_size=16",
     "model.stem=[8]",
-    "model.widths=[8,16]",
-    "model.blocks=[1,1]",
+    "model.widths=[8]",
+    "model.blocks=[1]",
     "model.dropout=0",
     "train.epochs=3",
     "train.batch_size=32",
     "train.learning_rate=0.01",
 ]
+TWO_BLOCKS = ["model.widths=[8,16]", "model.blocks=[1,1]"]
+"""For ``TINY`` where the network has to learn something; half the time of a tiny training is the tracing of blocks."""
+
+HEAVIEST = ("test_dvc.py", "test_datasets_page.py", "test_systems.py", "test_families.py", "test_storm.py",
+            "test_launchers.py", "test_sharing.py")  # fmt: skip
+"""Files of minutes with few tests, the longest first."""
 
 
+@functools.cache
 def compose(*overrides: str) -> Config:
-    """Compose the real ``conf/`` with overrides."""
+    """Compose the real ``conf/`` with overrides; the frozen result is shared."""
     return composition.compose(ROOT, overrides)
 
 
@@ -90,9 +100,10 @@ def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files with many slow tests first, so that all workers end at about the same time."""
+    """Put the heaviest files and then those with many slow tests first, so that workers end at about the same time."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    rank = {name: number for number, name in enumerate(HEAVIEST)}
+    items.sort(key=lambda item: (rank.get(item.path.name, len(rank)), -slow[item.path]))
 
 
 def jpeg(seed: int, mode: str = "RGB") -> bytes:

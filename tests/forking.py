@@ -70,6 +70,7 @@ def serve(address: str) -> None:
     for name in LIBRARIES:
         __import__(name)
     gc.freeze()
+    gc.set_threshold(20_000, 50, 50)  # as in conftest.py
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import ROOT, TINY, compose, jpeg, make_tiny_project
+from conftest import ROOT, TINY, TWO_BLOCKS, compose, jpeg, make_tiny_project
 from manyheads.__main__ import main
 from manyheads.commands import compare, predict, register, saved_model
 from manyheads.errors import DataError, IntegrityError, MachineError
@@ -255,7 +255,7 @@ def test_the_story_of_real_trainings_on_a_server(tmp_path, migrated_store, monke
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         registered = Registered(tmp_path)
         for settings, status, aliases in story:
-            config = compose(*TINY, *settings)
+            config = compose(*TINY, *TWO_BLOCKS, *settings)
             write_text(tmp_path / "params.yaml", yaml.safe_dump(config.model_dump(mode="json")))
             train.run(config, layout, layout)
             assert manyheads("register") == 3

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 import stand_in_weights
-from conftest import make_tiny_project
+from conftest import TWO_BLOCKS, make_tiny_project
 from manyheads.data.subsets import load_subset
 from manyheads.errors import ConfigError
 from manyheads.stages import audit, split
@@ -21,7 +21,7 @@ def planted(tmp_path_factory, migrated_store, tiny_config):
     wrong = np.random.default_rng(5).choice(train, 8, replace=False)
     samples.loc[wrong, "race"] = (samples.loc[wrong, "race"] + 2) % 5
     samples.to_csv(layout.samples, index=False)
-    config = tiny_config("audit.folds=3", "audit.epochs=25")
+    config = tiny_config(*TWO_BLOCKS, "audit.folds=3", "audit.epochs=25")
     audit.run(config, layout, layout)
     return layout, config, set(samples.loc[wrong, "path"])
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, mean_absolute_error, r2_score
 
-from conftest import make_tiny_project
+from conftest import TWO_BLOCKS, make_tiny_project
 from manyheads.commands import results
 from manyheads.errors import IntegrityError
 from manyheads.paths import Paths
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory, migrated_store, tiny_config):
     layout = make_tiny_project(tmp_path_factory.mktemp("project"), migrated_store)
-    config = tiny_config("train.epochs=8")
+    config = tiny_config(*TWO_BLOCKS, "train.epochs=8")
     train.run(config, layout, layout)
     evaluate.run(config, layout, layout)
     return layout, config

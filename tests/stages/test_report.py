@@ -83,14 +83,15 @@ def test_every_label_that_looks_wrong_is_shown_and_most_are_folded(reported):
     ranked = {"rank": range(1, len(seen) + 1), "path": seen, "label": "red", "predicted": "blue"}
     tables = [pd.DataFrame({"head": name, **ranked}) for name in config.data.heads]
     contents = contents._replace(label_issues=pd.concat(tables))
-    page = report_page.page(contents, "title")
+    plots = report_page.plots_of(contents)
+    page = report_page.page(contents, "title", plots)
     section = page[page.index('id="labels"') : page.index('id="training"')]
     assert section.count("data:image/jpeg;base64,") == 3 * label_issues.LISTED == 600
     assert section.count("<details>") == 3
     assert re.sub(r"<details>.*?</details>", "", section, flags=re.DOTALL).count("data:image/jpeg;base64,") == 24
     assert f'title="{seen[-1]}"' in section
     assert "200: labelled red, looks like blue" in section
-    without = report_page.page(contents._replace(thumbnails=None), "title")
+    without = report_page.page(contents._replace(thumbnails=None), "title", plots)
     assert without.count(f"<span>{seen[-1]}</span>") == 3
     assert "data:image/jpeg" not in without
 
@@ -148,7 +149,8 @@ def test_a_planted_leak_bias_and_miscalibration_stand_in_the_tables(reported):
     validation = test._replace(groups=[f"v{i}" for i in range(n)])
     baselines = baseline_metrics(heads, labels, labels)
     planted = summarise(heads, test, validation, [f"{i}" for i in np.flatnonzero(leaked)], baselines)
-    page = report_page.page(report.gather(config, layout)._replace(evaluation=planted), "planted")
+    contents = report.gather(config, layout)._replace(evaluation=planted)
+    page = report_page.page(contents, "planted", report_page.plots_of(contents))
     text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)))
     assert "200 test samples leaked" in text
     assert "age mean absolute error 0.00 (0.00 to 0.00)" in text
@@ -163,7 +165,7 @@ def test_a_planted_leak_bias_and_miscalibration_stand_in_the_tables(reported):
 def test_labels_are_also_shown_in_the_bins_that_others_published(reported):
     layout, config = reported
     contents = report.gather(config, layout)._replace(published_bins={"age": (10, 20, 60)}, published_by="them, 2020")
-    page = html.unescape(report_page.page(contents, "t"))
+    page = html.unescape(report_page.page(contents, "t", report_page.plots_of(contents)))
     ages = pd.read_csv(layout.samples)["age"]
     below, last = (ages < 10).mean(), (ages >= 60).mean()
     assert f"Bar chart of age: below 10 {below:.1%}, 10-19 " in page

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from conftest import make_tiny_project
+from conftest import TWO_BLOCKS, make_tiny_project
 from manyheads.data.tables import read_predictions
 from manyheads.datasets import archives
 from manyheads.errors import IntegrityError, MachineError
@@ -29,7 +29,7 @@ PACKAGE = Path(train.__file__).parents[1]
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, migrated_store, tiny_config):
     layout = make_tiny_project(tmp_path_factory.mktemp("project"), migrated_store)
-    config = tiny_config("loss=age_heavy", "train.epochs=6")
+    config = tiny_config("loss=age_heavy", *TWO_BLOCKS, "train.epochs=6")
     train.run(config, layout, layout)
     mlflow.set_tracking_uri(f"sqlite:///{layout.root}/mlflow.db")
     (run,) = mlflow.MlflowClient().search_runs(["1"])
@@ -186,7 +186,7 @@ def test_what_shapes_a_training_is_in_its_fingerprint(tiny_project, tiny_config)
     layout = tiny_project
     digest = fingerprint.digest(tiny_config(), layout)
     assert fingerprint.digest(tiny_config("tracking.experiment=other"), layout) == digest
-    for override in ("seed=2", "loss=age_heavy", "train.epochs=4", "model.widths=[8,8]", "inputs.image.image_size=32"):
+    for override in ("seed=2", "loss=age_heavy", "train.epochs=4", "model.widths=[16]", "inputs.image.image_size=32"):
         assert fingerprint.digest(tiny_config(override), layout) != digest
     layout.splits.write_text(layout.splits.read_text() + "\n")
     assert fingerprint.digest(tiny_config(), layout) != digest

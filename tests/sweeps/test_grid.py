@@ -22,7 +22,7 @@ from manyheads.sweeps import grid
 from manyheads.sweeps.launching import cores_per_trial
 
 ROOT = Path(__file__).parents[2]
-QUICK = [*TINY, "model.widths=[8]", "model.blocks=[1]", "train.epochs=1"]
+QUICK = [*TINY, "train.epochs=1"]
 
 
 @pytest.fixture

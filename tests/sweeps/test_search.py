@@ -92,7 +92,7 @@ def quick_trainings(monkeypatch):
         ([], {f"loss.weights.{head}": LOG for head in HEADS}),
         (["loss.weights.gender=1"], {f"loss.weights.{head}": LOG for head in ("age", "race")}),
         (["loss=learned,balanced"], {"loss": CategoricalDistribution(["balanced", "learned"])}),
-        (["model.widths=[8,16],[4,8]"], {"model.widths": CategoricalDistribution(["[4,8]", "[8,16]"])}),
+        (["model.stem=[8,16],[4,8]"], {"model.stem": CategoricalDistribution(["[4,8]", "[8,16]"])}),
         (["loss.weights.age=tag(log,interval(0.1,10))"], {"loss.weights.age": LOG}),
         (["train.batch_size=int(interval(16,64))"], {"train.batch_size": IntDistribution(16, 64)}),
         (["train.epochs=range(4,12,2)"], {"train.epochs": IntDistribution(4, 10, step=2)}),

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from conftest import TWO_BLOCKS
 from manyheads.modeling.build import averaged_over_flip, build_network
 from manyheads.tracking import network
 
@@ -25,7 +26,7 @@ def text_of(page):
 
 
 def test_inputs_shared_layers_and_heads_are_drawn_with_their_shapes(tiny_config):
-    config = tiny_config()
+    config = tiny_config(*TWO_BLOCKS)
     said = text_of(network.drawing(network_of(config), config.data.heads))
     assert "image 16 x 16 x 3 uint8" in said
     assert re.search(r"layers that all heads share .*8 x 8 x 8 .* 16 GlobalAveragePooling2D", said)

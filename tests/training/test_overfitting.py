@@ -74,7 +74,7 @@ def test_dropout_is_off_in_nested_models_too():
 
 @pytest.mark.slow
 def test_a_network_that_fits_learns_a_batch_by_heart_and_a_head_that_learns_nothing_is_named(tiny_project, tiny_config):
-    overrides = ["debug=overfit", "train.epochs=30", "model.dropout=0.5", "model.widths=[16,64]"]
+    overrides = ["debug=overfit", "train.epochs=30", "model.dropout=0.5", "model.widths=[16,64]", "model.blocks=[1,1]"]
     trained = train_and_record(tiny_config(*overrides), tiny_project, tiny_project)
     assert min(trained.metrics[f"last/val/{head}/skill"] for head in ("age", "race", "gender")) >= BY_HEART
     with pytest.raises(ManyheadsError, match=r"by heart on one batch of 32 samples: .*race \("):

@@ -7,22 +7,39 @@ same values.
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 from manyheads.reporting.contents import Contents, headline, main_metrics
 from manyheads.reporting.data_plots import data_plots
 from manyheads.reporting.examples import MISTAKES, label_issue_examples, random_examples, worst_mistakes
 from manyheads.reporting.html import render
+from manyheads.reporting.plots import Plot
 from manyheads.reporting.result_plots import group_plots, result_plots
 from manyheads.reporting.training_plots import training_plots
 
 
-def page(contents: Contents, title: str) -> str:
+class Plots(NamedTuple):
+    """All plots of a page, which take longer than the rest of it; they show neither thumbnails nor provenance."""
+
+    data: list[Plot]
+    training: list[Plot]
+    results: dict[str, list[Plot]]
+    groups: dict[str, Plot]
+
+
+def plots_of(contents: Contents) -> Plots:
+    """Return the plots of a page; see ``page``."""
+    results = {name: result_plots(contents, name) for name in contents.heads}
+    return Plots(data_plots(contents), training_plots(contents), results, group_plots(contents))
+
+
+def page(contents: Contents, title: str, plots: Plots) -> str:
     """Return the page as HTML.
 
     Args:
         contents: Contents of the page.
         title: Title of the page.
+        plots: From ``plots_of`` for the same contents; thumbnails and provenance may be others.
     """
     return render(
         "report.html",
@@ -34,12 +51,12 @@ def page(contents: Contents, title: str) -> str:
         counts=contents.counts,
         rejected=contents.rejected.to_dict("records"),
         main=main_metrics(contents.heads),
-        data=data_plots(contents),
-        training=training_plots(contents),
-        results={name: result_plots(contents, name) for name in contents.heads},
+        data=plots.data,
+        training=plots.training,
+        results=plots.results,
         head_reports=contents.head_reports,
         group_tables=_group_tables(contents),
-        group_plots=group_plots(contents),
+        group_plots=plots.groups,
         examples=random_examples(contents),
         mistakes=worst_mistakes(contents),
         label_issues=label_issue_examples(contents),

@@ -35,7 +35,8 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
     """Write the report and the cards."""
     contents = gather(config, inputs)
     title = f"{config.data.title}, {config.model.encoder} encoder, loss {config.loss.name}"
-    write_text(outputs.report, report.page(contents, title))
+    plots = report.plots_of(contents)
+    write_text(outputs.report, report.page(contents, title, plots))
     write_text(outputs.model_card, cards.model_card(contents, config))
     write_text(outputs.data_card, cards.data_card(contents, config))
     tags = git.provenance(inputs.root)
@@ -50,7 +51,7 @@ def run(config: Config, inputs: Paths, outputs: Paths) -> None:
             page = views.page_of_run(experiment_id, record.run_id)
             of_the_run["in MLflow"] = views.absolute(inputs.root, page, experiment_id)
         recorded = contents._replace(thumbnails=None, provenance=of_the_run | dict(contents.provenance))
-        record.text(report.page(recorded, title), "report.html")
+        record.text(report.page(recorded, title, plots), "report.html")
         model_card = cards.model_card(recorded, config)
         data_card = outputs.data_card.read_text(encoding="utf-8")
         record.text(model_card, outputs.model_card.name)
