@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manyheads.runtime import signals
 from manyheads.runtime.credentials import log_to_stderr, mask_tracebacks, masked
+from manyheads.runtime.printing import printable
 
 if TYPE_CHECKING:
     from manyheads.config.schema import Config
@@ -96,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
         what = str(error.filename or "the output cannot be written")
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         remedy = ": free the disk, or name another place" if full else ""
-        print(f"error: {masked(what)}: {error.strerror or error}{remedy}", file=sys.stderr)
+        print(printable(f"error: {masked(what)}: {error.strerror or error}{remedy}"), file=sys.stderr)
         sys.exit(MACHINE)
 
 
@@ -150,7 +151,7 @@ def _run(name: str, arguments: list[str]) -> int:
             known = [*STAGES, *OTHERS]
             raise ConfigError(f"unknown command {name!r}{did_you_mean(name, known)} (commands: {', '.join(known)})")
     except ManyheadsError as error:
-        print(f"error: {masked(_without_temporary_folder(str(error)))}", file=sys.stderr)
+        print(printable(f"error: {masked(_without_temporary_folder(str(error)))}"), file=sys.stderr)
         return error.exit_code
     return 0
 

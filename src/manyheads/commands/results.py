@@ -10,6 +10,7 @@ from manyheads.config.composition import option_with_data
 from manyheads.config.loading import read_params
 from manyheads.paths import Paths, project_root
 from manyheads.reporting.terminal import print_table
+from manyheads.runtime import printing
 from manyheads.runtime.files import read_json
 from manyheads.tracking import queries, views
 from manyheads.tracking.runs import model_tag
@@ -20,11 +21,10 @@ MADE_BY = "make repro"
 def main(arguments: list[str]) -> None:
     """Print the metrics of ``reports/metrics.json`` beside their baselines, and commands to go on with."""
     parsers.results().parse_args(arguments)
-    from rich.console import Console
 
     paths = Paths(project_root())
     metrics = read_json(paths.metrics, MADE_BY)
-    console = Console(highlight=False)
+    console = printing.console(highlight=False)
     print_table(console, _table(metrics), keys=2)
     steps = next_steps(metrics["baseline"], option_with_data(paths.root))
     width = max(40, *map(len, steps))

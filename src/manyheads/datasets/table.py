@@ -406,8 +406,10 @@ def _csv_frames(source: Path, file: IO[bytes]) -> Iterator[pd.DataFrame]:
 
     # Many programs write a semicolon where the comma is the decimal point.
     delimiter = max(DELIMITERS, key=columns)
+    if not (rows := first_rows(delimiter)):  # a mark of the encoding alone, or many blank lines
+        raise DataError(f"{source} has no header at its start: put a table with a header and rows there")
     # Spreadsheets leave columns without a name, and pandas writes its index so.
-    names = [name.strip() or f"unnamed_{i}" for i, name in enumerate(first_rows(delimiter)[0], start=1)]
+    names = [name.strip() or f"unnamed_{i}" for i, name in enumerate(rows[0], start=1)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(f"{source} has several columns {twice[0]!r}: rename all but one")
     chunks = pd.read_csv(
