@@ -1,7 +1,7 @@
 """Hostile bytes wherever bytes come in: they are read, or refused by an error of the project, in time and memory.
 
-Each example is derived from a valid file: bytes are changed, cut and repeated, or its parts are put together wrongly. The
-examples are the same at each run. ``EXAMPLES`` was 3,000 when the doors were first tried.
+Each example is derived from a valid file: bytes are changed, cut and repeated, or its parts are put together wrongly.
+The examples are the same at each run. ``EXAMPLES`` was 3,000 when most doors were first tried.
 """
 
 import functools
@@ -16,7 +16,7 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from pathlib import Path
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -28,10 +28,9 @@ from PIL import Image
 import bad_requests
 import graph_models
 import state_dicts
-from serving_models import save_untrained, serving
-from manyheads.datasets import Record, Rejection, archives, table, table_contents, utkface
+from manyheads.datasets import Record, archives, table, table_contents, utkface
 from manyheads.datasets.coco import DATASET as COCO
-from manyheads.errors import DataError, IntegrityError, ManyheadsError, Unreadable
+from manyheads.errors import DataError, IntegrityError, Unreadable
 from manyheads.heads import Binary, Box, Categorical, Regression
 from manyheads.inputs import ImageInput, NumbersInput, TextInput
 from manyheads.modeling import saving
@@ -40,6 +39,7 @@ from manyheads.prediction.frames import answered
 from manyheads.preprocessing.labels import read_labels
 from manyheads.training import checkpoint
 from manyheads.weights import graph_model, state_dict
+from serving_models import save_untrained, serving
 
 EXAMPLES = 50
 MEBIBYTES = 400
@@ -256,7 +256,6 @@ def test_an_archive_is_read_or_refused(tmp_path, packed):
         assert isinstance(content, bytes)
         assert not name.startswith("/")
         assert ".." not in name.split("/")
-    assert [path.name for path in tmp_path.iterdir()] == [source.name] or len({*tmp_path.iterdir()}) <= 3
 
 
 # Inputs
@@ -347,48 +346,47 @@ def odd_jpeg(draw):
 IMAGE = ImageInput(image_size=16, duplicate_correlation=0.9)
 
 
+def read(kind, data):
+    """Require that an input reads bytes as its values, or refuses them with a code and a reason of one line."""
+    try:
+        values, _, _ = kind.encode(data)
+    except Unreadable as refusal:
+        found = refusal
+    else:
+        assert (values.shape, values.dtype) == (kind.shape, kind.dtype)
+        assert np.isfinite(values).all()
+        return
+    assert found.code.isupper()
+    assert "\n" not in found.reason
+
+
+@pytest.mark.filterwarnings("default")  # Pillow says what is wrong with a file by warnings, too
 @fuzzed
 @given(st.deferred(lambda: damaged(pictures()) | odd_png() | odd_jpeg()))
-@pytest.mark.filterwarnings("default")  # Pillow says what is wrong with a file by warnings, too
 def test_a_picture_is_pixels_or_a_code(data):
-    try:
-        encoded = IMAGE.encode(data)
-    except Unreadable as refusal:
-        assert refusal.code.isupper()
-        assert "\n" not in refusal.reason
-    else:
-        assert encoded.values.shape == IMAGE.shape
-        assert encoded.values.dtype == np.uint8
+    read(IMAGE, data)
+
+
+TEXTS = [TextInput(vocabulary=100, length=4), TextInput(tokens="ids", vocabulary=100, length=4), NumbersInput(width=2)]
 
 
 @fuzzed
 @given(
-    st.sampled_from(
-        [TextInput(vocabulary=100, length=4), TextInput(tokens="ids", vocabulary=100, length=4), NumbersInput(width=2)]
-    ),
+    st.sampled_from(TEXTS),
     st.binary(max_size=100)
     | TEXT.map(lambda text: text.encode("utf-8", "surrogatepass"))
     | st.text("0123456789 _.e+-xnaif٣", max_size=30).map(str.encode)
     | st.integers(0, 5000).map(lambda digits: b"9" * digits),
 )
 def test_a_text_or_numbers_are_values_or_a_code(kind, data):
-    try:
-        encoded = kind.encode(data)
-    except Unreadable as refusal:
-        assert refusal.code.isupper()
-        assert "\n" not in refusal.reason
-    else:
-        assert encoded.values.shape == kind.shape
-        assert np.isfinite(encoded.values).all()
+    read(kind, data)
 
 
 @fuzzed
-@given(st.sampled_from([IMAGE, TextInput(vocabulary=100, length=4), NumbersInput(width=2)]), JSON | st.binary())
+@given(st.sampled_from([IMAGE, *TEXTS]), JSON | st.binary())
 def test_a_value_of_json_is_bytes_or_a_code(kind, value):
-    try:
-        kind.encode(kind.bytes_of(value))
-    except Unreadable as refusal:
-        assert refusal.code.isupper()
+    with suppress(Unreadable):
+        read(kind, kind.bytes_of(value))
 
 
 # Tables
@@ -664,7 +662,8 @@ def port(model):
 
 REQUEST = bad_requests.request(picture("PNG"), "image/png")
 JSON_BODY = json.dumps({"image": "aGFsbG8="}).encode()
-FORM = b'--b\r\nContent-Disposition: form-data; name="image"; filename="x"\r\nContent-Type: image/png\r\n\r\nx\r\n--b--\r\n'
+PART = b'Content-Disposition: form-data; name="image"; filename="x"\r\nContent-Type: image/png\r\n\r\nx\r\n'
+FORM = b"--b\r\n" + PART + b"--b--\r\n"
 HEADER = st.text(st.characters(min_codepoint=0, max_codepoint=255), max_size=20)
 REQUESTS = (
     damaged([REQUEST, bad_requests.request(JSON_BODY, "application/json")])

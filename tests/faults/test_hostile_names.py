@@ -88,7 +88,7 @@ def seen_in_a_browser(path):
         for element in page.locator("details").all():
             element.evaluate("each => each.open = true")
         counts = page.evaluate(
-            "[document.querySelectorAll('[href*=\"example.org\"], a[*|href*=\"example.org\"]').length,"
+            '[document.querySelectorAll(\'[href*="example.org"], a[*|href*="example.org"]\').length,'
             " document.querySelectorAll('script').length, window.hit || 0]"
         )
         browser.close()

@@ -12,7 +12,7 @@ import csv
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -42,7 +42,7 @@ def to_csv(frame: pd.DataFrame, file: Path | IO[str], header: bool = True) -> No
     plain = without_formulas(frame)
     # Only what holds a line end of the file would be quoted, and readers take a carriage return for a line end, too.
     returns = any(isinstance(each, str) and "\r" in each for name in _texts(plain) for each in plain[name])
-    quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
     plain.to_csv(file, index=False, header=header, lineterminator="\n", encoding="utf-8", quoting=quoting)
 
 
