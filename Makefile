@@ -56,7 +56,8 @@ test: install ## Run all tests
 quick: install ## Run the tests that start no process and train little, in a minute
 	pytest $(PYTEST) -m 'not slow'
 
-faults: install ## Kill commands at random moments and compare what they leave; ARGS='--kills 200 --seed 7'
+faults: install ## Try every fault of the catalogue, then kill commands at random; ARGS='--kills 200 --seed 7'
+	pytest $(PYTEST) $$(python tests/faults/catalogue.py)
 	python tests/faults/storm.py $(ARGS)
 
 check: install ## Lint, formatting, types, layers of packages, and params.yaml against conf/

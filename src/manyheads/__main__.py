@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manyheads.runtime import exhaustion, signals
 from manyheads.runtime.credentials import log_to_stderr, mask_tracebacks, masked
+from manyheads.runtime.printing import printable
 
 if TYPE_CHECKING:
     from manyheads.config.schema import Config
@@ -94,7 +95,8 @@ def main(arguments: list[str] | None = None) -> None:
         # A command names the files of its own that it cannot read or write. What is left is the output and the machine.
         _discard_output()
         what = str(error.filename or "the output cannot be written")
-        print(f"error: {masked(what)}: {error.strerror or error}{exhaustion.remedy(error)}", file=sys.stderr)
+        line = f"error: {masked(what)}: {error.strerror or error}{exhaustion.remedy(error)}"
+        print(printable(line), file=sys.stderr)
         sys.exit(MACHINE)
     except ModuleNotFoundError as error:
         if not error.name or error.name.startswith("manyheads."):
@@ -160,7 +162,7 @@ def _run(name: str, arguments: list[str]) -> int:
                 known = [*STAGES, *OTHERS]
                 raise ConfigError(f"unknown command {name!r}{did_you_mean(name, known)} (commands: {', '.join(known)})")
     except ManyheadsError as error:
-        print(f"error: {masked(_without_temporary_folder(str(error)))}", file=sys.stderr)
+        print(printable(f"error: {masked(_without_temporary_folder(str(error)))}"), file=sys.stderr)
         return error.exit_code
     return 0
 

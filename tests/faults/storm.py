@@ -1,6 +1,6 @@
 """A storm: commands are killed at random moments and started again until they end, and must leave what they leave else.
 
-    make faults                                           # 40 kills
+    make faults                                           # the tests of the catalogue, then 40 kills
     python tests/faults/storm.py --kills 200 --seed 7
 
 Each command first runs undisturbed. Then the same command, with all its processes, is killed after a random part of
@@ -42,7 +42,7 @@ from mlflow_servers import address_of, free_port, start_mlflow_server, wait_for
 
 TINY = [
     *("train.epochs=3", "train.batch_size=256", "audit.folds=2", "audit.epochs=1"),
-    *("model.widths=[8,8]", "model.blocks=[1,1]", "inputs.image.image_size=16", "split.limit=300"),
+    *("model.widths=[8]", "model.blocks=[1]", "inputs.image.image_size=16", "split.limit=300"),
 ]
 KILLS_IN_A_ROW = 4
 """Largest number of kills before a command may end."""

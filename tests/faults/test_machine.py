@@ -293,7 +293,7 @@ def test_row_67_a_clock_that_goes_back_gives_no_negative_times_and_no_name_twice
     assert time_left_text(2_000_000_000.0, 1, 5) == ""
 
 
-def test_row_110_a_python_without_the_packages_is_one_line():
+def test_row_107_a_python_without_the_packages_is_one_line():
     done = subprocess.run(
         [sys.executable, "-S", "-m", "manyheads", "results"],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True,
@@ -306,7 +306,7 @@ def test_row_110_a_python_without_the_packages_is_one_line():
 
 
 @pytest.mark.parametrize("path", ["", "/usr/bin:/bin"], ids=["without git", "without a repository"])
-def test_row_111_git_is_not_needed(path, tmp_path, monkeypatch):
+def test_row_108_git_is_not_needed(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert git.provenance(tmp_path) == {}
@@ -314,7 +314,7 @@ def test_row_111_git_is_not_needed(path, tmp_path, monkeypatch):
     assert git.text_at(tmp_path, "HEAD", "dvc.lock") is None
 
 
-def test_row_112_a_closed_terminal_interrupts_as_ctrl_c_does():
+def test_row_109_a_closed_terminal_interrupts_as_ctrl_c_does():
     code = (
         "import time; from manyheads import __main__ as command\n"
         "def wait(*_): print('ready', flush=True); time.sleep(60)\n"
@@ -332,7 +332,7 @@ def test_row_112_a_closed_terminal_interrupts_as_ctrl_c_does():
     assert process.wait(60) == 130
 
 
-def test_row_112_nohup_keeps_a_command_alive():
+def test_row_109_nohup_keeps_a_command_alive():
     code = (
         "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
         "from manyheads.runtime.signals import install_handlers, raise_if_interrupted\n"
@@ -342,7 +342,7 @@ def test_row_112_nohup_keeps_a_command_alive():
 
 
 @pytest.mark.parametrize("name", ["100%20 of it", "who?=me", 'it\'s "ü" #1'])
-def test_row_113_the_record_of_a_project_lies_in_it_whatever_its_name(name, tmp_path, migrated_store):
+def test_row_110_the_record_of_a_project_lies_in_it_whatever_its_name(name, tmp_path, migrated_store):
     root = tmp_path / name
     root.mkdir()
     assert is_missing(tracking_uri(root))
@@ -356,7 +356,7 @@ def test_row_113_the_record_of_a_project_lies_in_it_whatever_its_name(name, tmp_
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and root not in path.parents]
 
 
-def test_row_114_a_working_directory_that_was_deleted_is_one_line(tmp_path, monkeypatch, command):
+def test_row_111_a_working_directory_that_was_deleted_is_one_line(tmp_path, monkeypatch, command):
     folder = tmp_path / "gone"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -364,7 +364,7 @@ def test_row_114_a_working_directory_that_was_deleted_is_one_line(tmp_path, monk
     assert command("results") == (5, ["error: the working directory was deleted: cd into a folder that is there"])
 
 
-def test_row_115_a_clone_of_another_user_points_to_what_git_says(tmp_path, monkeypatch):
+def test_row_112_a_clone_of_another_user_points_to_what_git_says(tmp_path, monkeypatch):
     for arguments in (["init", "-q"], ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "x"]):
         subprocess.run(["git", *arguments, *["--allow-empty"][: "commit" in arguments]], cwd=tmp_path, check=True)
     assert git.commit_of(tmp_path, "HEAD")

@@ -28,6 +28,7 @@ from manyheads.evaluation.trials import Trial
 from manyheads.heads.metrics import Metric
 from manyheads.paths import project_root
 from manyheads.reporting import comparison, paired
+from manyheads.runtime import printing
 from manyheads.runtime.credentials import masked
 from manyheads.runtime.files import json_digest
 from manyheads.sweeps import publishing
@@ -40,7 +41,6 @@ def main(arguments: list[str]) -> None:
     """Parse the command line, read the trials from MLflow, and write and print their comparison."""
     parser = parsers.compare()
     options = parser.parse_args(arguments)
-    from rich.console import Console
 
     root = project_root()
     params = read_params(root / "params.yaml")
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
         publishing.publish(root, run, compared, view, [page, folder / comparison.TABLE])
     else:
         by_id.save_view(root, experiment_id, view)
-    comparison.show(compared, Console(highlight=False))
+    comparison.show(compared, printing.console(highlight=False))
     logger.info("page: %s", page)
     if address:
         logger.info("%s", views.opening(root, address))
@@ -81,12 +81,11 @@ def _view(recorded: queries.RecordedTrials, compared: Comparison) -> views.View:
 
 
 def _compare_on_test(config: Config, root: Path, names: Sequence[str], folder: Path) -> None:
-    from rich.console import Console
 
     tables = [_predictions(config, root, name) for name in names]
     compared = pair(config.data.heads, *tables)
     paired.write(folder, compared, names)
-    paired.show(compared, names, Console(highlight=False))
+    paired.show(compared, names, printing.console(highlight=False))
     logger.info("page: %s", folder / paired.PAGE)
     try:
         page = queries.page_of_pair(config.tracking.experiment, root, names)

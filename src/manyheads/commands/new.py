@@ -18,6 +18,7 @@ from manyheads.guessing import images, pictures, placing, rehearsal, settings, s
 from manyheads.guessing.proposals import Finding, Part, Proposal
 from manyheads.guessing.sources import Source
 from manyheads.paths import project_root
+from manyheads.runtime import printing
 from manyheads.runtime.files import write_text
 
 LARGEST_IMAGE = {"class_folders": 64, "table": 64, "coco": 96}
@@ -129,11 +130,10 @@ def _composed(root: Path, name: str, text: str) -> Config:
 def _say(name: str, root: Path, target: Path, placed: str, proposal: Proposal, found: rehearsal.Rehearsal) -> None:
     """Print what was found, what is unsure, what was written, and the next command."""
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = printing.console(highlight=False, soft_wrap=True)
     if not console.is_terminal:  # a file or another program, where lines are as long as they need to be
         console.width = 200
     shown = Table(box=box.ROUNDED if console.is_terminal else None, title=proposal.summary, title_justify="left")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
+from typing import NoReturn
 
 from manyheads.exporting.formats import FORMATS
+from manyheads.runtime.printing import printable
 from manyheads.tracking.queries import SHORTEST_PREFIX
 from manyheads.tracking.views import PORT
 
@@ -20,8 +22,15 @@ TRIALS = 20
 """Number of trials of a search if none is given."""
 
 
+class _Parser(ArgumentParser):
+    """Says what is wrong with a command line without control characters of it."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def _parser(name: str, description: str, epilog: str = "") -> ArgumentParser:
-    return ArgumentParser(
+    return _Parser(
         prog=f"python -m manyheads {name}",
         description=description,
         epilog=epilog,

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
-from rich.console import Console
 
 from manyheads.commands import parsers
 from manyheads.config.loading import load, read_params
@@ -22,6 +21,7 @@ from manyheads.errors import ConfigError, DataError, IntegrityError, MachineErro
 from manyheads.evaluation.promotion import Evaluated, Judgement, judge, require_head
 from manyheads.paths import project_root
 from manyheads.reporting import promotion
+from manyheads.runtime import printing
 from manyheads.tracking import git_registry
 from manyheads.tracking.git_registry import GitRegistry
 from manyheads.tracking.models import StoredModel
@@ -119,7 +119,7 @@ def _decide(registry: Registry, version: Version, candidate: Evaluated, config: 
         seen = registry.versions()
         judgement = _judgement(registry, seen.get(champion), candidate, config.extensions, options.require)
         shown = (f"version {champion.removeprefix('v')}", f"version {version.number.removeprefix('v')}")
-        promotion.show(judgement, shown, Console(highlight=False))
+        promotion.show(judgement, shown, printing.console(highlight=False))
         record = _record(judgement, champion, candidate, options.force)
         holder = registry.holders().get(CHAMPION, "")
         if holder not in (champion, version.number):

@@ -11,6 +11,7 @@ from manyheads.config.loading import read_params
 from manyheads.errors import IntegrityError
 from manyheads.paths import Paths, project_root
 from manyheads.reporting.terminal import print_table
+from manyheads.runtime import printing
 from manyheads.runtime.files import read_json
 from manyheads.tracking import queries, views
 from manyheads.tracking.runs import model_tag
@@ -25,7 +26,6 @@ def main(arguments: list[str]) -> None:
         IntegrityError: The file is missing, damaged, or has other content.
     """
     parsers.results().parse_args(arguments)
-    from rich.console import Console
 
     paths = Paths(project_root())
     metrics = read_json(paths.metrics, MADE_BY)
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
         table, heads = _table(metrics), list(metrics["baseline"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IntegrityError(f"{paths.metrics} has no metrics of heads: run `{MADE_BY}`") from error
-    console = Console(highlight=False)
+    console = printing.console(highlight=False)
     print_table(console, table, keys=2)
     steps = next_steps(heads, option_with_data(paths.root))
     width = max(40, *map(len, steps))

@@ -6,6 +6,7 @@ object. The check reads events, from which nothing is built.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,11 @@ MAX_NODES = 50_000
 MAX_DEPTH = 50
 
 _PLAIN = ("str", "int", "float", "bool", "null", "seq", "map", "merge")
+# YAML 1.1 reads numbers to the bases 2, 8, 16 and 60, and four more words for truth. Hydra takes them for texts.
+_SURPRISING = re.compile(
+    r"[-+]?0(?:[0-7_]+|b[01_]+|x[0-9a-f_]+)|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?|yes|no|on|off",
+    re.IGNORECASE,
+)
 _TAGS = {None, "!", *(f"tag:yaml.org,2002:{name}" for name in _PLAIN)}
 
 
@@ -102,6 +108,11 @@ def _check_events(path: Path, events: Iterable[yaml.Event]) -> None:
             if event.tag not in _TAGS:
                 tag = str(event.tag).replace("tag:yaml.org,2002:", "!!")
                 raise ConfigError(f"{where}: the tag {tag} is not allowed: settings are plain values")
+            if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and _SURPRISING.fullmatch(event.value):
+                raise ConfigError(
+                    f"{where}: {event.value} is another value here than on a command line: write a decimal number, "
+                    "true or false, or put a text between quotes"
+                )
             nodes, anchor = 1, event.anchor
         else:
             continue

@@ -30,7 +30,7 @@ def open_packed(path: Path, kind: Input) -> npt.NDArray[Any]:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing: {remedy}") from None
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # NumPy raises a dozen types for a damaged header
         raise_if_exhausted(path, error)
         raise IntegrityError(f"{path} is damaged ({' '.join(str(error).split())[:200]}): {remedy}") from error
     if not isinstance(array, np.ndarray):

@@ -8,10 +8,11 @@ an apostrophe in front, and it is taken away when the file is read.
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -33,7 +34,16 @@ ESCAPED_FORMULA = re.compile("'+" + _FORMULA, re.IGNORECASE)
 def write_table(target: Path, frame: pd.DataFrame) -> None:
     """Write a table as UTF-8 CSV with Unix line ends and without formulas; the write is atomic."""
     with atomic_write(target) as unfinished:
-        without_formulas(frame).to_csv(unfinished, index=False, lineterminator="\n", encoding="utf-8")
+        to_csv(frame, unfinished)
+
+
+def to_csv(frame: pd.DataFrame, file: Path | IO[str], header: bool = True) -> None:
+    """Write a table as ``write_table`` does, to a path or at the end of an open file."""
+    plain = without_formulas(frame)
+    # Only what holds a line end of the file would be quoted, and readers take a carriage return for a line end, too.
+    returns = any(isinstance(each, str) and "\r" in each for name in _texts(plain) for each in plain[name])
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    plain.to_csv(file, index=False, header=header, lineterminator="\n", encoding="utf-8", quoting=quoting)
 
 
 def write_rejected(target: Path, rows: Iterable[tuple[str, str, str, str]]) -> None:
@@ -58,10 +68,15 @@ def with_formulas(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _in_texts(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
     changed = frame.copy(deep=False)
-    for name in frame.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]]:
+    for name in _texts(frame):
         values = [change(each) if isinstance(each, str) else each for each in frame[name]]
         changed[name] = pd.Series(values, frame.index, frame[name].dtype)
     return changed
+
+
+def _texts(frame: pd.DataFrame) -> pd.Index[Any]:
+    """Return the names of the columns that may hold texts."""
+    return frame.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]]
 
 
 def read_table(path: Path, stage: str, texts: Sequence[str] = ()) -> pd.DataFrame:

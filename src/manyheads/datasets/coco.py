@@ -58,7 +58,7 @@ class Coco(Dataset):
             for each in listed["annotations"]:
                 objects[each["image_id"]].append((categories[each["category_id"]], [float(x) for x in each["bbox"]]))
             return {str(image["file_name"]): self._label(image, objects[number]) for number, image in images.items()}
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise DataError(
                 f"{source}: {annotations} is not a COCO file ({type(error).__name__}: {error}): it needs images, "
                 "annotations and categories with their ids"

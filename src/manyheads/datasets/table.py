@@ -337,10 +337,11 @@ def read_frame(source: Path, data: bytes) -> pd.DataFrame:
 def _reading(source: Path) -> Iterator[None]:
     """Turn what libraries raise for a damaged table into an IntegrityError."""
     import pandas as pd
+    import pyarrow as pa
 
     try:
         yield
-    except (OSError, ValueError, csv.Error, pd.errors.ParserWarning) as error:
+    except (OSError, ValueError, csv.Error, pd.errors.ParserWarning, pa.ArrowException) as error:
         raise IntegrityError(f"{source} cannot be read as a table: {' '.join(str(error).split())[:200]}") from error
 
 
@@ -354,7 +355,7 @@ def _frames(source: Path, file: IO[bytes]) -> Iterator[pd.DataFrame]:
     file.seek(0)
     header: list[str] = []
     empty = True
-    for frame in _parquet_frames(file) if source.suffix.lower() == ".parquet" else _csv_frames(source, file):
+    for frame in _parquet_frames(source, file) if source.suffix.lower() == ".parquet" else _csv_frames(source, file):
         header = [str(column) for column in frame]
         if len(frame):
             empty = False
@@ -363,12 +364,13 @@ def _frames(source: Path, file: IO[bytes]) -> Iterator[pd.DataFrame]:
         raise DataError(f"{source} has a header ({', '.join(header)}) and no rows: put rows there")
 
 
-def _parquet_frames(file: IO[bytes]) -> Iterator[pd.DataFrame]:
+def _parquet_frames(source: Path, file: IO[bytes]) -> Iterator[pd.DataFrame]:
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     parquet = pq.ParquetFile(file)
+    _require_distinct(source, parquet.schema_arrow.names)
     # Pandas turns a column of whole numbers into fractions if a cell is missing, in whichever rows it is.
     whole = [field.name for field in parquet.schema_arrow if pa.types.is_integer(field.type)]
     fractions = {
@@ -384,6 +386,11 @@ def _parquet_frames(file: IO[bytes]) -> Iterator[pd.DataFrame]:
             if isinstance(frame[name].dtype, np.dtype):
                 frame[name] = frame[name].astype("float64")
         yield frame.astype(object).where(frame.notna(), "").astype(str)
+
+
+def _require_distinct(source: Path, columns: Sequence[str]) -> None:
+    if twice := [name for name, count in Counter(columns).items() if count > 1]:
+        raise DataError(f"{source} has several columns {twice[0]!r}: rename all but one")
 
 
 def _csv_frames(source: Path, file: IO[bytes]) -> Iterator[pd.DataFrame]:
@@ -406,10 +413,11 @@ def _csv_frames(source: Path, file: IO[bytes]) -> Iterator[pd.DataFrame]:
 
     # Many programs write a semicolon where the comma is the decimal point.
     delimiter = max(DELIMITERS, key=columns)
+    if not (rows := first_rows(delimiter)):  # a mark of the encoding alone, or many blank lines
+        raise DataError(f"{source} has no header at its start: put a table with a header and rows there")
     # Spreadsheets leave columns without a name, and pandas writes its index so.
-    names = [name.strip() or f"unnamed_{i}" for i, name in enumerate(first_rows(delimiter)[0], start=1)]
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise DataError(f"{source} has several columns {twice[0]!r}: rename all but one")
+    names = [name.strip() or f"unnamed_{i}" for i, name in enumerate(rows[0], start=1)]
+    _require_distinct(source, names)
     chunks = pd.read_csv(
         file, sep=delimiter, dtype=object, keep_default_na=False, skipinitialspace=True,
         encoding="utf-8", encoding_errors="surrogateescape", index_col=False, chunksize=ROWS_AT_ONCE,

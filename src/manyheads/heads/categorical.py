@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -49,8 +50,8 @@ class Categorical(Head):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"classes must differ, got {list(self.classes)}")
+        if len(set(map(_composed, self.classes))) != len(self.classes):
+            raise ValueError(f"classes must differ, and not in Unicode form alone, got {list(self.classes)}")
         return self
 
     @property
@@ -99,12 +100,13 @@ class Categorical(Head):
         """Return the index of a class from its name or its index; see ``Head.read``."""
         if value is None or value == "":
             return (None,)
-        if isinstance(value, str) and value in self.classes:
-            return (self.classes.index(value),)
+        # Systems write the same name in different forms of Unicode.
+        if isinstance(value, str) and (name := _composed(value)) in (names := [*map(_composed, self.classes)]):
+            return (names.index(name),)
         known = f"0-{len(self.classes) - 1} ({', '.join(self.classes[:8])}{', ...' if len(self.classes) > 8 else ''})"
         try:
             label = int(value)
-        except ValueError:
+        except (ValueError, TypeError, OverflowError):
             raise ValueError(f"{value!r} is none of {known}") from None
         if not 0 <= label < len(self.classes):
             raise ValueError(f"{label} is none of {known}")
@@ -243,6 +245,11 @@ class Categorical(Head):
     def errors(self, contributions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return 1 for a wrong class and 0 for the correct one, shape (n,)."""
         return np.asarray(~self.is_correct(contributions), dtype=np.float64)
+
+
+def _composed(name: str) -> str:
+    """Return a name in the composed form of Unicode, in which an accent is part of its letter."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _normalized(shares: Any, ops: Any) -> Any:

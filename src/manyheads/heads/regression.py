@@ -122,7 +122,7 @@ class Regression(Head):
             return (None,)
         try:
             number = float(value)
-        except ValueError:
+        except (ValueError, TypeError, OverflowError):
             raise ValueError(f"{value!r} is not a number") from None
         if not number.is_integer():
             raise ValueError(f"{value} is not a whole number")

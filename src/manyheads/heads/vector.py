@@ -81,7 +81,7 @@ class Vector(Head):
         words = value.split() if isinstance(value, str) else value if isinstance(value, Sequence) else [value]
         try:
             numbers = tuple(float(word) for word in words)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{value!r} is not a row of numbers") from None
         if len(numbers) != self.width:
             raise ValueError(f"has {len(numbers)} numbers, not {self.width}")

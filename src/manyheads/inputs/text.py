@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
     import keras
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
-_IDS = re.compile(r"\s*\d+(\s+\d+)*\s*", re.ASCII)
+_NO_ID = re.compile(r"[^\d\s]", re.ASCII)
+_ID = re.compile(r"0*(?P<digits>[1-9]\d*|0)", re.ASCII)
 
 
 class TextInput(Input):
@@ -61,9 +64,11 @@ class TextInput(Input):
         if not text.strip():
             raise Unreadable("TEXT_EMPTY", "there is no text")
         ids = self._read_ids(text) if self.tokens == "ids" else self._hash_words(text)
+        first = list(islice(ids, self.length))
         values = np.zeros(self.length, np.int32)
-        values[: min(len(ids), self.length)] = ids[: self.length]
-        return Encoded(values, "cut" if len(ids) > self.length else "", {"tokens": len(ids)})
+        values[: len(first)] = first
+        count = len(first) + sum(1 for _ in ids)  # a text of any length takes the memory of its characters alone
+        return Encoded(values, "cut" if count > self.length else "", {"tokens": count})
 
     @property
     def example(self) -> str:
@@ -79,16 +84,19 @@ class TextInput(Input):
             )
         return f"{ids}; cut, or filled with 0 at the end, to exactly {self.length}"
 
-    def _read_ids(self, text: str) -> list[int]:
-        if not _IDS.fullmatch(text):
+    def _read_ids(self, text: str) -> Iterator[int]:
+        if _NO_ID.search(text):
             raise Unreadable("TOKEN_MALFORMED", "not token ids separated by blanks")
-        ids = [int(word) for word in text.split()]
-        if outside := [token for token in ids if not 0 < token < self.vocabulary]:
-            raise Unreadable("TOKEN_RANGE", f"token id {outside[0]} is outside 1-{self.vocabulary - 1}")
-        return ids
+        for match in _ID.finditer(text):
+            # Python refuses to read thousands of digits; these are enough to be outside.
+            token = int(match["digits"][: len(str(self.vocabulary)) + 1])
+            if not 0 < token < self.vocabulary:
+                raise Unreadable("TOKEN_RANGE", f"token id {match[0][:40]} is outside 1-{self.vocabulary - 1}")
+            yield token
 
-    def _hash_words(self, text: str) -> list[int]:
-        return [1 + zlib.crc32(word.encode()) % (self.vocabulary - 1) for word in _TOKEN.findall(text.casefold())]
+    def _hash_words(self, text: str) -> Iterator[int]:
+        words = (match[0] for match in _TOKEN.finditer(text.casefold()))
+        return (1 + zlib.crc32(word.encode()) % (self.vocabulary - 1) for word in words)
 
     def tensor(self, name: str) -> keras.KerasTensor:
         import keras

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from manyheads.errors import IntegrityError
+from manyheads.errors import IntegrityError, ManyheadsError
 from manyheads.heads import Heads
 from manyheads.inputs import AnyInput
 from manyheads.modeling.build import mismatch
@@ -135,7 +135,9 @@ def read_card(folder: Path, extensions: Sequence[str] = ()) -> ModelCard:
             _refuse_foreign_classes(json.loads(archive.read("config.json")), path)
     except FileNotFoundError as error:
         raise IntegrityError(f"{error.filename} is missing: train a model first, with `make repro`") from None
-    except (ValidationError, zipfile.BadZipFile, KeyError, ValueError, RecursionError, OSError) as error:
+    except ManyheadsError:
+        raise
+    except Exception as error:  # a damaged zip and its JSON raise a dozen types
         raise_if_exhausted(path, error)
         raise IntegrityError(f"{folder} holds no complete model ({_first_line(error)}): train it again") from error
     return card
@@ -167,7 +169,7 @@ def load(folder: Path, extensions: Sequence[str] = ()) -> SavedModel:
     if (file := folder / DIRECTIONS).exists():
         try:
             directions = np.load(file, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+        except Exception as error:  # as above
             raise IntegrityError(f"{file} cannot be loaded ({_first_line(error)}): train it again") from error
     return SavedModel(model, card, directions)
 

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 
 import pandas as pd
 
-from manyheads.data.tables import without_formulas
+from manyheads.data.tables import to_csv
 from manyheads.prediction.answers import AnsweringModel
 from manyheads.prediction.tables import PLACE
 from manyheads.runtime.files import atomic_write
@@ -59,7 +59,7 @@ class Counts:
 def write_csv(file: IO[str], tables: Iterable[pd.DataFrame]) -> None:
     """Write tables with the same columns below one header, without formulas."""
     for number, table in enumerate(tables):
-        without_formulas(table).to_csv(file, index=False, header=number == 0, lineterminator="\n")
+        to_csv(table, file, header=number == 0)
 
 
 def write_parquet(target: Path, tables: Iterable[pd.DataFrame], schema: pa.Schema) -> None:

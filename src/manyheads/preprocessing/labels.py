@@ -43,7 +43,7 @@ def read_labels(records: Iterable[tuple[str, Record | Rejection]], heads: Mappin
     rejects: list[Reject] = []
     folded: set[str] = set()
     for path, record in records:
-        cells = record if isinstance(record, Rejection) else _cells(record, heads)
+        cells = record if isinstance(record, Rejection) else _unwritable(path) or _cells(record, heads)
         if isinstance(cells, Rejection):
             rejects.append(Reject(path, *cells))
             continue
@@ -57,6 +57,15 @@ def read_labels(records: Iterable[tuple[str, Record | Rejection]], heads: Mappin
         for column, cell in zip(manifest.values(), row, strict=True):
             column.append(cell)
     return Labelled(manifest, rejects)
+
+
+def _unwritable(path: str) -> Rejection | None:
+    """Return a rejection for a path that a table cannot hold."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return Rejection("NAME_UNSAFE", "The path has bytes that are not UTF-8; rename it.")
+    return Rejection("NAME_UNSAFE", "The path has a zero byte; rename it.") if "\0" in path else None
 
 
 def _cells(record: Record, heads: Mapping[str, Head]) -> list[Any] | Rejection:

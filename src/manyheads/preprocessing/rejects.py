@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from manyheads.errors import DataError
+from manyheads.runtime.printing import printable
 
 JUNK = "JUNK"
 """Code of files that an operating system left. They are not samples and do not count as rejected."""
@@ -54,10 +55,3 @@ def check_reject_share(source: str, accepted: int, rejects: Sequence[Reject], li
 def counts_text(counts: Counter[str]) -> str:
     """Return counts by name, sorted by name, such as ``3 NAME_CLASH, 1 NAME_PATTERN``, or ``none``."""
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
-
-
-def printable(path: str) -> str:
-    """Return ``path`` with escapes for characters that cannot be printed, such as line ends and undecodable bytes."""
-    if path.isprintable():
-        return path
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in path)

@@ -20,7 +20,7 @@ from manyheads.reporting.comparison_text import (
     shown_value,
     title_of,
 )
-from manyheads.reporting.html import render
+from manyheads.reporting.html import figure_json, render
 from manyheads.reporting.terminal import print_table
 from manyheads.runtime.files import write_text
 
@@ -58,10 +58,10 @@ def write(folder: Path, comparison: Comparison, about: Mapping[str, str], addres
         shown=shown_value,
         half_width=half_width,
         effects=effects,
-        parallel=parallel_plot(comparison).to_json() if len(comparison.candidates) > 1 else "",
-        pairs=[figure.to_json() for figure in pair_plots(comparison)],
+        parallel=figure_json(parallel_plot(comparison)) if len(comparison.candidates) > 1 else "",
+        pairs=[figure_json(figure) for figure in pair_plots(comparison)],
         plots={
-            effect["setting"]: [figure.to_json() for figure in effect_plots(comparison, effect["setting"])]
+            effect["setting"]: [figure_json(figure) for figure in effect_plots(comparison, effect["setting"])]
             for effect in effects
         },
         confidence=f"{CONFIDENCE:.0%}",

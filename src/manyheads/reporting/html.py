@@ -71,6 +71,15 @@ def _in_markdown(value: Any) -> Any:
     return value
 
 
+def figure_json(figure: Figure) -> str:
+    """Return a figure as Plotly's JSON for a page, in which names from data are text and no link or other element.
+
+    Plotly reads some tags of HTML in texts. Those of this project stay: line ends, bold type and the end of a template.
+    """
+    # Plotly's JSON has escapes for the signs of HTML.
+    return re.sub(r"\\u003c(?!(?:\\u002f)?(?:br|b|extra)\\u003e)", "&lt;", figure.to_json())
+
+
 def styled(figure: Figure, height: int, margin: Mapping[str, int]) -> Figure:
     """Return a figure in the style of the pages; the page sets its text and background colours.
 

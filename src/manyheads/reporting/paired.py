@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from manyheads.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Estimate
 from manyheads.evaluation.paired import Difference, Paired
-from manyheads.reporting.html import GREEN, GREY, ORANGE, render, styled
+from manyheads.reporting.html import GREEN, GREY, ORANGE, figure_json, render, styled
 from manyheads.reporting.labels import wording
 from manyheads.reporting.numbers import estimate_text, number_text
 from manyheads.reporting.terminal import print_table
@@ -131,7 +131,7 @@ def _plot(head: str, compared: Paired) -> dict[str, str]:
     figure.update_xaxes(title="difference, relative", tickformat="+.1~%")
     figure.update_yaxes(autorange="reversed")
     text = "; ".join(f"{wording(row.metric).label} {estimate_text(row.difference._asdict())}" for row in rows)
-    plot = styled(figure, 110 + 26 * len(shares), {"l": 200, "r": 12, "t": 10, "b": 44}).to_json()
+    plot = figure_json(styled(figure, 110 + 26 * len(shares), {"l": 200, "r": 12, "t": 10, "b": 44}))
     return {"head": head, "plot": plot, "alternative": f"Differences for {head}: {text}"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from manyheads.reporting.html import styled
+from manyheads.reporting.html import figure_json, styled
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -46,7 +46,7 @@ def finished(
         position = {"orientation": "h", "y": 1.03, "yanchor": "bottom", "x": 0, "font": {"size": 11}}
         # The top margin has room for a legend of two lines.
         figure.update_layout(showlegend=True, legend=position, margin_t=56)
-    return Plot(figure.to_json(), caption, alternative)
+    return Plot(figure_json(figure), caption, alternative)
 
 
 def error_bars(estimates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ import traceback
 from types import TracebackType
 from urllib.parse import quote, unquote
 
+from manyheads.runtime.printing import printable
+
 MASK = "***"
 
 # User and password are between the slashes of the scheme and the last @ before the path.
@@ -61,7 +63,7 @@ def _passwords(address: str) -> set[str]:
 
 class _MaskingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return masked(super().format(record))
+        return printable(masked(super().format(record)), kept="\n\t")
 
 
 def log_to_stderr(style: str) -> None:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, TypeVar
 
+from manyheads.runtime import printing
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -23,7 +25,6 @@ def progress_bar(unit: str = "samples") -> Progress:
     Args:
         unit: What is counted, in the plural.
     """
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -33,7 +34,7 @@ def progress_bar(unit: str = "samples") -> Progress:
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True)
+    console = printing.console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -17,7 +17,8 @@ from manyheads.config.schema import Config
 from manyheads.data import tables
 from manyheads.paths import Paths
 from manyheads.preprocessing.labels import read_labels
-from manyheads.preprocessing.rejects import JUNK, check_reject_share, printable
+from manyheads.preprocessing.rejects import JUNK, check_reject_share
+from manyheads.runtime.printing import printable
 from manyheads.runtime.progress import track
 
 logger = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from manyheads.evaluation.comparison import Comparison, compare
 from manyheads.reporting import comparison
+from manyheads.runtime import printing
 from manyheads.runtime.hardware import available_cores
 from manyheads.sweeps.publishing import RunPage, publish, query_of_children, view_of
 from manyheads.sweeps.trials import TrialStore
@@ -49,9 +50,7 @@ def show(store: TrialStore, compared: Compared) -> None:
 
     Call it last: printing fails if the reader of the output has gone.
     """
-    from rich.console import Console
-
-    comparison.show(compared.comparison, Console(highlight=False))
+    comparison.show(compared.comparison, printing.console(highlight=False))
     logger.info("page: %s", store.folder / comparison.PAGE)
     if compared.address:
         logger.info("%s", views.opening(store.root, compared.address))

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from manyheads.runtime.printing import printable
 from manyheads.tracking.views import SCORE, View, key_by_score, page_of_model, page_of_run
 
 TAG = "mlflow.note.content"
@@ -84,7 +85,8 @@ def view_by_score(run: Described) -> View | None:
 
 
 def code(text: str) -> str:
-    """Return a text as code in Markdown."""
+    """Return a text as code in Markdown, which has no line ends."""
+    text = printable(text)
     longest = max((len(ticks) for ticks in re.findall("`+", text)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if longest else ""
