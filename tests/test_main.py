@@ -78,6 +78,7 @@ def test_other_commands_have_theirs(name, run):
         (["parse", "train.lrr=1"], 2, "unknown setting 'train.lrr' - did you mean 'train.learning_rate'?"),
         (["parse", "loss=agehevy"], 2, "loss has no option 'agehevy' - did you mean 'age_heavy'?"),
         (["parse", "=3"], 2, "'=3' names no setting: write section.key=value or group=option"),
+        (["train", "-m", "model=null,small"], 2, "model=null,small: a group has no option null"),
         (["train", "-m", "=3"], 2, "'=3' names no setting: write section.key=value or group=option"),
         (["params", ""], 2, "'' names no setting: write section.key=value or group=option"),
         (

@@ -235,7 +235,7 @@ def _run_with_hydra(name: str, arguments: list[str]) -> None:
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
-    from manyheads.config.composition import composition_error, config_files, require_names
+    from manyheads.config.composition import composition_error, config_files, refuse_null, require_names
     from manyheads.config.loading import load
     from manyheads.config.yaml_files import require_plain
     from manyheads.errors import ManyheadsError
@@ -267,6 +267,9 @@ def _run_with_hydra(name: str, arguments: list[str]) -> None:
         hydra.main(version_base="1.3", config_path=None, config_name="config")(task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise composition_error(error) from error
+    except ValueError as error:
+        refuse_null(error, arguments)
+        raise
     if refusals:
         raise refusals[0]
 

@@ -1,7 +1,7 @@
 """The catalogue of faults: each row of ``catalogue.csv`` is a fault, what must come of it, and the tests that hold it.
 
-    make faults                                   # every test of the catalogue, then a storm of kills
-    pytest $(python tests/faults/catalogue.py)    # every test of the catalogue
+make faults                                   # every test of the catalogue, then a storm of kills
+pytest $(python tests/faults/catalogue.py)    # every test of the catalogue
 """
 
 from __future__ import annotations

@@ -81,7 +81,6 @@ def _view(recorded: queries.RecordedTrials, compared: Comparison) -> views.View:
 
 
 def _compare_on_test(config: Config, root: Path, names: Sequence[str], folder: Path) -> None:
-
     tables = [_predictions(config, root, name) for name in names]
     compared = pair(config.data.heads, *tables)
     paired.write(folder, compared, names)

@@ -158,9 +158,7 @@ def _composed_as(folder: Path, name: str, overrides: Sequence[str]) -> tuple[Dic
     except (YAMLError, ValueError, TypeError) as error:
         for file in files:  # Hydra does not say which it is
             yaml_files.read(file)
-        if str(error).startswith("Config group override must be a string"):
-            groups = [override for override in overrides if override.endswith("=null") and "." not in override]
-            raise ConfigError(f"{', '.join(groups)}: a group has no option null: name one, or leave it out") from error
+        refuse_null(error, overrides)
         raise
     finally:
         if outer is not None:
@@ -177,6 +175,21 @@ def require_names(overrides: Sequence[str]) -> None:
     for override in overrides:
         if re.match(r"[+~]*(=|$)", override):
             raise ConfigError(f"{override!r} names no setting: write section.key=value or group=option")
+
+
+def refuse_null(error: Exception, overrides: Sequence[str]) -> None:
+    """Raise Hydra's error about a group that is set to null as one line; nothing happens for another error.
+
+    Args:
+        error: The error that Hydra raised.
+        overrides: The overrides of the composition.
+
+    Raises:
+        ConfigError: The error is about such a group.
+    """
+    if str(error).startswith("Config group override must be a string"):
+        groups = [each for each in overrides if "." not in each and "null" in re.split("[=,]", each)[1:]]
+        raise ConfigError(f"{' '.join(groups)}: a group has no option null: name one, or leave it out") from error
 
 
 def config_files(folder: Path) -> list[Path]:
