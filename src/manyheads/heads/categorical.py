@@ -100,9 +100,13 @@ class Categorical(Head):
         """Return the index of a class from its name or its index; see ``Head.read``."""
         if value is None or value == "":
             return (None,)
-        # Systems write the same name in different forms of Unicode.
-        if isinstance(value, str) and (name := _composed(value)) in (names := [*map(_composed, self.classes)]):
-            return (names.index(name),)
+        if isinstance(value, str):
+            if value in self.classes:
+                return (self.classes.index(value),)
+            # Systems write the same name in different forms of Unicode.
+            names = [_composed(name) for name in self.classes]
+            if _composed(value) in names:
+                return (names.index(_composed(value)),)
         known = f"0-{len(self.classes) - 1} ({', '.join(self.classes[:8])}{', ...' if len(self.classes) > 8 else ''})"
         try:
             label = int(value)
