@@ -44,7 +44,7 @@ TINY = [
     *("train.epochs=3", "train.batch_size=256", "audit.folds=2", "audit.epochs=1"),
     *("model.widths=[8]", "model.blocks=[1]", "inputs.image.image_size=16", "split.limit=300"),
 ]
-KILLS_IN_A_ROW = 4
+KILLS_IN_A_ROW = 8
 """Largest number of kills before a command may end."""
 
 FIGURES = ("reports/metrics.json", "reports/evaluation.json", "reports/predictions.csv", "models/model.keras")
