@@ -107,11 +107,12 @@ def of_trials(folder: str) -> Callable[[Clone], dict[str, Any]]:
 
 
 SEED = "seed=3"
+EXPERIMENT = ("dvc", "exp", "run", *(f"-S{setting}" for setting in (*TINY, SEED)))
 SWEEP = ("python", "-m", "manyheads", "train", "-m", *TINY, "seed=1,2")
 SEARCH = ("python", "-m", "manyheads", "search", "--trials", "2", *TINY)
 SCENARIOS = (
     Scenario("dvc repro", ("dvc", "repro"), (*TINY, SEED), False, of_pipeline, like="dvc repro"),
-    Scenario("dvc exp run", ("dvc", "exp", "run", "-S", SEED), tuple(TINY), True, of_pipeline, like="dvc repro"),
+    Scenario("dvc exp run", EXPERIMENT, tuple(TINY), True, of_pipeline, like="dvc repro"),
     Scenario("sweep", SWEEP, tuple(TINY), True, of_trials("sweeps"), like="sweep"),
     Scenario("search", SEARCH, tuple(TINY), True, of_trials("searches"), like="search"),
     Scenario("sweep on a server", SWEEP, tuple(TINY), True, of_trials("sweeps"), like="sweep", on_server=True),
