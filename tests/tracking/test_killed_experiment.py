@@ -11,7 +11,7 @@ from manyheads.tracking import killed_experiment
 
 IDENTITY = {f"GIT_{who}_{what}": f"{who}@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
-BACK = ["git checkout --force mine", "dvc checkout --allow-missing"]
+BACK = ["git checkout --force mine", "dvc checkout --force --allow-missing"]
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def told(root, caplog):
 def test_a_killed_experiment_is_told_with_the_two_commands_that_mend_it(root, caplog):
     assert told(root, caplog) == (BACK, [])
     assert (
-        "`git checkout --force mine` and `dvc checkout --allow-missing` bring back what was there before it"
+        "`git checkout --force mine` and `dvc checkout --force --allow-missing` bring back what was there before it"
         in caplog.text
     )
     (root / killed_experiment.RUNNING).write_text("[1]")

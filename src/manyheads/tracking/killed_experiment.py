@@ -85,7 +85,7 @@ def _mending(root: Path, damaged: list[str], queueing: bool) -> tuple[list[str],
         commands.append(f"git update-ref -d {QUEUED}")
     branch = _branch(root)
     if branch and (_is_detached(root) or changes.endswith("pop")):
-        commands += [f"git checkout --force {branch}", "dvc checkout --allow-missing"]
+        commands += [f"git checkout --force {branch}", "dvc checkout --force --allow-missing"]
     return commands, changes if commands else ""
 
 
