@@ -316,7 +316,8 @@ def test_row_108_git_is_not_needed(path, tmp_path, monkeypatch):
 
 def test_row_109_a_closed_terminal_interrupts_as_ctrl_c_does():
     code = (
-        "import time; from manyheads import __main__ as command\n"
+        "import signal, time; from manyheads import __main__ as command\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # nohup ignores it
         "def wait(*_): print('ready', flush=True); time.sleep(60)\n"
         "command._run = wait; command.main(['train'])"
     )

@@ -10,6 +10,7 @@ from manyheads.runtime import signals
 @pytest.fixture(autouse=True)
 def _handlers():
     before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup pytest` ignores it
     signals.install_handlers()
     yield
     signals.install_handlers()

@@ -48,6 +48,7 @@ CODE = (
     "preprocessing/__init__.py",
     "preprocessing/decoding.py",
     "runtime/__init__.py",
+    "runtime/exhaustion.py",
     "runtime/files.py",
     "runtime/hardware.py",
     "runtime/processes.py",
