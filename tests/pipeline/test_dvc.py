@@ -22,7 +22,7 @@ TINY = [
     "inputs.image.image_size=16",
     "train.batch_size=256",
 ]
-TINY += ["audit.folds=2", "audit.epochs=1"]
+TINY += ["audit.folds=0"]  # its trainings are those of tests/stages/test_audit.py and of the storm
 
 UP_TO_DATE = "Data and pipelines are up to date."
 
