@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import importlib
 import io
 import json
 import os
@@ -123,6 +124,8 @@ def tiny_project(tmp_path: Path, migrated_store: Path) -> Paths:
 @functools.cache
 def keep_libraries() -> None:
     """Take what TensorFlow and other libraries consist of out of garbage collections: each training starts with one."""
+    # GTO closes all handlers of logs at its import, and that of TensorFlow its stream: the file of a test's output.
+    importlib.import_module("gto.log")
     tensorflow.require_tensorflow()
     gc.freeze()
 
