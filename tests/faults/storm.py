@@ -48,7 +48,7 @@ KILLS_IN_A_ROW = 8
 """Largest number of kills before a command may end."""
 
 FIGURES = ("reports/metrics.json", "reports/evaluation.json", "reports/predictions.csv", "models/model.keras")
-MENDING = re.compile(r"`dvc exp run` was killed: (.+) brings? back")
+MENDING = re.compile(r"`dvc` command was killed: (.+) brings? back")
 UNTIL_THE_END = 600
 """Seconds after which a command is taken to hang."""
 
@@ -284,7 +284,7 @@ class Storm:
         return True, server
 
     def _mend(self, clone: Clone) -> None:
-        """Do what the program tells after a killed `dvc exp run`."""
+        """Do what the program tells after a killed command of DVC."""
         told = clone.run("python", "-m", "manyheads", "plots", PYTHONPATH="src")
         if found := MENDING.search(told):
             for command in re.findall("`([^`]+)`", found[1]):

@@ -36,12 +36,12 @@ COMMITTED, RESTORED = "commit: dvc: commit experiment", "dvc: Restore HEAD"
 
 
 def warn(root: Path) -> None:
-    """Log the commands that bring back what was there, if a `dvc exp run` was killed.
+    """Log the commands that bring back what was there, if a `dvc exp run` was killed, or any command in its lock file.
 
     Args:
         root: The project's root folder.
     """
-    if "DVC_STAGE" in os.environ or not (root / ".dvc/tmp/exps").is_dir():
+    if "DVC_STAGE" in os.environ or not (root / ".dvc/tmp").is_dir():
         return
     damaged = [name for name in (".dvc/tmp/rwlock", LOCKED) if _json(root / name) is ValueError]
     locked = _json(root / LOCKED)
@@ -52,7 +52,7 @@ def warn(root: Path) -> None:
         *others, last = [f"`{command}`" for command in commands]
         further = f"; what you had not committed is in `{changes}`" if changes else ""
         logger.warning(
-            "warning: a `dvc exp run` was killed: %s%s what was there before it%s",
+            "warning: a `dvc` command was killed: %s%s what was there before it%s",
             ", ".join(others) + " and " if others else "",
             f"{last} bring{'' if others else 's'} back",
             further,
