@@ -34,6 +34,9 @@ UNCOMMITTED = "refs/exps/exec/EXEC_MERGE"
 COMMITTED, RESTORED = "commit: dvc: commit experiment", "dvc: Restore HEAD"
 """Starts of git's log of HEAD when DVC has committed an experiment, and when it has gone back to the branch."""
 
+DAMAGED = object()
+"""Stands for the content of a file that a killed process was writing."""
+
 
 def warn(root: Path) -> None:
     """Log the commands that bring back what was there, if a `dvc exp run` was killed, or any command in its lock file.
@@ -43,8 +46,9 @@ def warn(root: Path) -> None:
     """
     if "DVC_STAGE" in os.environ or not (root / ".dvc/tmp").is_dir():
         return
-    damaged = [name for name in (".dvc/tmp/rwlock", LOCKED) if _json(root / name) is ValueError]
-    locked = _json(root / LOCKED)
+    locks = {name: _json(root / name) for name in (".dvc/tmp/rwlock", LOCKED)}
+    damaged = [name for name, content in locks.items() if content is DAMAGED]
+    locked = locks[LOCKED]
     if not _was_killed(root, _processes([locked, _json(root / RUNNING)]), damaged):
         return
     commands, changes = _mending(root, damaged, isinstance(locked, dict) and "workspace" in locked.get("write", {}))
@@ -126,13 +130,13 @@ def _locks(root: Path) -> Iterator[str]:
 
 
 def _json(path: Path) -> Any:
-    """Return what a JSON file holds, None if it is not there, and ``ValueError`` if it is damaged."""
+    """Return what a JSON file holds, None if it is not there, and ``DAMAGED`` if it is."""
     try:
         return json.loads(path.read_bytes())
     except OSError:
         return None
     except ValueError:
-        return ValueError
+        return DAMAGED
 
 
 def _processes(record: Any) -> set[int]:
