@@ -10,6 +10,8 @@ from pathlib import Path
 import mlflow
 from dvc.repo import Repo
 
+from stores import empty_store
+
 ROOT = Path(__file__).parents[1]
 NOT_OURS = ("MLFLOW_", "DVC_", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 
@@ -44,6 +46,7 @@ class Clone:
         if (folder / ".git").exists():
             return
         copy_project(folder)
+        shutil.copy(empty_store(), folder)
         self.run("git", "init", "-q")
         self.run("python", "-m", "manyheads", "params", *overrides, PYTHONPATH="src")
         self.commit("clone")

@@ -28,6 +28,7 @@ from manyheads.runtime import tensorflow
 from manyheads.runtime.files import write_text
 from manyheads.tracking import dvc
 from manyheads.training import label_issues
+from stores import empty_store
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,9 +48,12 @@ TINY = [
     "train.epochs=3",
     "train.batch_size=32",
     "train.learning_rate=0.01",
+    "train.optimizer=sgd",
 ]
+"""Half the time of a tiny training is the tracing of its blocks and of its optimizer; this one has the fewest steps."""
+
 TWO_BLOCKS = ["model.widths=[8,16]", "model.blocks=[1,1]"]
-"""For ``TINY`` where the network has to learn something; half the time of a tiny training is the tracing of blocks."""
+"""For ``TINY`` where the network has to learn something."""
 
 HEAVIEST = ("test_dvc.py", "test_datasets_page.py", "test_systems.py", "test_families.py", "test_storm.py",
             "test_launchers.py", "test_sharing.py")  # fmt: skip
@@ -75,13 +79,9 @@ def tiny_config() -> Callable[..., Config]:
 
 
 @pytest.fixture(scope="session")
-def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an empty MLflow store for tests to copy, because making its tables takes seconds."""
-    import mlflow
-
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments(max_results=1)
-    return path
+def migrated_store() -> Path:
+    """Return an empty MLflow store for tests to copy."""
+    return empty_store()
 
 
 @pytest.fixture(scope="session")

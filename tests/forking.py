@@ -18,7 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-LIBRARIES = ("keras", "mlflow.keras", "pandas", "sklearn.metrics", "hydra", "pydantic", "plotly.graph_objects")
+LIBRARIES = (
+    *("keras", "mlflow.keras", "mlflow.pyfunc", "mlflow.tracing.processor.base_mlflow"),
+    *("mlflow.store.tracking.sqlalchemy_store", "pandas", "pandera.strategies.pandas_strategies", "sklearn.metrics"),
+    *("hydra", "pydantic", "plotly.graph_objects", "jinja2", "git", "filelock", "PIL.ImageDraw", "pyarrow.parquet"),
+)
 # Starts in 20 ms. Its connection ends with it, by whatever signal, and so the server knows its end.
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
@@ -67,8 +71,11 @@ def forking_python() -> Iterator[str]:
 
 def serve(address: str) -> None:
     """Answer requests until standard input ends, which is when the tests end."""
+    from mlflow.utils.requirements_utils import _init_packages_to_modules_map
+
     for name in LIBRARIES:
         __import__(name)
+    _init_packages_to_modules_map()  # MLflow reads the metadata of all packages before it writes a model
     gc.freeze()
     gc.set_threshold(20_000, 50, 50)  # as in conftest.py
     listener = socket.socket(socket.AF_UNIX)

@@ -140,7 +140,7 @@ def usage() -> str:
 def _run(name: str, arguments: list[str]) -> int:
     from manyheads.errors import ConfigError, ManyheadsError, did_you_mean
     from manyheads.paths import project_around
-    from manyheads.tracking import killed_experiment
+    from manyheads.tracking import killed_dvc
 
     log_to_stderr("%(message)s")
     try:
@@ -149,7 +149,7 @@ def _run(name: str, arguments: list[str]) -> int:
         print("error: the working directory was deleted: cd into a folder that is there", file=sys.stderr)
         return MACHINE
     if root := project_around():
-        killed_experiment.warn(root)
+        killed_dvc.warn(root)
     try:
         with exhaustion.enough_memory():
             if name == "--install-completion":

@@ -42,7 +42,7 @@ from mlflow_servers import address_of, free_port, start_mlflow_server, wait_for
 
 TINY = [
     *("train.epochs=3", "train.batch_size=256", "audit.folds=2", "audit.epochs=1"),
-    *("model.widths=[8]", "model.blocks=[1]", "inputs.image.image_size=16", "split.limit=300"),
+    *("model.widths=[8]", "model.blocks=[1]", "inputs.image.image_size=16", "split.limit=300", "train.optimizer=sgd"),
 ]
 KILLS_IN_A_ROW = 8
 """Largest number of kills before a command may end."""
@@ -285,7 +285,7 @@ class Storm:
 
     def _mend(self, clone: Clone) -> None:
         """Do what the program tells after a killed command of DVC."""
-        told = clone.run("python", "-m", "manyheads", "plots", PYTHONPATH="src")
+        told = clone.run("python", "-m", "manyheads", "weights", PYTHONPATH="src")
         if found := MENDING.search(told):
             for command in re.findall("`([^`]+)`", found[1]):
                 clone.run(*command.split())

@@ -21,6 +21,7 @@ TINY = [
     "model.blocks=[1]",
     "inputs.image.image_size=16",
     "train.batch_size=256",
+    "train.optimizer=sgd",
 ]
 TINY += ["audit.folds=0"]  # its trainings are those of tests/stages/test_audit.py and of the storm
 

@@ -179,7 +179,8 @@ EXPERIMENT = {
         "weighting": "fixed",
         "weights": dict.fromkeys(["age", "race", "gender", "height", "position", "box", "count"], 1.0),
     },
-    "train": {"epochs": 2, "batch_size": 32, "learning_rate": 0.01, "precision": "float32", "deterministic": True},
+    "train": {"epochs": 2, "batch_size": 32, "learning_rate": 0.01, "optimizer": "sgd",
+              "precision": "float32", "deterministic": True},
 }  # fmt: skip
 
 # An image has the other possibilities: augmentation, a mirror image, thumbnails, duplicates that are not byte-equal.

@@ -193,6 +193,23 @@ def test_predictions_of_other_samples_are_refused(change, message, reported):
         layout.predictions.write_bytes(whole)
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", '"n"'])
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("evaluation.json", "evaluate"), ("split.json", "split"), ("heads/race.json", "evaluate")],
+)
+def test_a_file_with_other_content_is_named_with_the_command_that_writes_it(name, command, content, reported):
+    layout, config = reported
+    path = layout.metrics.parent / name
+    whole = path.read_bytes()
+    try:
+        path.write_text(content)
+        with pytest.raises(IntegrityError, match=rf"{name} is damaged \(.* is missing\): run `dvc repro {command}`"):
+            report.run(config, layout, layout)
+    finally:
+        path.write_bytes(whole)
+
+
 def test_a_class_without_test_samples_and_a_group_of_one_are_said_to_be_too_few(
     tmp_path, migrated_store, tiny_config, recwarn
 ):

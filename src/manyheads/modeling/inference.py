@@ -90,7 +90,7 @@ def traced(model: keras.Model) -> Callable[[dict[str, Any]], dict[str, tf.Tensor
         return named
 
     signature = {tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs}
-    concrete = tf.function(outputs).get_concrete_function(signature)
+    concrete = tf.function(outputs, autograph=False).get_concrete_function(signature)
     return lambda inputs: dict(concrete({name: tf.convert_to_tensor(values) for name, values in inputs.items()}))
 
 

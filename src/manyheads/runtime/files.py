@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -89,22 +89,26 @@ def write_text(target: Path, text: str) -> None:
         unfinished.write_text(text, encoding="utf-8", newline="\n")
 
 
-def read_json(path: Path, made_by: str) -> Any:
+def read_json(path: Path, made_by: str, keys: Collection[str] = ()) -> Any:
     """Return the content of a JSON file.
 
     Args:
         path: The file, UTF-8.
         made_by: The command that writes the file, for the message.
+        keys: Keys that the content has, if it must be a mapping.
 
     Raises:
         IntegrityError: The file is missing or damaged; the message says which command to run.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing: run `{made_by}`") from None
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path} is damaged ({error}): run `{made_by}`") from error
+    if lacking := [key for key in keys if not isinstance(content, dict) or key not in content]:
+        raise IntegrityError(f"{path} is damaged ({', '.join(lacking)} is missing): run `{made_by}`")
+    return content
 
 
 def sha256_of(path: Path) -> str:

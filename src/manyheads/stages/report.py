@@ -70,7 +70,7 @@ def gather(config: Config, inputs: Paths) -> Contents:
     heads = config.data.heads
     samples, splits = read_samples(inputs.samples, heads), read_splits(inputs.splits)
     predictions = _predictions(inputs, splits, heads)
-    evaluation = read_json(inputs.evaluation, "dvc repro evaluate")
+    evaluation = read_json(inputs.evaluation, "dvc repro evaluate", ("n", "heads", "groups", "spreads", "small"))
     if evaluation["n"] != len(predictions):
         raise IntegrityError(f"{inputs.evaluation} does not fit {inputs.predictions}: run `dvc repro evaluate`")
     rejected = pd.concat(
@@ -81,7 +81,7 @@ def gather(config: Config, inputs: Paths) -> Contents:
     )
     by_code = Counter(zip(rejected["stage"], rejected["code"], strict=True))
     weights_are_learned = config.loss.weighting == "learned"
-    split = read_json(inputs.split_counts, "dvc repro split")
+    split = read_json(inputs.split_counts, "dvc repro split", ("samples", "excluded", "conflicting", "leaked"))
     documentation = datasets.get(config.data.name, config.extensions).documentation
     return Contents(
         heads=heads,
@@ -96,7 +96,7 @@ def gather(config: Config, inputs: Paths) -> Contents:
         predictions=predictions,
         evaluation=evaluation,
         confusions={
-            name: read_json(inputs.head_reports / f"{name}.json", "dvc repro evaluate")["confusion"]
+            name: read_json(inputs.head_reports / f"{name}.json", "dvc repro evaluate", ("confusion",))["confusion"]
             for name, head in heads.items()
             if head.class_names
         },
@@ -138,7 +138,7 @@ def _predictions(inputs: Paths, splits: pd.DataFrame, heads: Mapping[str, Head])
 
 def _provenance(config: Config, inputs: Paths) -> dict[str, str]:
     model = runs.model_tag(inputs.model)
-    trained_in = read_json(inputs.model / "model.json", "dvc repro train")["precision"]
+    trained_in = read_json(inputs.model / "model.json", "dvc repro train", ("precision",))["precision"]
     return {
         "model": f"{model}, the tag `model` of its run in MLflow",
         "data": f"{config.data.path}; samples {sha256_of(inputs.samples)[:16]}",

@@ -134,5 +134,6 @@ class Feed:
         # Autotuning has no effect here, and its thread delays the end of an epoch to 10, 20 or 41 s.
         options = tf.data.Options()
         options.autotune.enabled = False
-        dataset = tf.data.Dataset.range(self.steps).map(load).with_options(options)
+        loading = tf.autograph.experimental.do_not_convert(load)  # has no Python control flow to convert
+        dataset = tf.data.Dataset.range(self.steps).map(loading).with_options(options)
         return dataset.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(4)

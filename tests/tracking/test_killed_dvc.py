@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from manyheads.tracking import killed_experiment
+from manyheads.tracking import killed_dvc
 
 IDENTITY = {f"GIT_{who}_{what}": f"{who}@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
@@ -24,7 +24,7 @@ def root(tmp_path, monkeypatch):
     git(tmp_path, "add", "params.yaml")
     git(tmp_path, "commit", "--quiet", "-m", "first")
     git(tmp_path, "checkout", "--quiet", "--detach")
-    record = tmp_path / killed_experiment.RUNNING
+    record = tmp_path / killed_dvc.RUNNING
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"pid": dead_process()}))
     return tmp_path
@@ -33,9 +33,9 @@ def root(tmp_path, monkeypatch):
 @pytest.fixture
 def queueing(root):
     """Return a repository as a `dvc exp run` leaves it while it writes an experiment into its queue."""
-    shutil.rmtree((root / killed_experiment.RUNNING).parent)
+    shutil.rmtree((root / killed_dvc.RUNNING).parent)
     record = {"read": {}, "write": {"workspace": {"pid": dead_process(), "cmd": "dvc exp run"}}}
-    (root / killed_experiment.LOCKED).write_text(json.dumps(record))
+    (root / killed_dvc.LOCKED).write_text(json.dumps(record))
     return root
 
 
@@ -52,7 +52,7 @@ def dead_process():
 def told(root, caplog):
     """Return the commands that are told: those that bring back what was there, and that for uncommitted changes."""
     caplog.clear()
-    killed_experiment.warn(root)
+    killed_dvc.warn(root)
     before, _, after = caplog.text.partition("back what was there before it")
     assert ("a `dvc` command was killed" in before) == bool(after)
     return re.findall("`([^`]+)`", before.partition("was killed:")[2]), re.findall("`([^`]+)`", after)
@@ -64,21 +64,21 @@ def test_a_killed_experiment_is_told_with_the_two_commands_that_mend_it(root, ca
         "`git checkout --force mine` and `dvc checkout --force --allow-missing` bring back what was there before it"
         in caplog.text
     )
-    (root / killed_experiment.RUNNING).write_text("[1]")
+    (root / killed_dvc.RUNNING).write_text("[1]")
     assert told(root, caplog)[0] == BACK
     git(root, "checkout", "--quiet", "--force", "mine")
     assert told(root, caplog) == ([], [])
 
 
 def test_changes_that_were_not_committed_are_told(root, caplog):
-    git(root, "update-ref", killed_experiment.UNCOMMITTED, "HEAD")
+    git(root, "update-ref", killed_dvc.UNCOMMITTED, "HEAD")
     assert told(root, caplog)[1] == [f"git stash apply {git(root, 'rev-parse', '--short', 'HEAD')}"]
 
 
 def test_what_a_killed_experiment_left_while_it_was_queued_is_told(queueing, caplog):
     (queueing / ".git/index.lock").touch()
     (queueing / ".git/refs/heads/mine.lock").touch()
-    git(queueing, "update-ref", killed_experiment.QUEUED, "HEAD")
+    git(queueing, "update-ref", killed_dvc.QUEUED, "HEAD")
     mending = [
         "rm -f .git/index.lock .git/refs/heads/mine.lock",
         "git update-ref -d refs/exps/stash",
@@ -99,8 +99,8 @@ def test_only_the_stash_of_the_experiment_is_told(whose, queueing, caplog, monke
 
 
 def test_a_damaged_lock_of_dvc_is_told(queueing, caplog):
-    (queueing / killed_experiment.LOCKED).write_text('{"read": {')
-    assert told(queueing, caplog)[0][0] == f"rm -f {killed_experiment.LOCKED}"
+    (queueing / killed_dvc.LOCKED).write_text('{"read": {')
+    assert told(queueing, caplog)[0][0] == f"rm -f {killed_dvc.LOCKED}"
 
 
 def test_a_damaged_lock_is_told_where_no_experiment_ever_ran(queueing, caplog):
@@ -110,8 +110,32 @@ def test_a_damaged_lock_is_told_where_no_experiment_ever_ran(queueing, caplog):
     assert told(queueing, caplog) == (["rm -f .dvc/tmp/rwlock"], [])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("committed", [True, False])
+@pytest.mark.parametrize("share", [0, 0.3, 0.6])
+def test_a_lock_file_that_is_cut_off_is_told(share, committed, root, caplog):
+    """DVC itself says of an empty one that its schema is not met."""
+    git(root, "checkout", "--quiet", "mine")
+    shutil.rmtree(root / ".dvc")
+    (root / "dvc.yaml").write_text("stages: {copy: {cmd: cp params.yaml out, params: [seed], outs: [out]}}")
+    dvc = [sys.executable, "-m", "dvc"]
+    for command in ("init", "repro"):
+        subprocess.run([*dvc, command, "--quiet"], cwd=root, check=True)
+    if committed:
+        git(root, "add", "dvc.lock")
+    lock = root / "dvc.lock"
+    whole = lock.read_bytes()
+    assert told(root, caplog) == ([], [])
+    lock.write_bytes(whole[: int(share * len(whole))].removesuffix(b"\n"))
+    (command,), _ = told(root, caplog)
+    assert command == ("git checkout dvc.lock" if committed else "rm dvc.lock")
+    subprocess.run(command.split(), cwd=root, check=True)
+    subprocess.run([*dvc, "repro", "--quiet"], cwd=root, check=True)
+    assert lock.read_bytes() == whole
+
+
 def test_an_experiment_is_told_whose_process_dvc_has_forgotten(queueing, caplog):
-    (queueing / killed_experiment.LOCKED).write_text('{"read": {}}')
+    (queueing / killed_dvc.LOCKED).write_text('{"read": {}}')
     assert told(queueing, caplog) == ([], [])
     (queueing / ".git/index.lock").touch()
     assert told(queueing, caplog)[0] == [
@@ -124,7 +148,7 @@ def test_an_experiment_is_told_whose_process_dvc_has_forgotten(queueing, caplog)
 
 
 def test_a_lock_that_is_left_at_the_very_end_is_told(queueing, caplog):
-    (queueing / killed_experiment.LOCKED).unlink()
+    (queueing / killed_dvc.LOCKED).unlink()
     git(queueing, "checkout", "--quiet", "mine")
     (queueing / ".git/index.lock").touch()
     assert told(queueing, caplog) == ([], [])  # git itself may run
@@ -141,7 +165,7 @@ def test_the_branch_is_found_behind_several_kills(root, caplog):
 
 @pytest.mark.parametrize("state", ["it runs", "a stage of it", "no record"])
 def test_nothing_is_said_of_an_experiment_that_runs_or_that_is_none(state, root, caplog, monkeypatch):
-    record = root / killed_experiment.RUNNING
+    record = root / killed_dvc.RUNNING
     if state == "it runs":
         record.write_text(json.dumps({"pid": os.getpid()}))
     elif state == "a stage of it":
@@ -199,5 +223,5 @@ def test_after_a_kill_the_told_commands_bring_back_branch_and_changes(event, nam
     assert git(tmp_path, "branch", "--show-current") == "mine"
     assert (tmp_path / "notes.txt").read_text() == "not committed"
     assert (tmp_path / "out").read_text() == "seed: 1\n"
-    assert git(tmp_path, "for-each-ref", killed_experiment.QUEUED) == ""
+    assert git(tmp_path, "for-each-ref", killed_dvc.QUEUED) == ""
     assert told(tmp_path, caplog)[0] == []

@@ -1,7 +1,10 @@
-"""A `dvc exp run` that was killed: DVC checks out a commit while it runs and goes back to the branch at its end.
+"""What a `dvc` command that was killed leaves.
 
-DVC 3 first queues an experiment: with git on no branch it writes the settings into a commit of its own stash, and keeps
-what was not committed in git's stash. Then it runs the experiment, again on no branch.
+`dvc exp run` checks out a commit while it runs and goes back to the branch at its end. DVC 3 first queues an
+experiment: with git on no branch it writes the settings into a commit of its own stash, and keeps what was not
+committed in git's stash. Then it runs the experiment, again on no branch.
+
+Every command that runs stages writes `dvc.lock` anew after each of them; a kill meanwhile leaves its beginning.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +43,7 @@ DAMAGED = object()
 
 
 def warn(root: Path) -> None:
-    """Log the commands that bring back what was there, if a `dvc exp run` was killed, or any command in its lock file.
+    """Log the commands that bring back what was there, if a `dvc` command was killed.
 
     Args:
         root: The project's root folder.
@@ -49,9 +53,12 @@ def warn(root: Path) -> None:
     locks = {name: _json(root / name) for name in (".dvc/tmp/rwlock", LOCKED)}
     damaged = [name for name, content in locks.items() if content is DAMAGED]
     locked = locks[LOCKED]
-    if not _was_killed(root, _processes([locked, _json(root / RUNNING)]), damaged):
-        return
-    commands, changes = _mending(root, damaged, isinstance(locked, dict) and "workspace" in locked.get("write", {}))
+    commands: list[str] = []
+    changes = ""
+    if _was_killed(root, _processes([locked, _json(root / RUNNING)]), damaged):
+        commands, changes = _mending(root, damaged, isinstance(locked, dict) and "workspace" in locked.get("write", {}))
+    if not any(command.startswith("git checkout") for command in commands) and _is_cut_off(root / "dvc.lock"):
+        commands.append("git checkout dvc.lock" if git.output(root, "ls-files", "dvc.lock") else "rm dvc.lock")
     if commands:
         *others, last = [f"`{command}`" for command in commands]
         further = f"; what you had not committed is in `{changes}`" if changes else ""
@@ -61,6 +68,18 @@ def warn(root: Path) -> None:
             f"{last} bring{'' if others else 's'} back",
             further,
         )
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Return whether a file has no end of its last line, and stays so if a process is writing it."""
+    for wait in (0, 1):
+        time.sleep(wait)
+        try:
+            if path.read_bytes().endswith(b"\n"):
+                return False
+        except OSError:
+            return False
+    return True
 
 
 def _was_killed(root: Path, processes: set[int], damaged: list[str]) -> bool:
