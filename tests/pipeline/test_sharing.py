@@ -1,6 +1,6 @@
 """What docs/sharing.md and examples/ say, run word for word in two clones with a folder as DVC remote.
 
-The default of the clones is debug=fast, so that a training takes a moment.
+The default of the clones is debug=fast with a smaller network, so that a training takes a moment.
 """
 
 import os
@@ -29,9 +29,12 @@ def shell(clone: Clone, script: str, **environment: str) -> str:
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory, warm_python):
     """Return the clone of the one who trains, with a git remote ``origin``."""
-    made = Clone(tmp_path_factory.mktemp("sharing") / "ours", warm_python, ["debug=fast"])
-    config = made.root / "conf/config.yaml"
+    made = Clone(tmp_path_factory.mktemp("sharing") / "ours", warm_python)
+    config, fast = made.root / "conf/config.yaml", made.root / "conf/debug/fast.yaml"
     config.write_text(config.read_text().replace("debug: null", "debug: fast"))
+    smaller = "model:\n  stem: [8]\n  widths: [8]\n  blocks: [1]\ntrain:\n  optimizer: sgd\n"
+    fast.write_text(fast.read_text().replace("train:\n", smaller))
+    made.run("python", "-m", "manyheads", "params", PYTHONPATH="src")
     made.commit("fast")
     shell(made, "git branch -M main; git init -q --bare ../origin.git; git remote add origin ../origin.git")
     shell(made, "git push -q -u origin main; git --git-dir ../origin.git symbolic-ref HEAD refs/heads/main")
