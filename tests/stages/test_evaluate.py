@@ -114,7 +114,7 @@ def test_without_the_trainings_run_a_new_one_names_the_model(evaluated, tmp_path
 
 
 def test_a_trained_variance_goes_all_the_way(tiny_project, tiny_config, monkeypatch, capsys):
-    layout, config = tiny_project, tiny_config("loss=gaussian_age", "train.epochs=8")
+    layout, config = tiny_project, tiny_config("loss=gaussian_age", "train.optimizer=adamw", "train.epochs=8")
     train.run(config, layout, layout)
     evaluate.run(config, layout, layout)
     table, metrics = pd.read_csv(layout.predictions), json.loads(layout.metrics.read_text())
