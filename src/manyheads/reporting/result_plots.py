@@ -58,7 +58,8 @@ def _confusion(name: str, head: Head, counts: list[list[int]]) -> Plot:
             hovertemplate="labelled %{y}, predicted %{x}: %{z:.1%}<extra></extra>",
         )
     )
-    figure.update_yaxes(autorange="reversed", title="as labelled")
+    # The standoff is from the names of the classes; without it a long one runs into the title.
+    figure.update_yaxes(autorange="reversed", title={"text": "as labelled", "standoff": 6}, automargin=True)
     figure.update_xaxes(title="as predicted")
     recall = ", ".join(f"{each} {shares[i, i]:.0%}" for i, each in enumerate(classes))
     return finished(
