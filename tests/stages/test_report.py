@@ -204,7 +204,7 @@ def test_a_file_with_other_content_is_named_with_the_command_that_writes_it(name
     whole = path.read_bytes()
     try:
         path.write_text(content)
-        with pytest.raises(IntegrityError, match=rf"{name} is damaged \(.* is missing\): run `dvc repro {command}`"):
+        with pytest.raises(IntegrityError, match=rf"{name} is damaged \(it lacks .*\): run `dvc repro {command}`"):
             report.run(config, layout, layout)
     finally:
         path.write_bytes(whole)

@@ -107,7 +107,7 @@ def read_json(path: Path, made_by: str, keys: Collection[str] = ()) -> Any:
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path} is damaged ({error}): run `{made_by}`") from error
     if lacking := [key for key in keys if not isinstance(content, dict) or key not in content]:
-        raise IntegrityError(f"{path} is damaged ({', '.join(lacking)} is missing): run `{made_by}`")
+        raise IntegrityError(f"{path} is damaged (it lacks {', '.join(lacking)}): run `{made_by}`")
     return content
 
 
